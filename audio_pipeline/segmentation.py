@@ -1,0 +1,447 @@
+"""Impacts and segments: where in a stream of samples something happens.
+
+One short-time Fourier transform is made here, once. Every decision looks at the past and at most half a
+second ahead, on a grid of frames that starts at the first sample, so files in blocks of any size,
+hour-long files and the live microphone give equal results.
+
+The steps, each a measured choice (``docs/recognition.md``):
+
+1. Band levels: 16 mel bands in dB, a frame every 2.9 ms (:func:`band_levels`).
+2. Elevation over a trailing noise floor (:class:`audio_pipeline.noise_floor.NoiseFloor`).
+3. Impacts: prominent peaks of the elevation.
+4. Segments: impacts joined by the written definition of pop and grating (:class:`Segmenter`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audio_pipeline.noise_floor import FloorSettings, NoiseFloor
+
+Float32 = NDArray[np.float32]
+
+#: Power of a frame below which it holds no information (dither at 24 bits is about 1e-14).
+DIGITAL_SILENCE = 1e-15
+
+
+@dataclass(frozen=True)
+class SegmentationSettings:
+    """How impacts are found and joined.
+
+    Times in seconds, levels in dB, frequencies in Hz, frame sizes in samples at `sample_rate`.
+    """
+
+    sample_rate: int = 22_050
+    n_fft: int = 256
+    hop: int = 64
+    bands: int = 16
+    lowest: float = 150.0
+    highest: float = 10_000.0
+    floor: FloorSettings = field(default_factory=FloorSettings)
+    #: An impact is a peak at least this high over the floor and over the valleys beside it.
+    peak_height: float = 12.0
+    peak_prominence: float = 6.0
+    #: Valleys are looked for this far on each side of a peak.
+    peak_context: float = 0.1
+    peak_distance: float = 0.0116
+    #: A sound lasts while the elevation is above `quiet` and within `decay` of its impact.
+    decay: float = 15.0
+    quiet: float = 6.0
+    #: Impacts closer than this belong together (the definition of a cascade).
+    cascade_gap: float = 0.045
+    #: Impacts closer than this do where `dense_count` of them fall within `dense_window`.
+    dense_gap: float = 0.25
+    dense_count: int = 5
+    dense_window: float = 0.5
+    #: Two impacts with no valley as deep as this between them belong together.
+    valley: float = 10.0
+    longest: float = 10.0
+    #: Sound kept before and after a segment for its features.
+    before: float = 0.3
+    after: float = 0.2
+
+    def at_rate(self, sample_rate: int) -> SegmentationSettings:
+        """Return these settings for another `sample_rate`.
+
+        Frames keep their duration, bands their place relative to the rate, so that a model for skin
+        accelerometers at 2 kHz needs no other code.
+        """
+        scale = sample_rate / self.sample_rate
+        n_fft = max(32, 2 * round(self.n_fft * scale / 2))
+        return replace(
+            self,
+            sample_rate=sample_rate,
+            n_fft=n_fft,
+            hop=max(4, round(self.hop * scale)),
+            bands=min(self.bands, n_fft // 4),
+            lowest=self.lowest * scale,
+            highest=self.highest * scale,
+        )
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames a second."""
+        return self.sample_rate / self.hop
+
+    def frames(self, seconds: float) -> int:
+        """Return the number of frames nearest to `seconds`, at least one."""
+        return max(1, round(seconds * self.frame_rate))
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch [start, end) of a recording that holds one sound.
+
+    Attributes
+    ----------
+    start, end
+        Seconds from the start of the recording.
+    impacts
+        Times of the resolvable transients in it, in seconds, rising. Empty only where a person gave
+        the borders of the segment.
+    """
+
+    start: float
+    end: float
+    impacts: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A segment with the sound around it: what its features are computed from.
+
+    Attributes
+    ----------
+    segment
+        The segment.
+    samples
+        float32 (n,) at the rate of the settings, the first at time `offset` (seconds); up to `before`
+        and `after` seconds more than the segment, less at the ends of a recording.
+    elevation
+        float32 (m,) in dB over the floor, for the frames of the segment; the first frame is centred on
+        time `frame_offset` (seconds).
+    peaks
+        float32, the elevation of each impact in dB.
+    """
+
+    segment: Segment
+    samples: Float32
+    offset: float
+    elevation: Float32
+    frame_offset: float
+    peaks: Float32
+
+
+@lru_cache(maxsize=8)
+def _filter_bank(settings: SegmentationSettings) -> Float32:
+    """Return the mel filter bank, float32 (1 + n_fft // 2, bands), at least one bin in each band."""
+    import librosa
+
+    highest = min(settings.highest, settings.sample_rate / 2)
+    bank = librosa.filters.mel(
+        sr=settings.sample_rate,
+        n_fft=settings.n_fft,
+        n_mels=settings.bands,
+        fmin=settings.lowest,
+        fmax=highest,
+        norm=None,
+        dtype=np.float32,
+    )
+    bins = np.fft.rfftfreq(settings.n_fft, 1 / settings.sample_rate)
+    edges = librosa.mel_frequencies(n_mels=settings.bands + 2, fmin=settings.lowest, fmax=highest)
+    for band in np.flatnonzero(bank.sum(axis=1) == 0):
+        bank[band, np.argmin(np.abs(bins - edges[band + 1]))] = 1.0
+    return np.ascontiguousarray(bank.T)
+
+
+def band_levels(samples: Float32, settings: SegmentationSettings) -> Float32:
+    """Return band levels in dB, float32 (frames, bands), for every whole frame in `samples`.
+
+    Digitally silent frames are ``-inf`` in every band. Fewer samples than one frame give (0, bands).
+    """
+    import librosa
+
+    if len(samples) < settings.n_fft:
+        return np.empty((0, settings.bands), np.float32)
+    spectrum = librosa.stft(
+        samples, n_fft=settings.n_fft, hop_length=settings.hop, center=False, dtype=np.complex64
+    )
+    power = np.square(spectrum.real)
+    power += np.square(spectrum.imag)
+    levels: Float32 = power.T @ _filter_bank(settings)
+    silent = levels.max(axis=1) < DIGITAL_SILENCE * settings.n_fft
+    np.log10(np.maximum(levels, np.float32(1e-20), out=levels), out=levels)
+    levels *= np.float32(10.0)
+    levels[silent] = -np.inf
+    return levels
+
+
+@dataclass(frozen=True)
+class _Impact:
+    frame: int
+    peak: float
+
+
+class Segmenter:
+    """Finds segments in a stream of samples, block by block.
+
+    Parameters
+    ----------
+    settings
+        How impacts are found and joined.
+    regions
+        Where given, exactly these (start, end) in seconds become the segments, rising by their end;
+        for labels that a person drew.
+
+    Notes
+    -----
+    Two neighbouring impacts belong together when they are less than `cascade_gap` apart, or when no
+    valley parts them, or when they are less than `dense_gap` apart in a stretch of `dense_window` that
+    holds `dense_count` impacts. No fixed gap works: 40 ms fragments grating, 200 ms swallows pops.
+    """
+
+    def __init__(
+        self,
+        settings: SegmentationSettings,
+        regions: Sequence[tuple[float, float]] | None = None,
+    ) -> None:
+        self.settings = settings
+        self._floor = NoiseFloor(settings.floor, settings.bands, settings.frame_rate)
+        self._regions = None if regions is None else sorted(regions, key=lambda region: region[1])
+        self._samples = np.zeros(0, np.float32)
+        self._first_sample = 0
+        # Half a frame of silence before the first sample: frame i is centred on sample i * hop.
+        self._unframed = np.zeros(settings.n_fft // 2, np.float32)
+        self._starting: list[Float32] = []  # levels held back until the first floor is known
+        self._elevation = np.zeros(0, np.float32)
+        self._first_frame = 0
+        self._decided = 0  # frames up to here have been searched for impacts
+        self._impacts: list[_Impact] = []
+        self._last_end = 0.0
+        self._finished = False
+
+    @property
+    def time(self) -> float:
+        """Seconds of sound received so far."""
+        return (self._first_sample + len(self._samples)) / self.settings.sample_rate
+
+    def push(self, samples: Float32) -> list[Passage]:
+        """Take the next samples, float32 (n,); return the segments that have become certain."""
+        self._samples = np.concatenate([self._samples, samples])
+        self._add_levels(samples)
+        return self._advance()
+
+    def finish(self) -> list[Passage]:
+        """Return the segments left when the stream has ended."""
+        self._finished = True
+        self._add_levels(np.zeros(self.settings.n_fft // 2, np.float32))
+        return self._advance()
+
+    def provisional(self) -> list[Passage]:
+        """Return the sounds that have ended but could still be joined with what comes next.
+
+        Only sounds with `after` seconds of sound behind their last impact; for live display.
+        """
+        known = self._known - self.settings.frames(self.settings.after)
+        return [
+            self._passage(group, follower)
+            for group, follower in self._groups(certain=False)
+            if group[-1].frame <= known and self._ending(group[-1], self.settings.valley) is not None
+        ]
+
+    @property
+    def _known(self) -> int:
+        """Number of frames whose elevation is known."""
+        return self._first_frame + len(self._elevation)
+
+    def _add_levels(self, samples: Float32) -> None:
+        """Turn new samples into elevation, as many whole frames as there are."""
+        settings = self.settings
+        waiting = np.concatenate([self._unframed, samples])
+        levels = band_levels(waiting, settings)
+        self._unframed = waiting[len(levels) * settings.hop :]
+        if self._starting or self._known == 0:
+            self._starting.append(levels)
+            if sum(map(len, self._starting)) < self._floor.start_frames and not self._finished:
+                return
+            levels = np.concatenate(self._starting)
+            self._starting = []
+        self._elevation = np.concatenate([self._elevation, self._floor.elevation(levels)])
+
+    def _advance(self) -> list[Passage]:
+        self._find_impacts()
+        if self._regions is not None:
+            passages = self._given(self._regions)
+        else:
+            passages = []
+            for group, follower in self._groups(certain=True):
+                passages.append(self._passage(group, follower))
+                self._last_end = passages[-1].segment.end
+        self._forget()
+        return passages
+
+    def _find_impacts(self) -> None:
+        """Search the frames whose surroundings are known for peaks."""
+        from scipy.signal import find_peaks
+
+        settings = self.settings
+        context, apart = settings.frames(settings.peak_context), settings.frames(settings.peak_distance)
+        stop = self._known if self._finished else self._known - context
+        if stop <= self._decided:
+            return
+        begin = max(self._first_frame, self._decided - context)
+        around = np.concatenate([[0.0], self._elevation[begin - self._first_frame :], [0.0]])
+        found, _ = find_peaks(
+            around,
+            height=settings.peak_height,
+            prominence=settings.peak_prominence,
+            wlen=2 * context + 1,
+        )
+        for place in found:
+            frame = int(place) - 1 + begin
+            near = around[max(0, place - apart + 1) : place + apart]
+            if self._decided <= frame < stop and around[place] >= near.max():
+                self._impacts.append(_Impact(frame, float(around[place])))
+        self._decided = stop
+
+    def _ending(self, impact: _Impact, fall: float) -> int | None:
+        """Return the frame at which `impact` has fallen by `fall` dB, None while unknown."""
+        level = max(self.settings.quiet, impact.peak - fall)
+        below = self._elevation[impact.frame - self._first_frame :] < level
+        first = int(below.argmax())
+        if below[first]:
+            return impact.frame + first
+        return self._known if self._finished else None
+
+    def _joined(self, index: int, frames: list[int], certain: bool) -> bool | None:
+        """Whether impacts `index` and `index` + 1 belong together; None while not yet known."""
+        settings, one = self.settings, self._impacts[index]
+        ended = self._ending(one, settings.valley)
+        dense_gap = settings.frames(settings.dense_gap)
+        if index + 1 == len(frames):
+            if not certain or self._finished:
+                return False
+            over = self._decided > one.frame + dense_gap
+            return False if over and ended is not None and ended <= self._decided else None
+        gap = frames[index + 1] - one.frame
+        if gap < settings.frames(settings.cascade_gap) or ended is None:
+            return True
+        if ended >= frames[index + 1]:
+            return True
+        if gap >= dense_gap:
+            return False
+        window = settings.frames(settings.dense_window)
+        for start in range(index, max(-1, index + 1 - settings.dense_count), -1):
+            if start < index and frames[start + 1] - frames[start] >= dense_gap:
+                break
+            run = frames[start : start + settings.dense_count]
+            if len(run) == settings.dense_count and run[-1] - run[0] < window:
+                return True
+        if certain and not self._finished and self._decided <= one.frame + window:
+            return None
+        return False
+
+    def _groups(self, certain: bool) -> list[tuple[list[_Impact], _Impact | None]]:
+        """Return the impacts that belong together, each group with the impact that follows it.
+
+        With `certain`, only groups that nothing to come can change; these leave the list.
+        """
+        settings, impacts = self.settings, self._impacts
+        frames = [impact.frame for impact in impacts]
+        longest, after = settings.frames(settings.longest), settings.frames(settings.after)
+        groups: list[tuple[list[_Impact], _Impact | None]] = []
+        start = 0
+        for index, impact in enumerate(impacts):
+            joined = self._joined(index, frames, certain)
+            if joined is None:
+                break
+            if joined and impact.frame - frames[start] < longest:
+                continue
+            ending = self._ending(impact, settings.decay)
+            if certain and (ending is None or self._known <= ending + after) and not self._finished:
+                break
+            follower = impacts[index + 1] if index + 1 < len(impacts) else None
+            groups.append((impacts[start : index + 1], follower))
+            start = index + 1
+        if certain:
+            del impacts[:start]
+        return groups
+
+    def _passage(self, group: list[_Impact], follower: _Impact | None) -> Passage:
+        """Return the segment that a group of impacts makes, with its surroundings."""
+        settings = self.settings
+        first, last = group[0], group[-1]
+        level = max(settings.quiet, first.peak - settings.decay)
+        previous = round(self._last_end * settings.frame_rate)
+        earliest = max(self._first_frame, previous, first.frame - settings.frames(settings.dense_gap))
+        below = self._elevation[earliest - self._first_frame : first.frame - self._first_frame] < level
+        start = earliest + (int(np.flatnonzero(below)[-1]) + 1 if below.any() else 0)
+        end = self._ending(last, settings.decay) or self._known
+        if follower is not None and follower.frame < end:
+            between = self._elevation[last.frame - self._first_frame : follower.frame - self._first_frame]
+            end = last.frame + int(between.argmin())
+        return self._cut(start / settings.frame_rate, (end + 1) / settings.frame_rate, group)
+
+    def _given(self, regions: list[tuple[float, float]]) -> list[Passage]:
+        """Return the passages of the regions that are known far enough, and forget these."""
+        passages = []
+        decided = self._decided / self.settings.frame_rate
+        while regions and (self._finished or decided > regions[0][1] + self.settings.after):
+            start, end = regions.pop(0)
+            inside = [one for one in self._impacts if start <= self._time_of(one) < end]
+            passages.append(self._cut(start, end, inside))
+        return passages
+
+    def _time_of(self, impact: _Impact) -> float:
+        return impact.frame / self.settings.frame_rate
+
+    def _cut(self, start: float, end: float, impacts: list[_Impact]) -> Passage:
+        settings = self.settings
+        rate = settings.sample_rate
+        start, end = max(0.0, start), min(max(end, start + 1 / settings.frame_rate), self.time)
+        begin = max(self._first_sample, round((start - settings.before) * rate))
+        stop = round((end + settings.after) * rate)
+        first = max(self._first_frame, int(start * settings.frame_rate))
+        beyond = max(first + 1, int(np.ceil(end * settings.frame_rate)))
+        segment = Segment(start, end, tuple(self._time_of(impact) for impact in impacts))
+        return Passage(
+            segment,
+            self._samples[begin - self._first_sample : max(0, stop - self._first_sample)].copy(),
+            begin / rate,
+            self._elevation[first - self._first_frame : beyond - self._first_frame].copy(),
+            first / settings.frame_rate,
+            np.array([impact.peak for impact in impacts], np.float32),
+        )
+
+    def _forget(self) -> None:
+        """Drop what no later segment can need."""
+        settings = self.settings
+        frame = self._decided - settings.frames(settings.peak_context)
+        if self._impacts:
+            frame = min(frame, self._impacts[0].frame)
+        if self._regions is not None:
+            starts = [round(region[0] * settings.frame_rate) for region in self._regions]
+            frame = min([frame, *starts])
+            self._impacts = [one for one in self._impacts if one.frame >= frame]
+        frame -= settings.frames(settings.dense_gap)
+        sample = frame * settings.hop - round(settings.before * settings.sample_rate)
+        if frame > self._first_frame:
+            self._elevation = self._elevation[frame - self._first_frame :].copy()
+            self._first_frame = frame
+        if sample > self._first_sample:
+            self._samples = self._samples[sample - self._first_sample :].copy()
+            self._first_sample = sample
+
+
+def find_passages(samples: Float32, settings: SegmentationSettings) -> list[Passage]:
+    """Return all segments of a whole recording at the rate of `settings`, with their surroundings.
+
+    Silence and steady noise give an empty list.
+    """
+    segmenter = Segmenter(settings)
+    return segmenter.push(np.ascontiguousarray(samples, np.float32)) + segmenter.finish()
