@@ -28,7 +28,7 @@ class FloorSettings:
     steady_range: float = 4.5
     #: The floor is never further below the loudest moment in memory than this: clips cut to digital
     #: silence would otherwise make the last bits of a codec stand out.
-    range: float = 70.0
+    range: float = 60.0
     #: Without a steady moment, the floor is at least this far below the loudest moment of its band.
     least_range: float = 20.0
     #: Number of bands, counted from the one that stands out most, that make the elevation.

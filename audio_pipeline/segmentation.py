@@ -139,7 +139,7 @@ class Passage:
 
 @lru_cache(maxsize=8)
 def _filter_bank(settings: SegmentationSettings) -> Float32:
-    """Return the mel filter bank, float32 (1 + n_fft // 2, bands), at least one bin in each band."""
+    """Return the mel filter bank, float32 (2 + n_fft, bands), every row twice, no band empty."""
     import librosa
 
     highest = min(settings.highest, settings.sample_rate / 2)
@@ -156,7 +156,7 @@ def _filter_bank(settings: SegmentationSettings) -> Float32:
     edges = librosa.mel_frequencies(n_mels=settings.bands + 2, fmin=settings.lowest, fmax=highest)
     for band in np.flatnonzero(bank.sum(axis=1) == 0):
         bank[band, np.argmin(np.abs(bins - edges[band + 1]))] = 1.0
-    return np.ascontiguousarray(bank.T)
+    return np.repeat(bank.T, 2, axis=0)
 
 
 def band_levels(samples: Float32, settings: SegmentationSettings) -> Float32:
@@ -171,9 +171,9 @@ def band_levels(samples: Float32, settings: SegmentationSettings) -> Float32:
     spectrum = librosa.stft(
         samples, n_fft=settings.n_fft, hop_length=settings.hop, center=False, dtype=np.complex64
     )
-    power = np.square(spectrum.real)
-    power += np.square(spectrum.imag)
-    levels: Float32 = power.T @ _filter_bank(settings)
+    # Squared real and imaginary parts side by side: the filter bank, each row twice, adds them up.
+    parts = np.ascontiguousarray(spectrum.T).view(np.float32)
+    levels: Float32 = np.square(parts, out=parts) @ _filter_bank(settings)
     silent = levels.max(axis=1) < DIGITAL_SILENCE * settings.n_fft
     np.log10(np.maximum(levels, np.float32(1e-20), out=levels), out=levels)
     levels *= np.float32(10.0)
@@ -215,8 +215,7 @@ class Segmenter:
         self._regions = None if regions is None else sorted(regions, key=lambda region: region[1])
         self._samples = np.zeros(0, np.float32)
         self._first_sample = 0
-        # Half a frame of silence before the first sample: frame i is centred on sample i * hop.
-        self._unframed = np.zeros(settings.n_fft // 2, np.float32)
+        self._unframed: Float32 | None = None  # samples not yet in a frame; None before the start
         self._starting: list[Float32] = []  # levels held back until the first floor is known
         self._elevation = np.zeros(0, np.float32)
         self._first_frame = 0
@@ -233,13 +232,27 @@ class Segmenter:
     def push(self, samples: Float32) -> list[Passage]:
         """Take the next samples, float32 (n,); return the segments that have become certain."""
         self._samples = np.concatenate([self._samples, samples])
+        if self._unframed is None:
+            # Frame i is centred on sample i * hop: the first half frame is mirrored, for a step
+            # from silence would sound like a click. A recording shorter than that waits.
+            half = self.settings.n_fft // 2
+            if len(self._samples) <= half:
+                return []
+            self._unframed = self._samples[half:0:-1]
+            samples = self._samples
         self._add_levels(samples)
         return self._advance()
 
     def finish(self) -> list[Passage]:
         """Return the segments left when the stream has ended."""
         self._finished = True
-        self._add_levels(np.zeros(self.settings.n_fft // 2, np.float32))
+        half = self.settings.n_fft // 2
+        if self._unframed is None:
+            if not len(self._samples):
+                return []
+            self._unframed = np.pad(self._samples, (half, 0), mode="symmetric")
+        beyond = self._samples[-half - 1 : -1][::-1]
+        self._add_levels(np.pad(beyond, (0, half - len(beyond))))
         return self._advance()
 
     def provisional(self) -> list[Passage]:
@@ -262,6 +275,7 @@ class Segmenter:
     def _add_levels(self, samples: Float32) -> None:
         """Turn new samples into elevation, as many whole frames as there are."""
         settings = self.settings
+        assert self._unframed is not None
         waiting = np.concatenate([self._unframed, samples])
         levels = band_levels(waiting, settings)
         self._unframed = waiting[len(levels) * settings.hop :]
@@ -429,7 +443,7 @@ class Segmenter:
             frame = min([frame, *starts])
             self._impacts = [one for one in self._impacts if one.frame >= frame]
         frame -= settings.frames(settings.dense_gap)
-        sample = frame * settings.hop - round(settings.before * settings.sample_rate)
+        sample = frame * settings.hop - round(settings.before * settings.sample_rate) - settings.n_fft
         if frame > self._first_frame:
             self._elevation = self._elevation[frame - self._first_frame :].copy()
             self._first_frame = frame
