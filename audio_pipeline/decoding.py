@@ -1,0 +1,314 @@
+"""Decoders: a sound file of any kind in, blocks of mono float32 samples out.
+
+The decoder is chosen by what a file holds, never by its name: libsndfile (soundfile) is the fastest
+for WAV, AIFF, FLAC and Ogg Vorbis, FFmpeg (PyAV) for what phones and browsers write. Neither is
+imported before a file needs it.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from audio_pipeline.errors import RecordingError
+
+if TYPE_CHECKING:
+    from audio_pipeline.decoding_media import MediaDecoder
+
+Samples = npt.NDArray[np.float32]
+
+HEAD_BYTES = 4096
+"""How much of a file is read to tell what it is."""
+
+MAX_VALUES = 1 << 21
+"""Most values (samples x channels) decoded at once, so memory is bounded for any header."""
+
+MAX_SAMPLE_RATE = 1_000_000
+"""Hz. Ultrasound recorders reach 768 kHz; a higher rate in a header is damage."""
+
+MAX_CHANNELS = 256
+
+_SOUNDFILE_KINDS = frozenset({"wav", "rf64", "w64", "aiff", "au", "flac", "ogg-vorbis", "ogg-flac"})
+
+
+class Decoder(Protocol):
+    """What a recording is read through.
+
+    Attributes
+    ----------
+    sample_rate : int
+        Hz.
+    channels : int
+        Channels in the file; `read` mixes them to one by their mean.
+    format : str
+        Container and codec in words a person may know, like ``mp4 aac``.
+    duration : float or None
+        Seconds as the file's header says; None where it does not.
+    truncated : bool
+        True once it is known that sound is missing.
+    """
+
+    sample_rate: int
+    channels: int
+    format: str
+    duration: float | None
+    truncated: bool
+
+    def read(self, count: int) -> Samples:
+        """Return at most `count` further samples, shape (n,), float32; empty at the end."""
+
+    def close(self) -> None:
+        """Let go of the file."""
+
+
+def open_decoder(handle: BinaryIO) -> Decoder:
+    """Choose a decoder by the first bytes of a file.
+
+    Parameters
+    ----------
+    handle : binary file
+        Open for reading and seekable, at any position. It stays open when the decoder is closed.
+
+    Returns
+    -------
+    Decoder
+        With at least one sample to be read.
+
+    Raises
+    ------
+    RecordingError
+        If the file is empty, is no sound file, or holds no sound.
+    """
+    handle.seek(0)
+    head = handle.read(HEAD_BYTES)
+    if not head:
+        raise RecordingError("the file is empty (0 bytes)")
+    kind = sniff(head)
+    if kind == "id3":
+        handle.seek(_id3_length(head))
+        kind = sniff(handle.read(HEAD_BYTES))
+        kind = kind if kind in {"flac", "aac"} else "mp3"
+    if kind in _SOUNDFILE_KINDS:
+        decoder = _open_soundfile(handle, kind)
+        if decoder is not None:
+            return decoder
+    from audio_pipeline.decoding_media import MediaDecoder
+
+    return MediaDecoder(handle, kind)
+
+
+def sniff(head: bytes) -> str:
+    """Tell what a file is by its first bytes.
+
+    Parameters
+    ----------
+    head : bytes
+        The first 64 bytes or more.
+
+    Returns
+    -------
+    str
+        ``wav``, ``mp4``, ...; ``id3`` for a tag in front of something else; ``unknown``.
+    """
+    start = head[:4]
+    if start in (b"RIFF", b"RIFX") and head[8:12] == b"WAVE":
+        return "wav"
+    if start in (b"RF64", b"BW64"):
+        return "rf64"
+    if head[:16] == bytes.fromhex("726966662e91cf11a5d628db04c10000"):
+        return "w64"
+    if start == b"OggS":
+        return _sniff_ogg(head)
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"):
+        return "mp4"
+    if start == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
+        return "aiff"
+    if head[:3] == b"ID3":
+        return "id3"
+    if head[:5] == b"#!AMR":
+        return "amr"
+    by_magic = {
+        b"fLaC": "flac",
+        b".snd": "au",
+        b"caff": "caf",
+        b"\x1aE\xdf\xa3": "webm",
+        bytes.fromhex("3026b275"): "asf",
+    }
+    if start in by_magic:
+        return by_magic[start]
+    if len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0:
+        return "aac"
+    if len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0 and head[1] & 0x06:
+        return "mp3"
+    return "unknown"
+
+
+def _sniff_ogg(head: bytes) -> str:
+    body = head[27 + head[26] :] if len(head) > 27 else b""
+    for magic, kind in (
+        (b"\x01vorbis", "ogg-vorbis"),
+        (b"OpusHead", "ogg-opus"),
+        (b"\x7fFLAC", "ogg-flac"),
+    ):
+        if body.startswith(magic):
+            return kind
+    return "ogg"
+
+
+def _id3_length(head: bytes) -> int:
+    """Bytes of an ID3v2 tag with its header; its size has seven bits a byte."""
+    size = 0
+    for byte in head[6:10]:
+        size = size << 7 | byte & 0x7F
+    return size + 10
+
+
+def check_shape(sample_rate: int, channels: int) -> None:
+    """Refuse a header that no recorder writes.
+
+    Raises
+    ------
+    RecordingError
+        If the rate or the number of channels is out of range.
+    """
+    if not 0 < sample_rate <= MAX_SAMPLE_RATE:
+        raise RecordingError(
+            f"its header says {sample_rate} samples a second, which no recorder makes; "
+            "save it again from where it came"
+        )
+    if not 0 < channels <= MAX_CHANNELS:
+        raise RecordingError(f"it has {channels} channels; at most {MAX_CHANNELS} can be read")
+
+
+def mix(samples: npt.NDArray[np.float32]) -> Samples:
+    """Mix channels to one by their mean.
+
+    Parameters
+    ----------
+    samples : float32, (n, channels)
+        In any memory order.
+
+    Returns
+    -------
+    float32, (n,)
+        By slices: numpy's mean over a short axis is 25 times slower (docs/performance.md).
+    """
+    channels = samples.shape[1]
+    if channels == 1:
+        return samples[:, 0]
+    mixed: Samples = samples[:, 0] + samples[:, 1]
+    for channel in range(2, channels):
+        mixed += samples[:, channel]
+    mixed *= np.float32(1.0 / channels)
+    return mixed
+
+
+def _open_soundfile(handle: BinaryIO, kind: str) -> Decoder | None:
+    """Open with libsndfile; None where it cannot, or finds no sound, and FFmpeg should try."""
+    import soundfile
+
+    handle.seek(0)
+    try:
+        file = soundfile.SoundFile(handle)
+    except (soundfile.LibsndfileError, OSError, ValueError, TypeError):
+        return None
+    if file.frames <= 0:
+        file.close()
+        return None
+    try:
+        check_shape(file.samplerate, file.channels)
+    except RecordingError:
+        file.close()
+        raise
+    return SoundFileDecoder(file, handle, kind)
+
+
+class SoundFileDecoder:
+    """Reads through libsndfile; where that gives up on damage, FFmpeg takes over.
+
+    Parameters
+    ----------
+    file : soundfile.SoundFile
+        Open, at its start.
+    handle : binary file
+        What `file` reads from.
+    kind : str
+        As `sniff` has it.
+    """
+
+    def __init__(self, file: Any, handle: BinaryIO, kind: str) -> None:
+        self._file: Any = file
+        self._handle = handle
+        self._kind = kind
+        self._position = 0
+        self._rescue: MediaDecoder | None = None
+        self.sample_rate: int = file.samplerate
+        self.channels: int = file.channels
+        self.format = f"{kind} {file.subtype.lower().replace('_', ' ')}"
+        self.duration: float | None = file.frames / file.samplerate
+        self.truncated = "(should be" in file.extra_info and self._cut_short()
+
+    def _cut_short(self) -> bool:
+        """Whether a header promises more than the file holds.
+
+        Recorders that could not go back to fill in the length leave the largest number there:
+        such a file is whole.
+        """
+        for line in self._file.extra_info.splitlines():
+            name, _, rest = line.partition(":")
+            words = rest.replace("(should be", "").replace(")", "").split()
+            if name.strip() in {"data", "SSND"} and len(words) == 2:
+                with suppress(ValueError):
+                    promised, present = int(words[0]), int(words[1])
+                    return present < promised < 0x7FFFFFFF
+        return False
+
+    def read(self, count: int) -> Samples:
+        """Return at most `count` further samples, shape (n,), float32; empty at the end."""
+        if self._rescue is not None:
+            return self._rescued(count)
+        count = max(1, min(count, MAX_VALUES // self.channels, self._left()))
+        block = np.empty((count, self.channels), dtype=np.float32)
+        try:
+            got = len(self._file.read(out=block))
+        except (RuntimeError, OSError):
+            got = min(count, max(0, self._file.tell() - self._position))
+            self._start_rescue(self._position + got)
+        self._position += got
+        if got:
+            return mix(block[:got])
+        if self._rescue is not None:
+            return self._rescued(count)
+        if self._left() > 0:
+            self.truncated = True
+        return block[:0, 0]
+
+    def _left(self) -> int:
+        return int(self._file.frames - self._position)
+
+    def _start_rescue(self, position: int) -> None:
+        from audio_pipeline.decoding_media import MediaDecoder
+
+        self.truncated = True
+        try:
+            self._rescue = MediaDecoder(self._handle, self._kind)
+            self._rescue.skip(position)
+        except RecordingError:
+            self._rescue = None
+            self._position = self._file.frames
+
+    def _rescued(self, count: int) -> Samples:
+        assert self._rescue is not None
+        return self._rescue.read(min(count, max(0, self._left()))) if self._left() else _NOTHING
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._rescue is not None:
+            self._rescue.close()
+        self._file.close()
+
+
+_NOTHING: Samples = np.zeros(0, dtype=np.float32)
