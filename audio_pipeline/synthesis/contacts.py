@@ -1,0 +1,202 @@
+"""Everyday impacts: keys, clicks, taps, knocks, claps, footsteps, bounces, clinks, chairs.
+
+These are the hardest negatives: one key press or tap can be as short and as lonely as a pop.
+What differs is how they are made: a press is followed by a release 60-150 ms later, a table or a
+housing rings longer and lower than a joint, a contact has a soft push before the click. All
+numbers are from the second exploratory study's third family where it names them (press and
+release 60-150 ms apart, cap and housing modes, contact pulse into table modes), from the taps of
+the acoustic notes (time constants of 4-25 ms at 60-800 Hz), or judgement; all are kept wide.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from audio_pipeline.synthesis.patterns import PatternSettings, creak
+from audio_pipeline.synthesis.ringing import band_passed, coloured_noise, struck, swell
+from audio_pipeline.synthesis.sounds import Samples, Sound, finished, log_uniform
+
+_PATTERNS = PatternSettings()
+
+
+def _modes(
+    rng: np.random.Generator, count: int, low: float, high: float, fast: float, slow: float
+) -> tuple[Samples, Samples, Samples]:
+    """Draw ``count`` modes between two frequencies with decays between two times."""
+    frequencies = np.exp(rng.uniform(np.log(low), np.log(high), count))
+    decay = log_uniform(rng, fast, slow)
+    decays = decay * (frequencies / np.median(frequencies)) ** -rng.uniform(0.0, 0.8)
+    decays = np.maximum(decays, 0.6 / frequencies)
+    gains = np.exp(0.6 * rng.standard_normal(count))
+    return frequencies, decays, gains / gains.sum()
+
+
+def _hit(
+    rng: np.random.Generator,
+    modes: tuple[Samples, Samples, Samples],
+    contact: float,
+    tick: float,
+    sample_rate: int,
+) -> Samples:
+    ring = struck(rng, np.zeros(1), np.ones(1), *modes, contact, tick, sample_rate)
+    return np.asarray(ring / max(float(np.max(np.abs(ring))), 1e-12))
+
+
+def _joined(parts: list[tuple[float, float, Samples]], sample_rate: int) -> Samples:
+    """Add sounds given as (time in s, level in dB, samples)."""
+    ends = [round(time * sample_rate) + part.size for time, _, part in parts]
+    total = np.zeros(max(ends))
+    for (_, level, part), end in zip(parts, ends, strict=True):
+        total[end - part.size : end] += 10 ** (level / 20) * part
+    return total
+
+
+def _sound(parts: list[tuple[float, float, Samples]], sample_rate: int, kind: str) -> Sound:
+    impacts = tuple(time for time, _, _ in parts)
+    return finished(_joined(parts, sample_rate), sample_rate, "other", kind, impacts)
+
+
+def key(rng: np.random.Generator, sample_rate: int) -> Sound:
+    """Press a key: click and bottoming out, then the release; sometimes only one of them."""
+    cap = _modes(rng, int(rng.integers(2, 6)), 1200.0, 9000.0, 3e-4, 3e-3)
+    housing = _modes(rng, int(rng.integers(2, 5)), 150.0, 1500.0, 2e-3, 1.4e-2)
+    body = rng.uniform(-20.0, 3.0)
+
+    def stroke() -> Samples:
+        contact = log_uniform(rng, 3e-5, 4e-4)
+        high = _hit(rng, cap, contact, rng.uniform(0.0, 0.6), sample_rate)
+        low = _hit(rng, housing, log_uniform(rng, 3e-4, 2.5e-3), 0.0, sample_rate)
+        return _joined([(0.0, 0.0, high), (0.0, body, low)], sample_rate)
+
+    parts = [(0.0, 0.0, stroke())]
+    if rng.random() < 0.4:
+        parts.append((log_uniform(rng, 4e-3, 2.5e-2), rng.uniform(-12.0, 4.0), stroke()))
+    if rng.random() < 0.7:
+        parts.append((rng.uniform(0.055, 0.17), rng.uniform(-18.0, 0.0), stroke()))
+    return _sound(parts, sample_rate, "key")
+
+
+def click(rng: np.random.Generator, sample_rate: int) -> Sound:
+    """Click a mouse or a pen: two sharp, light snaps."""
+    modes = _modes(rng, int(rng.integers(2, 6)), 1500.0, 9500.0, 2e-4, 2.5e-3)
+
+    def snap() -> Samples:
+        return _hit(rng, modes, log_uniform(rng, 2e-5, 2e-4), rng.uniform(0.0, 0.7), sample_rate)
+
+    parts = [(0.0, 0.0, snap())]
+    if rng.random() < 0.75:
+        parts.append((log_uniform(rng, 0.04, 0.22), rng.uniform(-15.0, 3.0), snap()))
+    return _sound(parts, sample_rate, "click")
+
+
+def tap(rng: np.random.Generator, sample_rate: int) -> Sound:
+    """Tap a table or a phone with a fingertip or a nail, one to four times."""
+    nail = rng.random() < 0.4
+    plate = _modes(rng, int(rng.integers(3, 8)), 80.0, 3500.0 if nail else 1200.0, 3e-3, 2.5e-2)
+    times = np.cumsum(rng.uniform(0.09, 0.35, int(rng.choice([1, 1, 1, 2, 3, 4]))))
+    parts = []
+    for time in times - times[0]:
+        contact = log_uniform(rng, 8e-5, 5e-4) if nail else log_uniform(rng, 8e-4, 6e-3)
+        push = _hit(rng, plate, contact, rng.uniform(0.0, 0.4) if nail else 0.0, sample_rate)
+        parts.append((float(time), rng.uniform(-6.0, 0.0), push))
+    return _sound(parts, sample_rate, "tap")
+
+
+def knock(rng: np.random.Generator, sample_rate: int) -> Sound:
+    """Knock on wood with a knuckle, one to five times."""
+    panel = _modes(rng, int(rng.integers(4, 9)), 90.0, 1800.0, 4e-3, 3.5e-2)
+    times = np.cumsum(rng.uniform(0.11, 0.35, int(rng.integers(1, 6))))
+    parts = [
+        (
+            float(time),
+            rng.uniform(-5.0, 0.0),
+            _hit(rng, panel, log_uniform(rng, 3e-4, 2.5e-3), rng.uniform(0.0, 0.3), sample_rate),
+        )
+        for time in times - times[0]
+    ]
+    return _sound(parts, sample_rate, "knock")
+
+
+def clap(rng: np.random.Generator, sample_rate: int) -> Sound:
+    """Clap or snap: a burst of air with a broad cavity peak, one to five times."""
+    centre = log_uniform(rng, 500.0, 4000.0)
+    decay = log_uniform(rng, 2e-3, 1.2e-2)
+    count = round(8 * decay * sample_rate)
+    fade = np.exp(-np.arange(count) / (decay * sample_rate))
+    times = np.cumsum(rng.uniform(0.18, 0.5, int(rng.choice([1, 1, 2, 3, 5]))))
+    parts = []
+    for time in times - times[0]:
+        noise = rng.standard_normal(count)
+        peak = band_passed(noise, 0.7 * centre, 1.5 * centre, sample_rate)
+        burst = (peak / peak.std() + rng.uniform(0.1, 0.6) * noise) * fade
+        parts.append((float(time), rng.uniform(-6, 0), burst / np.max(np.abs(burst))))
+    return _sound(parts, sample_rate, "clap")
+
+
+def footstep(rng: np.random.Generator, sample_rate: int) -> Sound:
+    """Walk: heel, scuff and toe, one to four steps."""
+    floor = _modes(rng, int(rng.integers(3, 7)), 45.0, 500.0, 8e-3, 4e-2)
+    parts: list[tuple[float, float, Samples]] = []
+    hard = rng.random() < 0.5
+    stride = rng.uniform(0.35, 0.75)
+    for step in range(int(rng.integers(1, 5))):
+        time = step * stride * rng.uniform(0.93, 1.07) if step else 0.0
+        contact = log_uniform(rng, 3e-4, 2e-3) if hard else log_uniform(rng, 2e-3, 1e-2)
+        heel = _hit(rng, floor, contact, rng.uniform(0.1, 0.6) if hard else 0.05, sample_rate)
+        parts.append((time, rng.uniform(-6.0, 0.0), heel))
+        toe = _hit(rng, floor, 1.5 * contact, 0.1, sample_rate)
+        parts.append((time + rng.uniform(0.06, 0.2), rng.uniform(-18.0, -4.0), toe))
+        scuff = coloured_noise(
+            rng, round(rng.uniform(0.05, 0.25) * sample_rate), sample_rate, rng.uniform(0.0, 6.0)
+        )
+        scuff *= swell(scuff.size, 0.3, 0.6) / np.max(np.abs(scuff))
+        parts.append((time + rng.uniform(0.0, 0.08), rng.uniform(-32.0, -10.0), scuff))
+    return _sound(sorted(parts, key=lambda part: part[0]), sample_rate, "footstep")
+
+
+def thump(rng: np.random.Generator, sample_rate: int) -> Sound:
+    """Handle the phone or shut a door: a low thud with a rattle."""
+    low = _modes(rng, int(rng.integers(2, 6)), 40.0, 320.0, 1e-2, 6e-2)
+    parts = [(0.0, 0.0, _hit(rng, low, log_uniform(rng, 1e-3, 1e-2), 0.0, sample_rate))]
+    rattle = _modes(rng, 4, 400.0, 5000.0, 1e-3, 1.2e-2)
+    for time in np.cumsum(rng.exponential(0.03, int(rng.integers(0, 6)))):
+        hit = _hit(rng, rattle, log_uniform(rng, 5e-5, 6e-4), 0.3, sample_rate)
+        parts.append((float(time), rng.uniform(-25.0, -3.0), hit))
+    return _sound(parts, sample_rate, "thump")
+
+
+def bounce(rng: np.random.Generator, sample_rate: int) -> Sound:
+    """Drop a coin or a pen: hits that come faster and softer."""
+    modes = _modes(rng, int(rng.integers(3, 7)), 900.0, 9500.0, 4e-3, 8e-2)
+    ratio, gap, time, level = rng.uniform(0.6, 0.9), rng.uniform(0.08, 0.35), 0.0, 0.0
+    parts = []
+    for _ in range(int(rng.integers(3, 16))):
+        hit = _hit(rng, modes, log_uniform(rng, 3e-5, 3e-4), rng.uniform(0, 0.4), sample_rate)
+        parts.append((time, level + rng.uniform(-3, 3), hit))
+        time, gap, level = time + gap, gap * ratio, level + 20 * np.log10(ratio)
+        if gap < 0.006:
+            break
+    return _sound(parts, sample_rate, "bounce")
+
+
+def clink(rng: np.random.Generator, sample_rate: int) -> Sound:
+    """Touch glass or metal: one to three hits that ring on."""
+    modes = _modes(rng, int(rng.integers(3, 8)), 600.0, 9500.0, 1.5e-2, 0.25)
+    times = np.cumsum(rng.exponential(0.12, int(rng.integers(1, 4))))
+    parts = [
+        (
+            float(time),
+            rng.uniform(-12, 0),
+            _hit(rng, modes, log_uniform(rng, 3e-5, 3e-4), 0.2, sample_rate),
+        )
+        for time in times - times[0]
+    ]
+    return _sound(parts, sample_rate, "clink")
+
+
+def chair(rng: np.random.Generator, sample_rate: int) -> Sound:
+    """Creak like a chair or a floor: slips into wood that rings far longer than a joint."""
+    times, levels = creak(rng, _PATTERNS)
+    wood = _modes(rng, int(rng.integers(3, 8)), 180.0, 3000.0, 1e-2, 6e-2)
+    sound = struck(rng, times, levels, *wood, log_uniform(rng, 1e-4, 1e-3), 0.1, sample_rate)
+    return finished(sound, sample_rate, "other", "chair", times)
