@@ -51,9 +51,7 @@ _DEMUXERS = {
     "au": "au",
 }
 
-_GUESSED_DEMUXERS = (
-    "mp3,aac,mov,mpegts,mpeg,avi,flv,ac3,eac3,wv,ape,tta,tak,mpc,mpc8,dsf,voc,3dostr"
-)
+_GUESSED_DEMUXERS = "mp3,aac,mov,mpegts,mpeg,avi,flv,ac3,eac3,wv,ape,tta,tak,mpc,mpc8,dsf,voc"
 """Formats FFmpeg may look for where the first bytes told nothing. Playlists are left out: they name
 other files and addresses, which a recording must never make this program open."""
 
@@ -251,7 +249,7 @@ class MediaDecoder:
         """Count the samples between the sound decoded so far and a frame's time stamp."""
         if not self._timed or frame.pts is None:
             return 0
-        stamp = (frame.pts - self._start) * self._stamp_seconds
+        stamp: float = (frame.pts - self._start) * self._stamp_seconds
         missing = stamp - self._position / self.sample_rate
         least = _STAMP_STEP if self._damaged else GAP_SECONDS
         if not least < missing < MAX_GAP_SECONDS:
