@@ -1,0 +1,140 @@
+"""The guided recording: its phases, and which sounds return, come once or fall outside."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from audio_pipeline.protocol import (
+    Evidence,
+    ProtocolSettings,
+    Sound,
+    performed_phases,
+    phase_at,
+    phases_from_document,
+    planned_phases,
+    weigh,
+)
+
+PHASES = planned_phases()
+TURNS = [phase for phase in PHASES if phase.kind == "turn"]
+END = PHASES[-1].end
+
+
+def at_each_turn(point: float, label: str = "pop", turns: int = 5) -> list[Sound]:
+    return [Sound(turn.start + point, label) for turn in TURNS[:turns]]
+
+
+def said(evidence: Evidence) -> str:
+    return " ".join(evidence.reasons)
+
+
+@given(st.integers(1, 8), st.floats(1, 8), st.floats(0, 120))
+def test_phases_follow_each_other_without_gap_and_end_with_the_recording(
+    turns: int, seconds: float, duration: float
+) -> None:
+    planned = planned_phases(ProtocolSettings(turns=turns, turn_seconds=seconds))
+    assert planned[0].start == 0
+    assert all(a.end == b.start for a, b in itertools.pairwise(planned))
+    assert [phase.turn for phase in planned if phase.kind == "turn"] == [*range(1, turns + 1)]
+    performed = performed_phases(planned, duration)
+    assert sum(phase.end - phase.start for phase in performed) == pytest.approx(
+        min(duration, planned[-1].end)
+    )
+
+
+def test_a_time_belongs_to_exactly_one_phase() -> None:
+    for time in np.arange(0, END, 0.37):
+        assert sum(phase.start <= time < phase.end for phase in PHASES) == 1
+        assert phase_at(PHASES, float(time)) is not None
+    assert phase_at(PHASES, END) is None
+
+
+def test_phases_survive_the_metadata() -> None:
+    assert phases_from_document([phase.document() for phase in PHASES]) == PHASES
+    with pytest.raises(ValueError, match="not a list of phases"):
+        phases_from_document([{"start": 1}])
+
+
+@pytest.mark.parametrize("label", ["pop", "grating"])
+def test_what_returns_at_the_same_point_is_said_to_return(label: str) -> None:
+    jitter = [0.1, -0.15, 0.0, 0.2, -0.1]
+    sounds = [
+        Sound(s.start + j, label) for s, j in zip(at_each_turn(1.8, label), jitter, strict=True)
+    ]
+    evidence = weigh(PHASES, sounds)
+    assert "same point in 5 of 5 turns" in said(evidence)
+    assert all(evidence.sound_reasons)
+    assert not any(evidence.outside)
+
+
+def test_a_pop_in_one_turn_fits_a_joint_that_cracks() -> None:
+    start = TURNS[2].start + 1.5
+    evidence = weigh(PHASES, [Sound(start, "pop"), Sound(start + 0.2, "pop")])
+    assert "only one of 5 turns" in said(evidence)
+    assert "20 minutes" in said(evidence)
+
+
+def test_what_comes_while_still_is_outside_and_not_counted() -> None:
+    sounds = [Sound(1.0, "pop"), Sound(END - 0.5, "grating"), Sound(1.5, "other")]
+    evidence = weigh(PHASES, sounds)
+    assert evidence.outside == (True, True, True)
+    assert "2 sounds came while" in said(evidence)
+    assert "turns" not in said(evidence)
+
+
+def test_a_movement_may_begin_early_and_end_late() -> None:
+    plan = ProtocolSettings()
+    sounds = [Sound(TURNS[0].start - 0.2, "pop"), Sound(TURNS[-1].end + 0.5, "pop")]
+    assert weigh(PHASES, sounds, plan).outside == (False, False)
+
+
+def test_order_does_not_matter() -> None:
+    sounds = [*at_each_turn(1.0), Sound(0.5, "grating"), Sound(8.1, "grating")]
+    forward, backward = weigh(PHASES, sounds), weigh(PHASES, sounds[::-1])
+    assert forward.reasons == backward.reasons
+    assert forward.outside == backward.outside[::-1]
+
+
+def test_labels_are_compared_apart() -> None:
+    mixed = [
+        Sound(sound.start, label)
+        for sound, label in zip(at_each_turn(2.0), ["pop", "grating"] * 3, strict=False)
+    ]
+    assert "of 5 turns, so" not in said(weigh(PHASES, mixed))
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2])
+def test_too_few_turns_conclude_nothing(turns: int) -> None:
+    duration = 3.0 + 4.0 * turns
+    phases = performed_phases(PHASES, duration)
+    evidence = weigh(phases, [sound for sound in at_each_turn(1.0) if sound.start < duration])
+    assert evidence.reasons == ()
+
+
+def test_an_unfinished_turn_is_not_compared() -> None:
+    phases = performed_phases(PHASES, TURNS[3].start + 2.0)
+    evidence = weigh(phases, at_each_turn(1.0, turns=4))
+    assert "in 3 of 3 turns" in said(evidence)
+
+
+@pytest.mark.parametrize("per_turn", [1, 2, 5, 12])
+def test_sounds_at_random_points_seldom_seem_to_return(per_turn: int) -> None:
+    rng = np.random.default_rng(per_turn)
+    runs = 200
+    returned = 0
+    for _ in range(runs):
+        starts = rng.uniform(TURNS[0].start, TURNS[-1].end, per_turn * len(TURNS))
+        evidence = weigh(PHASES, [Sound(float(start), "pop") for start in starts])
+        returned += "same point" in said(evidence)
+    limit = ProtocolSettings().chance
+    assert returned / runs <= limit + 3 * math.sqrt(limit * (1 - limit) / runs)
+
+
+def test_no_sounds_no_words() -> None:
+    assert weigh(PHASES, []) == Evidence((), (), ())
