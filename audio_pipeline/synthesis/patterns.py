@@ -88,8 +88,10 @@ def cascade(rng: np.random.Generator, settings: PatternSettings, shape: str) -> 
         gaps = rng.gamma(regularity, mean / regularity, count - 1)
         levels = normal_levels(rng, count, settings)
     else:
-        gaps = rng.uniform(least, 0.6 * most) * np.cumprod(rng.uniform(0.85, 1.35, count - 1))
-        levels = normal_levels(rng, count, settings) * np.geomspace(1.0, rng.uniform(0.2, 1), count)
+        stretch = np.cumprod(rng.uniform(0.85, 1.35, count - 1))
+        gaps = np.asarray(rng.uniform(least, 0.6 * most) * stretch)
+        fading = np.geomspace(1.0, rng.uniform(0.2, 1), count)
+        levels = np.asarray(normal_levels(rng, count, settings) * fading)
     gaps = np.clip(gaps, least, most * 0.98)
     times = np.concatenate([[0.0], np.cumsum(gaps)])
     if times[-1] > settings.cascade_span:

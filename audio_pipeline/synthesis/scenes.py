@@ -5,29 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.signal import oaconvolve
 
 from audio_pipeline.synthesis import family_a, family_b
 from audio_pipeline.synthesis.bodies import Body, draw_body
 from audio_pipeline.synthesis.channel import (
     ChannelSettings,
-    background,
-    draw_channel,
-    processed,
 )
-from audio_pipeline.synthesis.codecs import draw_codec, round_trip
 from audio_pipeline.synthesis.everyday import EverydaySettings, draw_everyday
 from audio_pipeline.synthesis.family_a import JointSettings
+from audio_pipeline.synthesis.recorded import Placed, recorded
 from audio_pipeline.synthesis.sounds import (
     Family,
-    LabelledEvent,
-    Parameter,
-    Samples,
     Scene,
     Sound,
     log_uniform,
 )
-
 
 _JOINTS = {
     "a": {"pop": family_a.pop, "grating": family_a.grating},
@@ -82,15 +74,6 @@ class SceneSettings:
     channel: ChannelSettings = field(default_factory=ChannelSettings)
 
 
-@dataclass(frozen=True)
-class _Placed:
-    """A sound at its place in the scene, with its level."""
-
-    sound: Sound
-    time: float
-    gain: float
-
-
 def scene(rng: np.random.Generator, family: Family, settings: SceneSettings | None = None) -> Scene:
     """Make one scene of several events.
 
@@ -113,7 +96,7 @@ def scene(rng: np.random.Generator, family: Family, settings: SceneSettings | No
     duration = rng.uniform(*settings.duration)
     own = draw_body(rng, settings.joint.body)
     time = rng.uniform(0.5, 1.5) if rng.random() < settings.quiet_start else rng.uniform(0.0, 0.4)
-    placed: list[_Placed] = []
+    placed: list[Placed] = []
     while True:
         group = _draw_group(rng, family, own, sample_rate, settings)
         end = max(at + sound.end for sound, at in group)
@@ -121,12 +104,12 @@ def scene(rng: np.random.Generator, family: Family, settings: SceneSettings | No
             break
         gain = 10 ** (rng.uniform(*settings.level) / 20)
         placed += [
-            _Placed(sound, time + at, gain * (10 ** (rng.uniform(-6, 0) / 20) if at else 1))
+            Placed(sound, time + at, gain * (10 ** (rng.uniform(-6, 0) / 20) if at else 1))
             for sound, at in group
         ]
         time += end + log_uniform(rng, *settings.gap)
     count = round(max(duration, time - 0.2) * sample_rate)
-    return _recorded(rng, placed, count, sample_rate, family, settings)
+    return recorded(rng, placed, count, sample_rate, family, settings.channel)
 
 
 def clip(rng: np.random.Generator, family: Family, settings: SceneSettings | None = None) -> Scene:
@@ -142,8 +125,9 @@ def clip(rng: np.random.Generator, family: Family, settings: SceneSettings | Non
     lead = rng.uniform(0.0, 0.02) if rng.random() < 0.5 else rng.uniform(*settings.clip_lead)
     tail = rng.uniform(0.005, 0.3)
     length = max(log_uniform(rng, *settings.clip_length), lead + sound.end + tail)
-    placed = [_Placed(sound, lead, 1.0)]
-    return _recorded(rng, placed, round(length * sample_rate), sample_rate, family, settings)
+    placed = [Placed(sound, lead, 1.0)]
+    count = round(length * sample_rate)
+    return recorded(rng, placed, count, sample_rate, family, settings.channel)
 
 
 def _draw_label(rng: np.random.Generator, family: Family, settings: SceneSettings) -> str:
@@ -188,55 +172,3 @@ def _single_only(settings: SceneSettings) -> JointSettings:
     """Return the joint settings with nothing but single impacts."""
     joint = settings.joint
     return JointSettings(joint.body, joint.pattern, single=1.0, double=0.0, friction=0.0)
-
-
-def _recorded(
-    rng: np.random.Generator,
-    placed: list[_Placed],
-    count: int,
-    sample_rate: int,
-    family: Family,
-    settings: SceneSettings,
-) -> Scene:
-    """Mix the sounds, send them through one channel and label them."""
-    dry = np.zeros(count)
-    for item in placed:
-        at = round(item.time * sample_rate)
-        part = item.sound.samples[: max(count - at, 0)]
-        dry[at : at + part.size] += item.gain * part
-    channel = draw_channel(rng, sample_rate, settings.channel)
-    wet = oaconvolve(dry, channel.response)[:count]
-    noise, noise_drawn = background(rng, count, sample_rate, settings.channel)
-    snr = rng.uniform(*settings.channel.snr)
-    loudest = float(np.max(np.abs(wet), initial=0.0))
-    noise_level = loudest / 3.0 / 10 ** (snr / 20)
-    events = tuple(_labelled(item, wet, noise_level, sample_rate) for item in placed)
-    heard, drawn = processed(
-        rng, wet + noise_level * noise, sample_rate, noise_level, settings.channel
-    )
-    codec_name = "none"
-    if rng.random() < settings.channel.codec:
-        codec, bit_rate = draw_codec(rng)
-        heard = np.clip(round_trip(heard, sample_rate, codec, bit_rate), -1.0, 1.0)
-        codec_name = f"{codec.name}_{bit_rate}"
-    parameters: dict[str, Parameter] = {"snr": round(float(snr), 1), "codec": codec_name}
-    parameters |= channel.parameters | noise_drawn | drawn
-    return Scene(
-        heard.astype(np.float32),
-        sample_rate,
-        tuple(sorted(events, key=lambda e: e.start)),
-        family,
-        parameters,
-    )
-
-
-def _labelled(item: _Placed, wet: Samples, noise_level: float, sample_rate: int) -> LabelledEvent:
-    start, end = item.time + item.sound.start, item.time + item.sound.end
-    end = min(end, wet.size / sample_rate)
-    part = wet[round(start * sample_rate) : round(end * sample_rate) + 1]
-    peak = float(np.max(np.abs(part), initial=1e-12))
-    snr = 20 * np.log10(peak / max(3 * noise_level, 1e-12))
-    impacts = tuple(item.time + t for t in item.sound.impacts if item.time + t < end)
-    return LabelledEvent(
-        start, end, item.sound.label, item.sound.kind, impacts, round(float(snr), 1)
-    )
