@@ -1,0 +1,1 @@
+"""Labels in, a model folder and honest figures out."""

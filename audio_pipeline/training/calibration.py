@@ -1,0 +1,160 @@
+"""From scores to probabilities, and from probabilities to "sure" or "uncertain".
+
+Both are fitted on answers about groups the trees had not seen, and stored as plain numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from audio_pipeline.classifier import Calibration
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+_STEPS: Final = 50
+_OFFSET_PENALTY: Final = 0.02
+_TEMPERATURE_PENALTY: Final = 0.01
+_CANDIDATES: Final = np.round(np.arange(0.35, 0.951, 0.01), 2)
+_LEAST_COVERAGE: Final = 0.75
+_HIGHEST_THRESHOLD: Final = 0.95
+
+
+def fit_calibration(scores: Floats, truth: Ints, weights: ArrayLike) -> Calibration:
+    """Fit one temperature and one offset a label by penalised maximum likelihood.
+
+    The penalty pulls towards "change nothing", so that a dozen events cannot bend the scores.
+
+    Parameters
+    ----------
+    scores : float array, shape (n, n_labels)
+        Out-of-group scores; rows sum to 1.
+    truth : int array, shape (n,)
+        Columns of the right labels.
+    weights : array, shape (n,)
+        Event weights >= 0.
+
+    Returns
+    -------
+    Calibration
+        The identity when there is no event.
+    """
+    n_labels = scores.shape[1]
+    given = np.asarray(weights, np.float64)
+    if not truth.size or given.sum() <= 0:
+        return Calibration.identity(n_labels)
+    logits = np.log(np.maximum(scores, 1e-4))
+    share = given / given.sum()
+    # A penalty worth a few events: it fades as data grow.
+    strength = 10.0 / truth.size
+    wanted = np.eye(n_labels)[truth]
+    # Parameters: log of the inverse temperature, then the offsets. Newton steps with numerical
+    # damping: the problem is smooth, tiny and close to convex.
+    parameters = np.zeros(1 + n_labels)
+
+    def loss(values: Floats) -> float:
+        moved = logits * np.exp(values[0]) + values[1:]
+        moved -= moved.max(axis=1, keepdims=True)
+        log_sum = np.log(np.exp(moved).sum(axis=1))
+        fit = float((share * (log_sum - (moved * wanted).sum(axis=1))).sum())
+        penalty = _TEMPERATURE_PENALTY * values[0] ** 2 + _OFFSET_PENALTY * (values[1:] ** 2).sum()
+        return fit + strength * float(penalty)
+
+    current = loss(parameters)
+    damping = 1e-3
+    for _ in range(_STEPS):
+        gradient, curvature = _derivatives(parameters, logits, wanted, share, strength)
+        step = np.linalg.solve(curvature + damping * np.eye(parameters.size), -gradient)
+        trial = loss(parameters + step)
+        if trial < current:
+            small = current - trial < 1e-12
+            parameters, current, damping = parameters + step, trial, damping / 5
+            if small:
+                break
+        else:
+            damping *= 10
+            if damping > 1e6:
+                break
+    offsets = parameters[1:] - parameters[1:].mean()
+    return Calibration(
+        round(float(np.exp(-parameters[0])), 6), tuple(round(float(one), 6) for one in offsets)
+    )
+
+
+def _derivatives(
+    values: Floats, logits: Floats, wanted: Floats, share: Floats, strength: float
+) -> tuple[Floats, Floats]:
+    """Return the gradient and the Gauss-Newton curvature of the penalised loss."""
+    slope = float(np.exp(values[0]))
+    moved = logits * slope + values[1:]
+    moved -= moved.max(axis=1, keepdims=True)
+    probabilities = np.exp(moved)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    n_labels = logits.shape[1]
+    # Jacobian of each logit: d/d log-slope = slope * logit, d/d offset_j = 1 for its own column.
+    jacobian = np.zeros((*logits.shape, 1 + n_labels))
+    jacobian[:, :, 0] = slope * logits
+    jacobian[:, np.arange(n_labels), 1 + np.arange(n_labels)] = 1.0
+    error = (probabilities - wanted) * share[:, None]
+    gradient = np.einsum("nk,nkp->p", error, jacobian)
+    weighted = jacobian * (probabilities * share[:, None])[:, :, None]
+    mean = np.einsum("nk,nkp->np", probabilities, jacobian)
+    curvature = np.einsum("nkp,nkq->pq", weighted, jacobian)
+    curvature -= np.einsum("np,nq->pq", mean * share[:, None], mean)
+    penalty = np.r_[_TEMPERATURE_PENALTY, np.full(n_labels, _OFFSET_PENALTY)] * 2 * strength
+    return gradient + penalty * values, curvature + np.diag(penalty)
+
+
+def choose_thresholds(
+    probabilities: Floats,
+    truth: Ints,
+    labels: Sequence[str],
+    budgets: Mapping[str, float] | None = None,
+    background: str = "other",
+) -> dict[str, float]:
+    """Choose the probability at which each label is sure.
+
+    Parameters
+    ----------
+    probabilities : float array, shape (n, n_labels)
+        Calibrated, about groups the model had not seen; a row a recording.
+    truth : int array, shape (n,)
+    labels : sequence of str
+    budgets : mapping of str to float or None
+        Largest share of `background` recordings that may be answered with this label.
+    background : str
+        The label the budgets are about.
+
+    Returns
+    -------
+    dict of str to float
+        Labels with a budget get the lowest threshold that keeps it (at most 0.95). The others
+        share the threshold that leaves three quarters of the recordings answered, or the chance
+        level where the model is sure more often than that.
+    """
+    likeliest = probabilities.argmax(axis=1)
+    highest = probabilities.max(axis=1)
+    lowest = max(0.35, round(1 / len(labels), 2))
+    common = 0.5
+    if highest.size:
+        common = float(np.clip(np.quantile(highest, 1 - _LEAST_COVERAGE), lowest, 0.5))
+    thresholds = {label: round(common, 2) for label in labels}
+    if not budgets or background not in labels:
+        return thresholds
+    of_background = truth == list(labels).index(background)
+    n_background = int(of_background.sum())
+    for label, budget in budgets.items():
+        if label not in thresholds or n_background == 0:
+            continue
+        false = highest[of_background & (likeliest == list(labels).index(label))]
+        affordable = [
+            float(threshold)
+            for threshold in _CANDIDATES
+            if threshold >= common and (false >= threshold).sum() <= budget * n_background
+        ]
+        thresholds[label] = affordable[0] if affordable else _HIGHEST_THRESHOLD
+    return thresholds

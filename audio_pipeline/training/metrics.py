@@ -1,0 +1,278 @@
+"""Figures from answers: plain functions on arrays, none of which knows what a recording is.
+
+Classes are integers 0..k-1; an answer of -1 is an abstention. Where a figure cannot be computed it
+is NaN, never a guess.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+ABSTAINED = -1
+
+
+def confusion(truth: Ints, answer: Ints, n_classes: int) -> Ints:
+    """Count answers; abstentions are left out.
+
+    Parameters
+    ----------
+    truth, answer : int array, shape (n,)
+    n_classes : int
+
+    Returns
+    -------
+    int64 array, shape (n_classes, n_classes)
+        Rows are the truth, columns the answer.
+    """
+    answered = answer != ABSTAINED
+    pairs = truth[answered] * n_classes + answer[answered]
+    return np.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes)
+
+
+def recalls(counts: Ints) -> Floats:
+    """Return the recall of each class, shape (n_classes,); NaN for a class that never occurs."""
+    return _ratio(np.diag(counts), counts.sum(axis=1))
+
+
+def precisions(counts: Ints) -> Floats:
+    """Return the precision of each class, shape (n_classes,); NaN for one never answered."""
+    return _ratio(np.diag(counts), counts.sum(axis=0))
+
+
+def balanced_accuracy(truth: Ints, answer: Ints, n_classes: int) -> float:
+    """Return the mean recall over the classes that occur among the answered; NaN for none."""
+    return _mean(recalls(confusion(truth, answer, n_classes)))
+
+
+def strict_balanced_accuracy(truth: Ints, answer: Ints, n_classes: int) -> float:
+    """Return the mean recall with abstentions counted as errors; NaN for no recording."""
+    right = np.bincount(truth[truth == answer], minlength=n_classes)
+    return _mean(_ratio(right, np.bincount(truth, minlength=n_classes)))
+
+
+def coverage(answer: Ints) -> float:
+    """Return the share answered; NaN for nothing."""
+    return float(np.mean(answer != ABSTAINED)) if answer.size else float("nan")
+
+
+def macro_auc(truth: Ints, probabilities: Floats) -> float:
+    """Return the mean over classes of the area under the one-against-rest ROC curve.
+
+    Parameters
+    ----------
+    truth : int array, shape (n,)
+    probabilities : float array, shape (n, n_classes)
+
+    Returns
+    -------
+    float
+        NaN when fewer than two classes occur. Ties count half.
+    """
+    areas = []
+    for column in range(probabilities.shape[1]):
+        positive = truth == column
+        n_positive = int(positive.sum())
+        n_negative = positive.size - n_positive
+        if n_positive == 0 or n_negative == 0:
+            continue
+        ranks = _mid_ranks(probabilities[:, column])
+        above = ranks[positive].sum() - n_positive * (n_positive + 1) / 2
+        areas.append(above / (n_positive * n_negative))
+    return float(np.mean(areas)) if areas else float("nan")
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """Events of like confidence: how sure the model was, how often it was right, how many."""
+
+    confidence: float
+    accuracy: float
+    count: int
+
+
+def reliability(
+    confidence: Floats, right: NDArray[np.bool_], bins: int = 15
+) -> list[ReliabilityBin]:
+    """Sort events by confidence into bins of equal count.
+
+    Parameters
+    ----------
+    confidence : float array, shape (n,)
+        Probability of the likeliest class.
+    right : bool array, shape (n,)
+    bins : int
+
+    Returns
+    -------
+    list of ReliabilityBin
+        At most `bins`, from unsure to sure; empty for no event.
+    """
+    order = np.argsort(confidence, kind="stable")
+    return [
+        ReliabilityBin(float(confidence[part].mean()), float(right[part].mean()), len(part))
+        for part in np.array_split(order, bins)
+        if len(part)
+    ]
+
+
+def calibration_error(confidence: Floats, right: NDArray[np.bool_], bins: int = 15) -> float:
+    """Return the expected calibration error over bins of equal count; NaN for no event."""
+    found = reliability(confidence, right, bins)
+    total = sum(one.count for one in found)
+    if not total:
+        return float("nan")
+    return sum(one.count * abs(one.confidence - one.accuracy) for one in found) / total
+
+
+def brier_score(truth: Ints, probabilities: Floats) -> float:
+    """Return the mean squared distance of the probabilities from the truth, 0 to 2."""
+    if not truth.size:
+        return float("nan")
+    wanted = np.zeros_like(probabilities)
+    wanted[np.arange(truth.size), truth] = 1.0
+    return float(((probabilities - wanted) ** 2).sum(axis=1).mean())
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """What would be had if only answers at least this confident were given."""
+
+    threshold: float
+    coverage: float
+    balanced_accuracy: float
+
+
+def risk_coverage(
+    truth: Ints, answer: Ints, confidence: Floats, n_classes: int, points: int = 21
+) -> list[OperatingPoint]:
+    """Trade coverage against accuracy: keep the most confident answers.
+
+    Parameters
+    ----------
+    truth, answer : int array, shape (n,)
+        Answers without abstention.
+    confidence : float array, shape (n,)
+    n_classes : int
+    points : int
+        Coverages from 1 down to 1 / (points - 1).
+
+    Returns
+    -------
+    list of OperatingPoint
+        From full coverage down, as long as every class that occurs is still answered.
+    """
+    order = np.argsort(-confidence, kind="stable")
+    occurring = np.unique(truth).size
+    curve = []
+    for share in np.linspace(1.0, 0.0, points)[:-1]:
+        kept = order[: max(1, round(share * truth.size))]
+        if not truth.size or np.unique(truth[kept]).size < occurring:
+            break
+        curve.append(
+            OperatingPoint(
+                float(confidence[kept].min()),
+                len(kept) / truth.size,
+                balanced_accuracy(truth[kept], answer[kept], n_classes),
+            )
+        )
+    return curve
+
+
+@dataclass(frozen=True)
+class Matches:
+    """How many events were found, were there, and agree."""
+
+    found: int
+    wanted: int
+    matched: int
+
+    def __add__(self, other: Matches) -> Matches:
+        return Matches(
+            self.found + other.found, self.wanted + other.wanted, self.matched + other.matched
+        )
+
+    @property
+    def precision(self) -> float:
+        """Share of the found events that were there; NaN when nothing was found."""
+        return self.matched / self.found if self.found else float("nan")
+
+    @property
+    def recall(self) -> float:
+        """Share of the events there that were found; NaN when there were none."""
+        return self.matched / self.wanted if self.wanted else float("nan")
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of precision and recall; NaN when there is nothing on either side."""
+        total = self.found + self.wanted
+        return 2 * self.matched / total if total else float("nan")
+
+
+def match_onsets(found: Sequence[float], wanted: Sequence[float], tolerance: float) -> Matches:
+    """Pair onsets one to one within `tolerance` seconds, as many as possible."""
+    ours, theirs = sorted(found), sorted(wanted)
+    i = j = matched = 0
+    while i < len(ours) and j < len(theirs):
+        gap = ours[i] - theirs[j]
+        if abs(gap) <= tolerance:
+            matched, i, j = matched + 1, i + 1, j + 1
+        elif gap < 0:
+            i += 1
+        else:
+            j += 1
+    return Matches(len(ours), len(theirs), matched)
+
+
+def match_spans(
+    found: Sequence[tuple[float, float]],
+    wanted: Sequence[tuple[float, float]],
+    least_overlap: float = 0.5,
+) -> Matches:
+    """Pair stretches of time one to one, best overlap first.
+
+    Parameters
+    ----------
+    found, wanted : sequence of (start, end) in seconds
+    least_overlap : float
+        Intersection over union that counts as found.
+    """
+    pairs = []
+    for i, (start, end) in enumerate(found):
+        for j, (first, last) in enumerate(wanted):
+            shared = min(end, last) - max(start, first)
+            union = max(end, last) - min(start, first)
+            if shared > 0 and shared / union >= least_overlap:
+                pairs.append((-shared / union, i, j))
+    ours: set[int] = set()
+    theirs: set[int] = set()
+    for _, i, j in sorted(pairs):
+        if i not in ours and j not in theirs:
+            ours.add(i)
+            theirs.add(j)
+    return Matches(len(found), len(wanted), len(ours))
+
+
+def _ratio(part: NDArray[np.integer], whole: NDArray[np.integer]) -> Floats:
+    ratio = np.full(part.shape, np.nan)
+    np.divide(part, whole, out=ratio, where=whole > 0)
+    return ratio
+
+
+def _mean(values: Floats) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")
+
+
+def _mid_ranks(values: Floats) -> Floats:
+    """Return ranks from 1; ties share their mean rank."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    middle = last - (counts - 1) / 2
+    ranks: Floats = middle[inverse]
+    return ranks
