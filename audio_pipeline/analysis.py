@@ -1,0 +1,340 @@
+"""The whole way for one recording, or for a stream of blocks.
+
+:func:`extract` is the part that hears (decoding, quality, segments, features); it knows no model and is
+cheap to run in many workers. :func:`conclude` is the part that judges. Files and the live microphone take
+the same way, block by block.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audio_pipeline.errors import RecordingError
+from audio_pipeline.explanation import reasons
+from audio_pipeline.features import FEATURES, feature_table
+from audio_pipeline.finding import Event, Finding, find
+from audio_pipeline.quality import Quality, QualityMeter
+from audio_pipeline.recording import Recording, Resampler, Source, open_recording
+from audio_pipeline.segmentation import Passage, Segment, Segmenter
+from audio_pipeline.settings import AnalysisSettings
+
+if TYPE_CHECKING:
+    from audio_pipeline.classifier import Classifier
+
+Float32 = NDArray[np.float32]
+
+_NO_ROWS: Float32 = np.empty((0, len(FEATURES)), np.float32)
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What was heard in one recording, before any judgement; small, and fit to be sent around.
+
+    Attributes
+    ----------
+    source
+        Name of the recording as given.
+    status
+        `ok`, or `failed` when it could not be opened or decoded.
+    error
+        One line when it failed, else None.
+    duration, sample_rate
+        Seconds and Hz of the recording itself; None when it failed.
+    quality
+        None when it failed.
+    segments
+        Segments in order of time.
+    table
+        float32 (n_segments, n_features).
+    """
+
+    source: str
+    status: str
+    error: str | None
+    duration: float | None
+    sample_rate: int | None
+    quality: Quality | None
+    segments: tuple[Segment, ...]
+    table: Float32
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What a recording holds.
+
+    Attributes
+    ----------
+    source, status, error, duration, sample_rate, quality
+        As in :class:`Extraction`.
+    events
+        In order of time; empty when it failed or cannot be used.
+    finding
+        None when it failed.
+    """
+
+    source: str
+    status: str
+    error: str | None
+    duration: float | None
+    sample_rate: int | None
+    quality: Quality | None
+    events: tuple[Event, ...]
+    finding: Finding | None
+
+    def document(self) -> dict[str, Any]:
+        """Return plain values for JSON: an entry of `recordings`, without its recommendation."""
+        return {
+            "source": printable(self.source),
+            "status": self.status,
+            "error": self.error,
+            "duration": None if self.duration is None else round(self.duration, 4),
+            "sample_rate": self.sample_rate,
+            "quality": None if self.quality is None else self.quality.document(),
+            "events": [event.document() for event in self.events],
+            "finding": None if self.finding is None else self.finding.document(),
+        }
+
+
+@dataclass(frozen=True)
+class LiveEvent:
+    """An event of a stream; `final` is False while what comes next could still change it."""
+
+    event: Event
+    final: bool
+
+
+def printable(name: str) -> str:
+    r"""Return a name with bytes that are not UTF-8 as ``\xNN``."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+class _Ear:
+    """Quality, resampling, segments and features of one stream of blocks."""
+
+    def __init__(
+        self,
+        sample_rate: int,
+        settings: AnalysisSettings,
+        regions: Sequence[tuple[float, float]] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.meter = QualityMeter(sample_rate, settings.quality)
+        self.segmenter = Segmenter(settings.segmentation, regions)
+        self.received = 0
+        # Below the rate that the model needs, only the quality is measured, to say so.
+        self._listens = sample_rate >= settings.quality.minimum_rate
+        self._resampler = Resampler(sample_rate, settings.sample_rate)
+
+    def push(self, block: Float32) -> list[Passage]:
+        self.received += len(block)
+        block = self.meter.update(block)
+        return self.segmenter.push(self._resampler.push(block)) if self._listens else []
+
+    def finish(self) -> list[Passage]:
+        if not self._listens:
+            return []
+        return self.segmenter.push(self._resampler.finish()) + self.segmenter.finish()
+
+    def describe(self, passages: Sequence[Passage]) -> Float32:
+        return feature_table(passages, self.settings.features, self.settings.sample_rate)
+
+
+def extract(
+    source: Source | Recording,
+    settings: AnalysisSettings | None = None,
+    *,
+    regions: Sequence[tuple[float, float]] | None = None,
+) -> Extraction:
+    """Hear what is in a recording: quality, segments and their features.
+
+    Parameters
+    ----------
+    source
+        A path, an open binary file, or a :class:`Recording`.
+    settings
+        How to analyse.
+    regions
+        (start, end) in seconds: exactly these become the segments, for labels that a person drew.
+
+    Returns
+    -------
+    Extraction
+        Never raises for a recording that cannot be read: its `status` is then `failed`.
+    """
+    settings = settings or AnalysisSettings()
+    name = _name(source)
+    segments: list[Segment] = []
+    tables = [_NO_ROWS]
+    try:
+        with open_recording(source) as reader:
+            ear = _Ear(reader.sample_rate, settings, regions)
+            for block in reader.blocks():
+                _add(ear, ear.push(block), segments, tables)
+            _add(ear, ear.finish(), segments, tables)
+            rate, truncated = reader.sample_rate, reader.truncated
+    except RecordingError as error:
+        return Extraction(name, "failed", str(error), None, None, None, (), _NO_ROWS)
+    times = [(segment.start, segment.end) for segment in segments]
+    quality = ear.meter.result(times, truncated=truncated)
+    if not quality.usable:
+        segments, tables = [], [_NO_ROWS]
+    return Extraction(
+        name, "ok", None, ear.received / rate, rate, quality, tuple(segments), np.concatenate(tables)
+    )
+
+
+def _name(source: Source | Recording) -> str:
+    if isinstance(source, Recording):
+        return source.source
+    if isinstance(source, str | bytes | os.PathLike):
+        return os.fsdecode(source)
+    return str(getattr(source, "name", ""))
+
+
+def _add(
+    ear: _Ear, passages: Sequence[Passage], segments: list[Segment], tables: list[Float32]
+) -> None:
+    if passages:
+        segments += [passage.segment for passage in passages]
+        tables.append(ear.describe(passages))
+
+
+def conclude(
+    extraction: Extraction, probabilities: NDArray[np.float64], classifier: Classifier
+) -> Analysis:
+    """Judge what was heard.
+
+    Parameters
+    ----------
+    extraction
+        What was heard.
+    probabilities
+        float64 (n_segments, n_labels), from ``classifier.predict_proba(extraction.table)``.
+    classifier
+        Its labels and thresholds.
+    """
+    events = tuple(
+        _event(segment, row, chances, classifier)
+        for segment, row, chances in zip(
+            extraction.segments, extraction.table, probabilities, strict=True
+        )
+    )
+    quality = extraction.quality
+    return Analysis(
+        extraction.source,
+        extraction.status,
+        extraction.error,
+        extraction.duration,
+        extraction.sample_rate,
+        quality,
+        events,
+        None if quality is None else find(events, quality.usable, classifier.labels),
+    )
+
+
+def _event(
+    segment: Segment, row: Float32, chances: NDArray[np.float64], classifier: Classifier
+) -> Event:
+    best = int(chances.argmax())
+    label = classifier.labels[best]
+    uncertain = bool(chances[best] < classifier.thresholds[label])
+    return Event(
+        segment.start,
+        segment.end,
+        label,
+        {name: float(chance) for name, chance in zip(classifier.labels, chances, strict=True)},
+        uncertain,
+        len(segment.impacts),
+        reasons(segment, row, label, uncertain),
+    )
+
+
+def analyze_file(source: Source | Recording, classifier: Classifier) -> Analysis:
+    """Return what a recording holds; `status` is `failed` when it cannot be read."""
+    extraction = extract(source, classifier.settings)
+    return conclude(extraction, classifier.predict_proba(extraction.table), classifier)
+
+
+def analyze_recording(recording: Recording, classifier: Classifier) -> Analysis:
+    """Return what a recording in memory holds."""
+    return analyze_file(recording, classifier)
+
+
+class StreamAnalyzer:
+    """Hears a stream as it comes, by the same steps as a file.
+
+    Parameters
+    ----------
+    sample_rate
+        Rate of the stream in Hz.
+    classifier
+        The model.
+    remember
+        Keep what is needed for :meth:`analysis`. Without it memory stays bounded for ever.
+
+    Notes
+    -----
+    An event is reported with ``final=False`` as soon as it has died away, and with ``final=True`` when
+    nothing that follows can be joined to it. The final events equal those of a file of the same samples.
+    """
+
+    def __init__(self, sample_rate: int, classifier: Classifier, *, remember: bool = True) -> None:
+        self.sample_rate = sample_rate
+        self.classifier = classifier
+        self._ear = _Ear(sample_rate, classifier.settings)
+        self._remember = remember
+        self._reported: set[tuple[float, int]] = set()
+        self._segments: list[Segment] = []
+        self._tables = [_NO_ROWS]
+
+    def push(self, block: Float32) -> list[LiveEvent]:
+        """Take the next samples, float32 (n,); return what can be said now."""
+        final = self._events(self._ear.push(block), final=True)
+        waiting = self._ear.segmenter.provisional()
+        known = {(p.segment.start, len(p.segment.impacts)) for p in waiting}
+        new = [p for p in waiting if (p.segment.start, len(p.segment.impacts)) not in self._reported]
+        self._reported = known
+        return final + self._events(new, final=False)
+
+    def finish(self) -> list[LiveEvent]:
+        """Return the last events when the stream has ended."""
+        return self._events(self._ear.finish(), final=True)
+
+    def analysis(self, source: str = "") -> Analysis:
+        """Return the analysis of all that came, after :meth:`finish`; the same as of its file."""
+        if not self._remember:
+            raise ValueError("this stream was analysed with remember=False")
+        times = [(segment.start, segment.end) for segment in self._segments]
+        quality = self._ear.meter.result(times)
+        segments = tuple(self._segments) if quality.usable else ()
+        table = np.concatenate(self._tables) if quality.usable else _NO_ROWS
+        extraction = Extraction(
+            source,
+            "ok",
+            None,
+            self._ear.received / self.sample_rate,
+            self.sample_rate,
+            quality,
+            segments,
+            table,
+        )
+        return conclude(extraction, self.classifier.predict_proba(table), self.classifier)
+
+    def _events(self, passages: Sequence[Passage], final: bool) -> list[LiveEvent]:
+        if not passages:
+            return []
+        table = self._ear.describe(passages)
+        if final and self._remember:
+            self._segments += [passage.segment for passage in passages]
+            self._tables.append(table)
+        chances = self.classifier.predict_proba(table)
+        return [
+            LiveEvent(_event(passage.segment, row, chance, self.classifier), final)
+            for passage, row, chance in zip(passages, table, chances, strict=True)
+        ]

@@ -1,0 +1,146 @@
+"""Events and the finding: what a recording is said to hold, in one word, and why.
+
+The rule (``docs/architecture.md``): only *sure* events decide. An event is sure when the probability of
+its likeliest label reaches the threshold that the model keeps for that label; a false grating frightens
+people, so its threshold is the strictest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+JOINT_LABELS: Final = ("pop", "grating")
+LABELS: Final = ("pop", "grating", "other")
+
+
+@dataclass(frozen=True)
+class Event:
+    """One sound in a recording.
+
+    Attributes
+    ----------
+    start, end
+        Seconds from the start of the recording.
+    label
+        The likeliest label, also when `uncertain`.
+    probabilities
+        Calibrated probability of each label; they sum to 1.
+    uncertain
+        The likeliest label is not likely enough to say so.
+    impacts
+        Number of resolvable impacts.
+    reasons
+        Sentences: what made it so.
+    """
+
+    start: float
+    end: float
+    label: str
+    probabilities: Mapping[str, float]
+    uncertain: bool
+    impacts: int
+    reasons: tuple[str, ...] = ()
+
+    def document(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {
+            "start": round(self.start, 4),
+            "end": round(self.end, 4),
+            "label": self.label,
+            "probabilities": {label: round(p, 4) for label, p in self.probabilities.items()},
+            "uncertain": self.uncertain,
+            "impacts": self.impacts,
+            "reasons": list(self.reasons),
+        }
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The summary of a recording.
+
+    Attributes
+    ----------
+    label
+        `single_pop`, `repeated_pops`, `grating`, `mixed`, `nothing_recognised`, `uncertain` or
+        `unusable`; with a model of other labels also one of these.
+    confidence
+        In [0, 1].
+    reasons
+        Sentences: how it came about.
+    """
+
+    label: str
+    confidence: float
+    reasons: tuple[str, ...] = ()
+
+    def document(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {
+            "label": self.label,
+            "confidence": round(self.confidence, 4),
+            "reasons": list(self.reasons),
+        }
+
+
+def find(events: Sequence[Event], usable: bool, labels: Sequence[str] = LABELS) -> Finding:
+    """Sum up the events of a recording.
+
+    Parameters
+    ----------
+    events
+        All events of the recording, in any order.
+    usable
+        Whether the recording can be judged at all.
+    labels
+        Labels of the model. A model of other labels has the recording's likeliest label as its finding.
+
+    Returns
+    -------
+    Finding
+        For no event at all `nothing_recognised` with confidence 1: nothing stood out of the background.
+    """
+    if not usable:
+        return Finding("unusable", 0.0, ("This recording cannot be judged; see the warnings.",))
+    if set(labels) != set(LABELS):
+        return _likeliest(events, labels)
+    sure = [event for event in events if not event.uncertain]
+    pops = [event for event in sure if event.label == "pop"]
+    gratings = [event for event in sure if event.label == "grating"]
+    if gratings:
+        confidence = max(event.probabilities["grating"] for event in gratings)
+        heard = _count(len(gratings), "grinding sound")
+        if pops:
+            return Finding("mixed", confidence, (f"{heard} and {_count(len(pops), 'pop')}.",))
+        return Finding("grating", confidence, (f"{heard}.",))
+    if pops:
+        confidence = max(event.probabilities["pop"] for event in pops)
+        label = "single_pop" if len(pops) == 1 else "repeated_pops"
+        return Finding(label, confidence, (f"{_count(len(pops), 'pop')}.",))
+    unsure = [event for event in events if event.uncertain and event.label in JOINT_LABELS]
+    if unsure:
+        confidence = max(event.probabilities[event.label] for event in unsure)
+        reason = f"{_count(len(unsure), 'sound')} could be a joint or something else."
+        return Finding("uncertain", confidence, (reason,))
+    if not events:
+        return Finding("nothing_recognised", 1.0, ("Nothing stood out from the background.",))
+    confidence = min(event.probabilities["other"] for event in events)
+    reason = f"{_count(len(events), 'sound')}, none like a pop or a grinding sound."
+    return Finding("nothing_recognised", confidence, (reason,))
+
+
+def _likeliest(events: Sequence[Event], labels: Sequence[str]) -> Finding:
+    if not events:
+        return Finding("nothing_recognised", 1.0, ("Nothing stood out from the background.",))
+    mean = {
+        label: sum(event.probabilities[label] for event in events) / len(events) for label in labels
+    }
+    label = max(mean, key=lambda name: mean[name])
+    if all(event.uncertain for event in events):
+        return Finding("uncertain", mean[label], ("No sound is likely enough to name.",))
+    return Finding(label, mean[label], (f"Likeliest over {_count(len(events), 'sound')}.",))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
