@@ -10,8 +10,13 @@ point, it came in one turn only, or it fell outside the movement, as a tap or a 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from audio_pipeline.finding import JOINT_LABELS, Event, find
+
+if TYPE_CHECKING:
+    from audio_pipeline.analysis import Analysis
 
 PhaseKind = Literal["quiet", "turn", "still"]
 
@@ -48,29 +53,21 @@ class Phase:
 
 
 @dataclass(frozen=True)
-class Sound:
-    """What the comparison needs of an event: when it started (s) and its likeliest label."""
-
-    start: float
-    label: str
-
-
-@dataclass(frozen=True)
 class Evidence:
-    """What the protocol says about a recording's sounds.
+    """What the protocol says about a recording's events.
 
     Attributes
     ----------
     outside : tuple of bool
-        One per sound: it fell outside the movement.
-    sound_reasons : tuple of tuple of str
-        One tuple per sound: sentences about that sound, often none.
+        One per event: it fell outside the movement.
+    event_reasons : tuple of tuple of str
+        One tuple per event: sentences about that event, often none.
     reasons : tuple of str
         Sentences about the recording.
     """
 
     outside: tuple[bool, ...]
-    sound_reasons: tuple[tuple[str, ...], ...]
+    event_reasons: tuple[tuple[str, ...], ...]
     reasons: tuple[str, ...]
 
 
@@ -126,15 +123,15 @@ def phases_from_document(entries: Sequence[Mapping[str, Any]]) -> tuple[Phase, .
 
 
 def weigh(
-    phases: Sequence[Phase], sounds: Sequence[Sound], settings: ProtocolSettings | None = None
+    phases: Sequence[Phase], events: Sequence[Event], settings: ProtocolSettings | None = None
 ) -> Evidence:
-    """Place every sound in the protocol and say what that means.
+    """Place every event in the protocol and say what that means.
 
     Parameters
     ----------
     phases : sequence of Phase
         What was performed. Without any turn nothing is concluded.
-    sounds : sequence of Sound
+    events : sequence of Event
         In any order. Only ``pop`` and ``grating`` are compared between turns.
     settings : ProtocolSettings, optional
         The tolerances.
@@ -142,23 +139,23 @@ def weigh(
     plan = settings or ProtocolSettings()
     turns = [phase for phase in phases if phase.kind == "turn"]
     if not turns:
-        return Evidence((False,) * len(sounds), ((),) * len(sounds), ())
+        return Evidence((False,) * len(events), ((),) * len(events), ())
     first = turns[0].start - plan.early_seconds
     last = turns[-1].end + plan.late_seconds
-    outside = tuple(not first <= sound.start < last for sound in sounds)
+    outside = tuple(not first <= event.start < last for event in events)
     whole = [turn for turn in turns if turn.end - turn.start >= plan.turn_seconds - 1e-6]
     notes: list[list[str]] = [
         ["It came while you were asked to keep still, so it is not counted."] if out else []
         for out in outside
     ]
     reasons = []
-    for label in ("pop", "grating"):
+    for label in JOINT_LABELS:
         moving = [
             index
-            for index, sound in enumerate(sounds)
-            if sound.label == label and not outside[index]
+            for index, event in enumerate(events)
+            if event.label == label and not outside[index]
         ]
-        comparison = _compare_turns(whole, [sounds[index].start for index in moving], plan)
+        comparison = _compare_turns(whole, [events[index].start for index in moving], plan)
         if comparison is None:
             continue
         returning, heard_in = comparison
@@ -171,8 +168,7 @@ def weigh(
         elif len(heard_in) == 1:
             reasons.append(_ONCE[label].format(turns=len(whole)))
     joint_outside = sum(
-        out and sound.label in ("pop", "grating")
-        for out, sound in zip(outside, sounds, strict=True)
+        out and event.label in JOINT_LABELS for out, event in zip(outside, events, strict=True)
     )
     if joint_outside:
         what = "1 sound" if joint_outside == 1 else f"{joint_outside} sounds"
@@ -181,6 +177,42 @@ def weigh(
             "that, so it does not count."
         )
     return Evidence(outside, tuple(tuple(note) for note in notes), tuple(reasons))
+
+
+def judge(
+    analysis: Analysis,
+    phases: Sequence[Phase],
+    labels: Sequence[str],
+    settings: ProtocolSettings | None = None,
+) -> Analysis:
+    """Return the analysis of a guided recording with the protocol's evidence in it.
+
+    An event outside the movement becomes uncertain, so it cannot decide the finding, and what
+    the turns tell is added to the reasons. Labels and probabilities stay as they were heard.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        Of the whole recording.
+    phases : sequence of Phase
+        What was performed.
+    labels : sequence of str
+        The model's.
+    settings : ProtocolSettings, optional
+        The tolerances.
+    """
+    if analysis.finding is None or analysis.quality is None:
+        return analysis
+    evidence = weigh(phases, analysis.events, settings)
+    events = tuple(
+        replace(event, uncertain=event.uncertain or out, reasons=(*event.reasons, *said))
+        for event, out, said in zip(
+            analysis.events, evidence.outside, evidence.event_reasons, strict=True
+        )
+    )
+    finding = find(events, analysis.quality.usable, labels)
+    finding = replace(finding, reasons=(*finding.reasons, *evidence.reasons))
+    return replace(analysis, events=events, finding=finding)
 
 
 _RETURNS = {

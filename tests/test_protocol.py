@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from audio_pipeline.finding import Event
 from audio_pipeline.protocol import (
     Evidence,
     ProtocolSettings,
-    Sound,
     performed_phases,
     phase_at,
     phases_from_document,
@@ -26,8 +26,13 @@ TURNS = [phase for phase in PHASES if phase.kind == "turn"]
 END = PHASES[-1].end
 
 
-def at_each_turn(point: float, label: str = "pop", turns: int = 5) -> list[Sound]:
-    return [Sound(turn.start + point, label) for turn in TURNS[:turns]]
+def sound(start: float, label: str) -> Event:
+    shares = {"pop": 0.04, "grating": 0.03, "other": 0.03} | {label: 0.93}
+    return Event(start, start + 0.01, label, shares, uncertain=False, impacts=1)
+
+
+def at_each_turn(point: float, label: str = "pop", turns: int = 5) -> list[Event]:
+    return [sound(turn.start + point, label) for turn in TURNS[:turns]]
 
 
 def said(evidence: Evidence) -> str:
@@ -65,23 +70,23 @@ def test_phases_survive_the_metadata() -> None:
 def test_what_returns_at_the_same_point_is_said_to_return(label: str) -> None:
     jitter = [0.1, -0.15, 0.0, 0.2, -0.1]
     sounds = [
-        Sound(s.start + j, label) for s, j in zip(at_each_turn(1.8, label), jitter, strict=True)
+        sound(s.start + j, label) for s, j in zip(at_each_turn(1.8, label), jitter, strict=True)
     ]
     evidence = weigh(PHASES, sounds)
     assert "same point in 5 of 5 turns" in said(evidence)
-    assert all(evidence.sound_reasons)
+    assert all(evidence.event_reasons)
     assert not any(evidence.outside)
 
 
 def test_a_pop_in_one_turn_fits_a_joint_that_cracks() -> None:
     start = TURNS[2].start + 1.5
-    evidence = weigh(PHASES, [Sound(start, "pop"), Sound(start + 0.2, "pop")])
+    evidence = weigh(PHASES, [sound(start, "pop"), sound(start + 0.2, "pop")])
     assert "only one of 5 turns" in said(evidence)
     assert "20 minutes" in said(evidence)
 
 
 def test_what_comes_while_still_is_outside_and_not_counted() -> None:
-    sounds = [Sound(1.0, "pop"), Sound(END - 0.5, "grating"), Sound(1.5, "other")]
+    sounds = [sound(1.0, "pop"), sound(END - 0.5, "grating"), sound(1.5, "other")]
     evidence = weigh(PHASES, sounds)
     assert evidence.outside == (True, True, True)
     assert "2 sounds came while" in said(evidence)
@@ -90,12 +95,12 @@ def test_what_comes_while_still_is_outside_and_not_counted() -> None:
 
 def test_a_movement_may_begin_early_and_end_late() -> None:
     plan = ProtocolSettings()
-    sounds = [Sound(TURNS[0].start - 0.2, "pop"), Sound(TURNS[-1].end + 0.5, "pop")]
+    sounds = [sound(TURNS[0].start - 0.2, "pop"), sound(TURNS[-1].end + 0.5, "pop")]
     assert weigh(PHASES, sounds, plan).outside == (False, False)
 
 
 def test_order_does_not_matter() -> None:
-    sounds = [*at_each_turn(1.0), Sound(0.5, "grating"), Sound(8.1, "grating")]
+    sounds = [*at_each_turn(1.0), sound(0.5, "grating"), sound(8.1, "grating")]
     forward, backward = weigh(PHASES, sounds), weigh(PHASES, sounds[::-1])
     assert forward.reasons == backward.reasons
     assert forward.outside == backward.outside[::-1]
@@ -103,8 +108,8 @@ def test_order_does_not_matter() -> None:
 
 def test_labels_are_compared_apart() -> None:
     mixed = [
-        Sound(sound.start, label)
-        for sound, label in zip(at_each_turn(2.0), ["pop", "grating"] * 3, strict=False)
+        sound(event.start, label)
+        for event, label in zip(at_each_turn(2.0), ["pop", "grating"] * 3, strict=False)
     ]
     assert "of 5 turns, so" not in said(weigh(PHASES, mixed))
 
@@ -113,7 +118,7 @@ def test_labels_are_compared_apart() -> None:
 def test_too_few_turns_conclude_nothing(turns: int) -> None:
     duration = 3.0 + 4.0 * turns
     phases = performed_phases(PHASES, duration)
-    evidence = weigh(phases, [sound for sound in at_each_turn(1.0) if sound.start < duration])
+    evidence = weigh(phases, [event for event in at_each_turn(1.0) if event.start < duration])
     assert evidence.reasons == ()
 
 
@@ -130,7 +135,7 @@ def test_sounds_at_random_points_seldom_seem_to_return(per_turn: int) -> None:
     returned = 0
     for _ in range(runs):
         starts = rng.uniform(TURNS[0].start, TURNS[-1].end, per_turn * len(TURNS))
-        evidence = weigh(PHASES, [Sound(float(start), "pop") for start in starts])
+        evidence = weigh(PHASES, [sound(float(start), "pop") for start in starts])
         returned += "same point" in said(evidence)
     limit = ProtocolSettings().chance
     assert returned / runs <= limit + 3 * math.sqrt(limit * (1 - limit) / runs)
