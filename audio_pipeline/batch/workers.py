@@ -1,0 +1,203 @@
+"""Worker processes of this machine; one that dies or hangs costs at most one recording.
+
+Each worker has its own pipe, so it is known what it was doing when it died. That recording gets a
+second try alone in a fresh worker before it is called failed: the worker may have been killed for
+reasons of its own. Workers never import a classifier, nor do they outlive this process.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
+from typing import TYPE_CHECKING, Any
+
+from audio_pipeline.batch.portions import Portions
+from audio_pipeline.batch.store import Pending
+from audio_pipeline.batch.threads import one_thread_in_children
+from audio_pipeline.batch.worker import Outcome, examine, failure
+from audio_pipeline.errors import CrepitusError
+
+if TYPE_CHECKING:
+    from audio_pipeline.settings import AnalysisSettings
+
+_PORTION = 4
+_PORTION_BYTES = 2**20
+"""A portion ends with this many recordings or bytes. Small ones need not wait for the pipe, and at
+the end no worker has much more to do than the others."""
+
+_TICK = 5.0
+_PATIENCE = 300.0
+_PATIENCE_PER_BYTE = 20.0 / 2**20
+"""Seconds of work after which a recording counts as hung: hundreds of times what decoding takes."""
+
+
+def processors() -> int:
+    """Return the number of processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class InProcess:
+    """Everything in this process: ``--jobs 1``."""
+
+    def outcomes(
+        self, pending: Iterator[Pending], settings: AnalysisSettings, *, verify: bool
+    ) -> Iterator[Outcome]:
+        """Yield an outcome for every recording."""
+        for one in pending:
+            yield examine(one, settings, verify=verify)
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+class LocalWorkers:
+    """Some worker processes; they start while the caller does something else.
+
+    Parameters
+    ----------
+    jobs
+        How many.
+    """
+
+    def __init__(self, jobs: int) -> None:
+        known = multiprocessing.get_all_start_methods()
+        self._context = multiprocessing.get_context(
+            "forkserver" if "forkserver" in known else "spawn"
+        )
+        # What all workers need is imported once, and they share its memory.
+        self._context.set_forkserver_preload(["audio_pipeline.batch.preload"])
+        with one_thread_in_children():
+            self._workers = [_Worker(self._context) for _ in range(jobs)]
+
+    def outcomes(
+        self, pending: Iterator[Pending], settings: AnalysisSettings, *, verify: bool
+    ) -> Iterator[Outcome]:
+        """Yield an outcome for every recording, in no particular order."""
+        waiting = Portions(pending, count=_PORTION, size=_PORTION_BYTES)
+        tried: set[bytes] = set()
+        for worker in self._workers:
+            worker.greet(settings, verify)
+        then = time.monotonic()
+        while True:
+            for worker in self._workers:
+                if worker.wants_more and (portion := waiting.next()):
+                    worker.give(portion)
+            busy = [worker for worker in self._workers if worker.todo]
+            if not busy:
+                return
+            ready = wait([worker.pipe for worker in busy], _TICK)
+            # Ticks are counted, not the clock: time in which all was suspended is not work.
+            passed, then = min(time.monotonic() - then, _TICK), time.monotonic()
+            for worker in busy:
+                if worker.pipe in ready and (outcome := worker.receive()):
+                    yield outcome
+                elif worker.dead or worker.tire(passed):
+                    self._replace(worker, settings, verify)
+                    suspect, *others = worker.todo
+                    waiting.give_back(others)
+                    if not worker.dead:
+                        yield failure(suspect, "its decoder hung and was stopped")
+                    elif suspect.path in tried:
+                        yield failure(suspect, "its decoder crashed, twice")
+                    else:
+                        tried.add(suspect.path)
+                        waiting.give_back([suspect])
+
+    def _replace(self, worker: _Worker, settings: AnalysisSettings, verify: bool) -> None:
+        """Put a fresh process in the place of a worker."""
+        if not worker.started:
+            raise CrepitusError(
+                "worker processes cannot start: in a script, call this below "
+                "`if __name__ == '__main__':`, or use --jobs 1"
+            )
+        worker.end()
+        with one_thread_in_children():
+            fresh = _Worker(self._context)
+        self._workers[self._workers.index(worker)] = fresh
+        fresh.greet(settings, verify)
+
+    def close(self) -> None:
+        """End all workers, whatever they are doing."""
+        for worker in self._workers:
+            worker.end()
+
+
+class _Worker:
+    """One process and what it has been given."""
+
+    def __init__(self, context: Any) -> None:
+        self.pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_work, args=(theirs,), daemon=True)
+        self._process.start()
+        theirs.close()
+        self.todo: deque[Pending] = deque()
+        self.started = False
+        self.dead = False
+        self._busy = 0.0
+        self._given = 0
+
+    def greet(self, settings: AnalysisSettings, verify: bool) -> None:
+        """Send what holds for all recordings."""
+        self._send((settings, verify))
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether it may run out of work before its next answer has been dealt with."""
+        if sum(one.size or 0 for one in self.todo) >= _PORTION_BYTES:
+            return not self.todo
+        return len(self.todo) <= self._given // 2
+
+    def give(self, portion: list[Pending]) -> None:
+        """Hand over some recordings."""
+        self.todo.extend(portion)
+        self._given = len(portion)
+        self._send(portion)
+
+    def _send(self, message: object) -> None:
+        """Send; a worker that is gone shows when its answer is waited for."""
+        with suppress(OSError):
+            self.pipe.send(message)
+
+    def receive(self) -> Outcome | None:
+        """Return the answer for its first recording; None when it has just started, or died."""
+        try:
+            outcome: Outcome | None = self.pipe.recv()
+        except (EOFError, OSError):
+            self.dead = True
+            return None
+        self.started = True
+        self._busy = 0.0
+        if outcome is not None:
+            self.todo.popleft()
+        return outcome
+
+    def tire(self, seconds: float) -> bool:
+        """Count working time; tell whether its recording has taken beyond all patience."""
+        self._busy += seconds
+        return self._busy > _PATIENCE + _PATIENCE_PER_BYTE * (self.todo[0].size or 0)
+
+    def end(self) -> None:
+        """End the process."""
+        self.pipe.close()
+        self._process.kill()
+        self._process.join(_TICK)
+
+
+def _work(pipe: Connection) -> None:
+    """Run in the worker: answer until the other end is gone."""
+    # Ctrl-C reaches the whole group; the process that started the batch decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with suppress(EOFError, OSError):
+        pipe.send(None)
+        settings, verify = pipe.recv()
+        while True:
+            for pending in pipe.recv():
+                pipe.send(examine(pending, settings, verify=verify))
