@@ -1,0 +1,315 @@
+"""The engine: answers, and perhaps a sound, go in; a level with its reasons and advice comes out.
+
+Every rule asks for answers at or above an option, and the result is the highest level that fired.
+So a worse answer never lowers the level, and the order of the answers does not matter. A question
+left out ranks above "no". The sound is read by two rules, neither above ``soon``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from audio_pipeline.errors import RefusedError
+from audio_pipeline.triage.answers import Answers
+from audio_pipeline.triage.catalogue import (
+    DEFAULT_LANGUAGE,
+    DEFAULT_REGION,
+    Catalogue,
+    load_catalogue,
+)
+from audio_pipeline.triage.conditions import AtLeast, deciding
+from audio_pipeline.triage.tables import (
+    AUDIO_OPTIONS,
+    AUDIO_SCALE,
+    LEVELS,
+    SKIP,
+    UNSURE,
+    Flag,
+    Question,
+    Rule,
+    Source,
+    in_band,
+    load_tables,
+)
+
+HIGH_CONFIDENCE = 0.80
+"""From here on a grinding sound counts: with 5 % true grinding it still is wrong about half the
+time (docs/triage.md), so nothing below may raise a level."""
+LOW_CONFIDENCE = 0.50
+GRATING_FINDINGS = ("grating", "mixed")
+FINDINGS = (
+    "single_pop",
+    "repeated_pops",
+    "grating",
+    "mixed",
+    "nothing_recognised",
+    "uncertain",
+    "unusable",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """What was heard: a finding's label and its confidence in [0, 1] (None: not known).
+
+    Labels other than :data:`FINDINGS` come from models with other labels; they change nothing.
+    """
+
+    finding: str
+    confidence: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a confidence outside [0, 1]."""
+        if self.confidence is not None and not 0 <= self.confidence <= 1:
+            raise RefusedError(f"confidence is {self.confidence}; give a number from 0 to 1")
+
+    @property
+    def grating(self) -> str:
+        """How sure a grinding sound is: ``hi``, ``lo`` or ``none``."""
+        if self.finding not in GRATING_FINDINGS:
+            return "none"
+        if self.confidence is None:
+            return "lo"
+        if self.confidence >= HIGH_CONFIDENCE:
+            return "hi"
+        return "lo" if self.confidence >= LOW_CONFIDENCE else "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The answers as ranks on every scale.
+
+    ``ranks`` has unanswered questions at ``skip``; ``told`` has everything not known at its lowest.
+    """
+
+    ranks: Mapping[str, int]
+    told: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a level was reached; ``gate`` names the question of a gate."""
+
+    rule: str
+    level: str
+    text: str
+    sources: tuple[Source, ...]
+    gate: str | None = None
+
+    def document(self) -> dict[str, Any]:
+        """Return the reason as it stands in ``triage --json``."""
+        return {
+            "rule": self.rule,
+            "level": self.level,
+            "text": self.text,
+            "sources": [source.document() for source in self.sources],
+        }
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """What to do next, and why."""
+
+    answers: Answers
+    sound: Sound | None
+    level: str
+    reasons: tuple[Reason, ...]
+    advice: tuple[tuple[str, str], ...]
+    no_self_manipulation: bool
+    rules_version: str
+    catalogue: Catalogue
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether a gate question is unanswered or unsure."""
+        return bool(self.answers.unknown())
+
+    @cached_property
+    def safety_net(self) -> tuple[tuple[str, str], ...]:
+        """What to watch out for: id and text, always the whole list."""
+        return tuple(
+            (item, self.catalogue.text("safety_net", item)) for item in load_tables().safety_net
+        )
+
+    @property
+    def disagreements(self) -> tuple[str, ...]:
+        """Answers that cannot all be right, in words; the higher one was used."""
+        given = {name: _option(name, value) for name, value in self.answers.values.items()}
+        return tuple(
+            self.catalogue.text("disagreements", entry.id)
+            for entry in load_tables().disagreements
+            if entry.answers.items() <= given.items()
+        )
+
+    @property
+    def sound_note(self) -> str:
+        """What the sound means for the result, in words."""
+        if self.sound is None:
+            return self.catalogue.text("sound", "none")
+        key = self.sound.finding if self.sound.finding in FINDINGS else "other"
+        if key in GRATING_FINDINGS and self.sound.grating != "hi":
+            key = "unsure_grating"
+        return self.catalogue.text("sound", key)
+
+    def document(self) -> dict[str, Any]:
+        """Return the ``triage --json`` document."""
+        return {
+            "level": self.level,
+            "reasons": [reason.document() for reason in self.reasons],
+            "advice": [{"id": key, "text": text} for key, text in self.advice],
+            "safety_net": [{"id": key, "text": text} for key, text in self.safety_net],
+            "incomplete": self.incomplete,
+            "unanswered": list(self.answers.unanswered()),
+            "no_self_manipulation": self.no_self_manipulation,
+            "rules_version": self.rules_version,
+        }
+
+
+def recommend(
+    answers: Answers,
+    sound: Sound | None = None,
+    *,
+    region: str = DEFAULT_REGION,
+    language: str = DEFAULT_LANGUAGE,
+) -> Recommendation:
+    """Recommend what to do next.
+
+    Parameters
+    ----------
+    answers
+        Checked answers; an empty set gives ``soon`` and an incomplete result.
+    sound
+        The finding of a recording, or None. It can raise a result by one step, never above
+        ``soon``, and never lowers one.
+    region, language
+        Change numbers and words only, never the level.
+
+    Raises
+    ------
+    RefusedError
+        The region or the language is not available.
+    """
+    tables = load_tables()
+    catalogue = load_catalogue(region, language)
+    standing = stand(answers, sound)
+    fired = [rule for rule in tables.rules if rule.condition.holds(standing.ranks)]
+    level = highest(rule.level for rule in fired)
+    given = [
+        advice
+        for advice in tables.advice
+        if level in advice.levels
+        and (advice.condition is None or advice.condition.holds(standing.ranks))
+    ]
+    return Recommendation(
+        answers=answers,
+        sound=sound,
+        level=level,
+        reasons=tuple(
+            _reason(rule, answers, standing, catalogue)
+            for rule in fired
+            # A gate only says what is not known; once answered, the other rules speak.
+            if rule.question is None or answers.values.get(rule.question, UNSURE) == UNSURE
+        ),
+        advice=tuple((advice.id, catalogue.text("advice", advice.id)) for advice in given),
+        no_self_manipulation=any(advice.no_self_manipulation for advice in given),
+        rules_version=tables.version,
+        catalogue=catalogue,
+    )
+
+
+def highest(levels: Iterable[str]) -> str:
+    """Return the highest of some levels; ``self_care`` for none."""
+    return max(levels, key=LEVELS.index, default=LEVELS[0])
+
+
+def stand(answers: Answers, sound: Sound | None = None) -> Standing:
+    """Place answers and sound on every scale."""
+    tables = load_tables()
+    ranks: dict[str, int] = {}
+    told: dict[str, int] = {}
+    for question in tables.questions.values():
+        if not question.options:
+            continue
+        value = answers.get(question.id)
+        option = SKIP if value is None else _option(question.id, value)
+        ranks[question.id] = question.options.index(option)
+        told[question.id] = 0 if option in (SKIP, UNSURE) else ranks[question.id]
+    for flag in tables.flags.values():
+        ranks[flag.id], told[flag.id] = _flag_ranks(flag, answers)
+    grating = AUDIO_OPTIONS.index(sound.grating if sound else "none")
+    ranks[AUDIO_SCALE] = told[AUDIO_SCALE] = grating
+    return Standing(ranks, told)
+
+
+def _option(question: str, value: str | int) -> str:
+    """Return the option of an answer; a number 0-10 falls in a band such as "4-6"."""
+    options = load_tables().questions[question].options
+    if isinstance(value, str) or not options:
+        return str(value)
+    bands = [option for option in options if option != SKIP]
+    return next(band for band in bands if value <= int(band.partition("-")[2]))
+
+
+def _flag_ranks(flag: Flag, answers: Answers) -> tuple[int, int]:
+    """Return the rank of a flag, and its rank by what was told alone."""
+    value = answers.get(flag.question)
+    if flag.values:
+        rank = 1 if value is None else 2 * (value in flag.values)
+        return rank, (0 if value is None else rank)
+    inside = value is None or in_band(flag, int(value))
+    known = value is not None
+    if flag.unless_no is not None:
+        other = answers.get(flag.unless_no)
+        inside = inside and other != "no"
+        known = known and other not in (None, UNSURE)
+    return int(inside), int(inside and known)
+
+
+def _reason(rule: Rule, answers: Answers, standing: Standing, catalogue: Catalogue) -> Reason:
+    if rule.question is None and rule.condition.holds(standing.told):
+        text = catalogue.text("reasons", rule.id)
+    else:
+        text = _unknown_text(rule, answers, standing, catalogue)
+    return Reason(rule.id, rule.level, text, rule.sources, rule.question)
+
+
+def _unknown_text(
+    rule: Rule, answers: Answers, standing: Standing, catalogue: Catalogue
+) -> str:
+    """Say which answers are known and which are not, where a rule fired on the latter."""
+    told: dict[str, str] = {}
+    not_told: dict[str, str] = {}
+    unsure: dict[str, str] = {}
+    for leaf in deciding(rule.condition, standing.ranks, standing.told):
+        if leaf.scale == AUDIO_SCALE:
+            told[leaf.scale] = catalogue.text("unknown", "recording")
+            continue
+        for question in _questions_of(leaf, standing):
+            value = answers.get(question.id)
+            group = not_told if value is None else unsure if value == UNSURE else told
+            group[question.id] = catalogue.topic(question.id)
+    if rule.question is not None:
+        keys = ("told", "gate_not_told", "gate_unsure")
+    else:
+        keys = ("told", "not_told", "unsure")
+    sentences = [
+        catalogue.text("unknown", key, topics=catalogue.listing(list(topics.values())))
+        for key, topics in zip(keys, (told, not_told, unsure), strict=True)
+        if topics
+    ]
+    if told:
+        sentences.append(catalogue.text("unknown", "together"))
+    return " ".join(sentences)
+
+
+def _questions_of(leaf: AtLeast, standing: Standing) -> list[Question]:
+    """Return the questions behind a leaf; of a flag, those its value rests on."""
+    tables = load_tables()
+    flag = tables.flags.get(leaf.scale)
+    if flag is None:
+        return [tables.questions[leaf.scale]]
+    names = [flag.question] + ([flag.unless_no] if flag.unless_no else [])
+    return [tables.questions[name] for name in names]
