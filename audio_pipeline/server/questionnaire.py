@@ -1,0 +1,126 @@
+"""The questionnaire as the page and other programs read it, straight from the triage tables."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from audio_pipeline.protocol import Phase, ProtocolSettings, planned_phases
+from audio_pipeline.triage import parse_answers, recommend
+from audio_pipeline.triage.catalogue import Catalogue, load_catalogue
+from audio_pipeline.triage.tables import LEVELS, SKIP, Question, load_tables
+
+SECTION_TITLES = {
+    "emergency": "Safety questions",
+    "now": "How your back is now",
+    "course": "How it started and how it goes",
+    "health": "Your health",
+    "crack": "The cracking",
+}
+"""Sections in the order in which the page asks them."""
+
+
+@cache
+def questionnaire_document(region: str) -> dict[str, Any]:
+    """Return the questionnaire for a region.
+
+    Parameters
+    ----------
+    region
+        One of ``audio_pipeline.triage.catalogue.REGIONS``.
+
+    Returns
+    -------
+    dict
+        ``questions`` in the order asked, each with ``id``, ``section``, ``text``, ``type``
+        (``choice`` or ``integer``), ``options`` or ``minimum`` and ``maximum``; its
+        ``emergency_options`` (option to reason), which are an emergency whatever the other
+        answers are; and its ``clear_options``, which rule its worry out. Then the words of the
+        page: ``sections``, ``levels``, ``emergency_number``, ``protocol``,
+        and ``disagreements``: answers that cannot all be right, and what to say then.
+    """
+    tables, words = load_tables(), load_catalogue(region)
+    return {
+        "rules_version": tables.version,
+        "region": region,
+        "sections": [{"id": key, "title": title} for key, title in SECTION_TITLES.items()],
+        "questions": [_question(entry, words) for entry in tables.questions.values()],
+        "levels": {level: _level(level, words) for level in LEVELS},
+        "emergency_number": words.messages["regions"][region]["emergency_number"],
+        "emergency_advice": words.text("advice", "A-EMERG"),
+        "disclaimer": words.text("safety_net", "N-LIMITS"),
+        "no_reason": words.text("page", "no_reason"),
+        "disagreements": [
+            {
+                "text": words.text("disagreements", entry.id),
+                "answers": {
+                    name: _values(tables.questions[name], option)
+                    for name, option in entry.answers.items()
+                },
+            }
+            for entry in tables.disagreements
+        ],
+        "protocol": _protocol(ProtocolSettings()),
+    }
+
+
+def _question(question: Question, words: Catalogue) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "id": question.id,
+        "section": question.section,
+        "text": words.question(question.id),
+        "type": "integer" if question.numeric else "choice",
+    }
+    if question.numeric:
+        return document | {"minimum": question.minimum, "maximum": question.maximum}
+    options = question.answers
+    return document | {
+        "options": [
+            {"value": value, "text": words.option(question.id, value)} for value in options
+        ],
+        "emergency_options": _emergency_options(question, words.region),
+        "clear_options": _clear_options(question),
+    }
+
+
+def _emergency_options(question: Question, region: str) -> dict[str, str]:
+    """Return the options that alone make an emergency, each with its reason, as the engine says."""
+    found = {}
+    for value in question.answers:
+        result = recommend(parse_answers({question.id: value}), region=region)
+        if result.level == "emergency":
+            found[value] = result.reasons[0].text
+    return found
+
+
+def _clear_options(question: Question) -> list[str]:
+    """Return the options that rank below no answer: they rule the question's worry out."""
+    if SKIP not in question.options:
+        return list(question.answers)
+    below = question.options[: question.options.index(SKIP)]
+    return [value for value in question.answers if value in below]
+
+
+def _values(question: Question, option: str) -> list[str | int]:
+    """Return the answers that count as an option: itself, or the numbers of a band like "4-6"."""
+    if not question.numeric:
+        return [option]
+    lowest, _, highest = option.partition("-")
+    return list(range(int(lowest), int(highest) + 1))
+
+
+def _level(level: str, words: Catalogue) -> dict[str, str]:
+    return {key: words.level(level, key) for key in ("title", "who", "when")}
+
+
+def _protocol(settings: ProtocolSettings) -> list[dict[str, Any]]:
+    return [
+        {"words": _phase_words(phase, settings.turns), "seconds": phase.end - phase.start}
+        for phase in planned_phases(settings)
+    ]
+
+
+def _phase_words(phase: Phase, turns: int) -> str:
+    if phase.kind == "turn":
+        return f"Turn {phase.turn} of {turns}: slowly to one side and back"
+    return "Stay still and quiet"

@@ -1,0 +1,264 @@
+"""The shapes of requests and answers for the API's documentation, with examples."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Level = Literal["self_care", "routine", "soon", "same_day", "emergency"]
+
+ANSWERS_EXAMPLE: dict[str, Any] = {
+    "saddle_numbness": "no",
+    "bladder_bowel": "no",
+    "both_legs": "no",
+    "leg_weakness": "no",
+    "trauma": "none",
+    "chest_or_abdomen": "no",
+    "pain": "brief",
+    "severity": 2,
+    "age": 34,
+}
+
+
+class Strict(BaseModel):
+    """A request body: an unknown key is an error, not a guess."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class SoundInput(Strict):
+    """What a recording held, as in the ``finding`` of an analysis."""
+
+    finding: str = Field(max_length=100, examples=["single_pop", "grating"])
+    confidence: float | None = Field(default=None, ge=0, le=1)
+
+
+class TriageInput(Strict):
+    """Answers, and what a recording held if there was one."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "answers": ANSWERS_EXAMPLE,
+                    "sound": {"finding": "single_pop", "confidence": 0.93},
+                },
+                {"answers": {"bladder_bowel": "yes"}},
+            ]
+        },
+    )
+
+    answers: dict[str, Any]
+    sound: SoundInput | None = None
+
+
+class ErrorOutput(BaseModel):
+    """One line that says what, which value and what to do."""
+
+    error: str
+    code: str
+
+
+class Source(BaseModel):
+    """Where a reason comes from."""
+
+    key: str
+    title: str
+    url: str
+
+
+class Reason(BaseModel):
+    """A rule that applies."""
+
+    rule: str
+    level: Level
+    text: str
+    sources: list[Source]
+
+
+class Text(BaseModel):
+    """A piece of advice or a thing to watch for."""
+
+    id: str
+    text: str
+
+
+class RecommendationOutput(BaseModel):
+    """What to do next; the document of ``crepitus triage --json``."""
+
+    level: Level
+    reasons: list[Reason]
+    advice: list[Text]
+    safety_net: list[Text]
+    incomplete: bool
+    unanswered: list[str]
+    no_self_manipulation: bool
+    rules_version: str
+
+
+class WarningOutput(BaseModel):
+    """Something about the recording that makes it harder to hear."""
+
+    code: str
+    text: str
+
+
+class QualityOutput(BaseModel):
+    """Whether the recording is usable, and what is the matter with it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    usable: bool
+    warnings: list[WarningOutput]
+
+
+class EventOutput(BaseModel):
+    """One sound: times in seconds from the start of the recording."""
+
+    start: float
+    end: float
+    label: str
+    probabilities: dict[str, float]
+    uncertain: bool
+    impacts: int
+    reasons: list[str]
+
+
+class FindingOutput(BaseModel):
+    """The recording in one word."""
+
+    label: str
+    confidence: float = Field(ge=0, le=1)
+    reasons: list[str]
+
+
+class RecordingOutput(BaseModel):
+    """One recording."""
+
+    source: str
+    status: Literal["ok", "failed"]
+    error: str | None
+    duration: float | None
+    sample_rate: int | None
+    quality: QualityOutput | None
+    events: list[EventOutput]
+    finding: FindingOutput | None
+    recommendation: RecommendationOutput | None
+
+
+class ModelOutput(BaseModel):
+    """Which model listened."""
+
+    name: str
+    sha256: str
+
+
+class AnalysisOutput(BaseModel):
+    """The document of ``crepitus analyze --json``."""
+
+    schema_version: int
+    software: Any
+    model: ModelOutput
+    settings: dict[str, Any]
+    recordings: list[RecordingOutput]
+
+
+class OptionOutput(BaseModel):
+    """One possible answer and its words."""
+
+    value: str
+    text: str
+
+
+class QuestionOutput(BaseModel):
+    """One question; nothing is mandatory."""
+
+    id: str
+    section: str
+    text: str
+    type: Literal["choice", "integer"]
+    options: list[OptionOutput] | None = None
+    minimum: int | None = None
+    maximum: int | None = None
+    emergency_options: dict[str, str] | None = None
+    clear_options: list[str] | None = None
+
+
+class QuestionnaireOutput(BaseModel):
+    """The questions in the order asked, and the words around them."""
+
+    model_config = ConfigDict(extra="allow")
+
+    rules_version: str
+    region: str
+    questions: list[QuestionOutput]
+
+
+class HealthOutput(BaseModel):
+    """Whether the server is alive, has loaded its model, and how many analyses are under way."""
+
+    status: Literal["ok"]
+    ready: bool
+    pending: int
+
+
+class VersionOutput(BaseModel):
+    """What answers here."""
+
+    software: str
+    api: int
+    model: ModelOutput | None
+    rules_version: str
+
+
+UPLOAD_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["audio"],
+                "properties": {
+                    "audio": {
+                        "type": "string",
+                        "format": "binary",
+                        "description": "A sound or video file of any usual kind.",
+                    },
+                    "answers": {
+                        "type": "string",
+                        "description": "The answers as a JSON object; without it no recommendation"
+                        " is made. Ids and options are in GET /api/v1/questions.",
+                        "example": '{"pain": "brief", "saddle_numbness": "no"}',
+                    },
+                    "capture": {
+                        "type": "string",
+                        "description": "JSON object: what a browser says it did to the sound"
+                        " (echoCancellation, noiseSuppression, autoGainControl: true, false or"
+                        " null for unknown). It becomes a quality warning.",
+                        "example": '{"noiseSuppression": false}',
+                    },
+                    "region": {
+                        "type": "string",
+                        "description": "Country whose emergency number is shown in a report.",
+                        "example": "GB",
+                    },
+                },
+            }
+        }
+    },
+}
+
+
+TRIAGE_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/TriageInput"}}},
+}
+
+
+def request_schemas() -> dict[str, Any]:
+    """Return the schemas of JSON request bodies by name, for the OpenAPI components."""
+    schema = TriageInput.model_json_schema(ref_template="#/components/schemas/{model}")
+    return {"TriageInput": schema, **schema.pop("$defs", {})}

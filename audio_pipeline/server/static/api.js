@@ -1,0 +1,80 @@
+// The server, in a few calls. Paths are relative, so a pairing secret in the address goes along.
+
+const RETRIES = 3;
+
+export class ServerError extends Error {
+  constructor(message, status) {
+    super(message);
+    this.status = status;
+  }
+}
+
+const pause = (seconds) => new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
+
+async function read(response) {
+  if (response.ok) return response;
+  let message = "The server could not answer. Try again.";
+  try {
+    message = (await response.json()).error ?? message;
+  } catch {
+    // Not JSON: keep our own words.
+  }
+  throw new ServerError(message, response.status);
+}
+
+// A busy server or a lost connection is tried again by itself, a few times.
+async function send(path, options, onWait = () => {}) {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      const response = await fetch(path, options);
+      if (response.status !== 503 || attempt === RETRIES) return await read(response);
+      const seconds = Number(response.headers.get("Retry-After")) || 2;
+      onWait(`The computer is busy. Trying again in ${seconds} seconds.`);
+      await pause(Math.min(seconds, 15));
+    } catch (error) {
+      if (error instanceof ServerError) throw error;
+      if (attempt === RETRIES) {
+        throw new ServerError(
+          "The computer that runs Crepitus cannot be reached. Check that it is on and that you are on the same network, then try again.",
+          0,
+        );
+      }
+      onWait("The connection was lost. Trying again.");
+      await pause(attempt);
+    }
+  }
+}
+
+export async function getQuestions() {
+  return (await send("api/v1/questions", {})).json();
+}
+
+export async function postTriage(answers, sound) {
+  const body = JSON.stringify(sound ? { answers, sound } : { answers });
+  const headers = { "Content-Type": "application/json" };
+  return (await send("api/v1/triage", { method: "POST", headers, body })).json();
+}
+
+function form(recording, answers) {
+  const data = new FormData();
+  data.append("answers", JSON.stringify(answers));
+  if (recording.capture) data.append("capture", JSON.stringify(recording.capture));
+  data.append("audio", recording.blob, recording.name);
+  return data;
+}
+
+export async function postAnalysis(recording, answers, onWait) {
+  const body = form(recording, answers);
+  return (await send("api/v1/analyses", { method: "POST", body }, onWait)).json();
+}
+
+export async function postReport(recording, answers) {
+  const body = form(recording, answers);
+  return (await send("api/v1/reports", { method: "POST", body })).blob();
+}
+
+export async function postFhir(answers, sound) {
+  const body = JSON.stringify(sound ? { answers, sound } : { answers });
+  const headers = { "Content-Type": "application/json" };
+  return (await send("api/v1/fhir", { method: "POST", headers, body })).blob();
+}

@@ -1,0 +1,20 @@
+// Building elements from data: text is always text, never markup.
+
+export const $ = (id) => document.getElementById(id);
+
+export function element(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === null || value === false || value === undefined) continue;
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...children.filter((child) => child !== null && child !== undefined));
+  return node;
+}
+
+export function list(tag, items, attributes = {}) {
+  return element(tag, attributes, ...items.map((item) => element("li", {}, item)));
+}
+
+export const seconds = (value) => `${value.toFixed(2)} s`;

@@ -1,0 +1,176 @@
+// The recording in the result: picture with the events on it, tap one to hear it and read why.
+
+import { element, seconds } from "./dom.js";
+import { drawSpectrogram, drawWaveform } from "./picture.js";
+
+const LEAD_SECONDS = 0.15;
+const TAIL_SECONDS = 0.3;
+const FINE_RATE = 48000;
+const COARSE_RATE = 16000;
+const LONG_BYTES = 20e6;
+
+export const LABEL_WORDS = { pop: "Pop", grating: "Grinding sound", other: "Other sound" };
+
+export const labelWords = (label) => LABEL_WORDS[label] ?? label;
+
+function eventWords(event) {
+  const words = labelWords(event.label);
+  return event.uncertain ? `${words}, not sure` : words;
+}
+
+// The browser's own decoder; null when it does not know the format.
+async function decode(blob) {
+  if (!blob) return null;
+  const rate = blob.size > LONG_BYTES ? COARSE_RATE : FINE_RATE;
+  try {
+    const bytes = await blob.arrayBuffer();
+    return await new OfflineAudioContext(1, 1, rate).decodeAudioData(bytes);
+  } catch {
+    return null;
+  }
+}
+
+class Player {
+  constructor(buffer) {
+    this.buffer = buffer;
+  }
+
+  async play(from, to, onEnd) {
+    this.stop();
+    this.context ??= new AudioContext();
+    await this.context.resume();
+    const source = this.context.createBufferSource();
+    source.buffer = this.buffer;
+    source.connect(this.context.destination);
+    source.onended = onEnd;
+    source.start(0, Math.max(0, from), Math.max(0.05, to - from));
+    this.source = source;
+  }
+
+  stop() {
+    if (!this.source) return;
+    this.source.onended = null;
+    this.source.stop();
+    this.source = null;
+  }
+}
+
+function textEquivalent(duration, events) {
+  if (!events.length) return `The picture shows ${duration.toFixed(1)} seconds of sound. Nothing is marked on it.`;
+  const heard = events.map((event) => `${eventWords(event).toLowerCase()} at ${seconds(event.start)}`);
+  return `The picture shows ${duration.toFixed(1)} seconds of sound: ${heard.join("; ")}.`;
+}
+
+// Returns { node, draw }: draw() when the node is on the page, because a canvas needs its width.
+export async function soundView(recording, blob) {
+  const buffer = await decode(blob);
+  const { events, duration } = recording;
+  const samples = buffer?.getChannelData(0);
+  const player = buffer && new Player(buffer);
+  const marks = [];
+  const details = [];
+  const status = element("p", { class: "sr-only", role: "status" });
+
+  const choose = (index) => {
+    const event = events[index];
+    marks.forEach((mark, other) => mark.setAttribute("aria-pressed", String(other === index)));
+    status.textContent = `Playing ${eventWords(event).toLowerCase()} at ${seconds(event.start)}.`;
+    player.play(event.start - LEAD_SECONDS, event.end + TAIL_SECONDS, () => {
+      marks[index].setAttribute("aria-pressed", "false");
+      status.textContent = "";
+    });
+  };
+
+  const markLayer = element("div", { class: "marks" });
+  events.forEach((event, index) => {
+    const mark = element(
+      "button",
+      {
+        type: "button",
+        class: `mark event-${event.label}`,
+        "aria-label": `${index + 1}: ${eventWords(event)} at ${seconds(event.start)}. Play and read why.`,
+        "aria-pressed": "false",
+        onclick: () => {
+          choose(index);
+          details[index].scrollIntoView({ block: "nearest" });
+        },
+      },
+      element("span", { class: "tag", "aria-hidden": "true" }, String(index + 1)),
+    );
+    marks.push(mark);
+    markLayer.append(mark);
+    const zoom = element("canvas", { "aria-hidden": "true" });
+    details.push(
+      element(
+        "li",
+        { class: `event-${event.label}` },
+        element(
+          "div",
+          { class: "row" },
+          element("strong", {}, `${index + 1}. ${eventWords(event)} at ${seconds(event.start)}`),
+          player
+            ? element(
+                "button",
+                { type: "button", onclick: () => choose(index) },
+                "Play",
+                element("span", { class: "sr-only" }, ` sound ${index + 1}`),
+              )
+            : null,
+        ),
+        samples ? zoom : null,
+        ...event.reasons.map((reason) => element("p", {}, reason)),
+      ),
+    );
+  });
+
+  const wave = element("canvas", { "aria-hidden": "true" });
+  const spectrum = element("canvas", { "aria-hidden": "true" });
+  const children = [status];
+  if (samples) {
+    children.push(
+      element(
+        "figure",
+        {},
+        element("div", { class: "picture" }, wave, spectrum, markLayer),
+        element(
+          "div",
+          { class: "axis", "aria-hidden": "true" },
+          element("span", {}, "0 s"),
+          element("span", {}, `${(duration / 2).toFixed(1)} s`),
+          element("span", {}, `${duration.toFixed(1)} s`),
+        ),
+        element(
+          "figcaption",
+          {},
+          `${textEquivalent(duration, events)} Above: how loud. Below: low notes at the bottom, high notes at the top.`,
+        ),
+      ),
+    );
+  } else if (blob) {
+    children.push(element("p", { class: "note" }, "This browser cannot play this kind of file. The times below are right."));
+  }
+  if (events.length) {
+    if (samples) children.push(element("p", {}, "Choose a mark or a Play button to hear a sound."));
+    children.push(element("ol", { class: "events" }, ...details));
+  }
+  const node = element("div", {}, ...children);
+
+  const draw = () => {
+    if (!samples) return;
+    drawWaveform(wave, samples, 0, samples.length, 90);
+    drawSpectrogram(spectrum, samples, 140);
+    events.forEach((event, index) => {
+      const width = Math.max(1.5, (100 * (event.end - event.start)) / duration);
+      const mark = marks[index];
+      mark.style.left = `calc(${(100 * (event.start + event.end)) / 2 / duration}% - max(.75rem, ${width / 2}%))`;
+      mark.style.width = `max(1.5rem, ${width}%)`;
+      const around = 0.05 + (event.end - event.start) / 2;
+      const rate = buffer.sampleRate;
+      const from = Math.max(0, Math.floor((event.start - around) * rate));
+      const to = Math.min(samples.length, Math.ceil((event.end + around) * rate));
+      const canvas = details[index].querySelector("canvas");
+      if (canvas && to > from) drawWaveform(canvas, samples, from, to, 70);
+    });
+  };
+  return { node, draw, stop: () => player?.stop() };
+}
