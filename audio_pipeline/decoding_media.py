@@ -76,6 +76,9 @@ _STAMP_STEP = 0.002
 _END_SLACK_SECONDS = 0.25
 """A file that ends this much before its header says is cut off; less is a codec's padding."""
 
+_MOST_FAILURES = 10_000
+"""Damaged packets in a row after which the rest is given up, so that no file can hang."""
+
 _SPARE = 8192
 """Samples read past the length a header says, so that a whole file fits one array."""
 
@@ -105,7 +108,7 @@ class MediaDecoder:
         try:
             self._stream = self._choose_stream()
             self._damaged = False
-            self._frames = self._even(self._decode())
+            self._frames = self._decode()
             first = next(self._frames, None)
             if first is None:
                 raise RecordingError(
@@ -115,16 +118,17 @@ class MediaDecoder:
             self.sample_rate: int = first.sample_rate
             self.channels: int = first.layout.nb_channels
             check_shape(self.sample_rate, self.channels)
+            self._storage = _Storage(first)
         except BaseException:
             self._container.close()
             raise
         self._pending: Any = first
         self._silence = 0
         self._position = 0
-        self._timed = kind in _TIMED_KINDS
-        self._stamp_seconds = float(first.time_base or 0)
-        self._start = self._start_stamp(first)
         self._skip = RAW_AAC_PRIMING if kind == "aac" else 0
+        self._timed = kind in _TIMED_KINDS
+        self._start = self._start_stamp(first)
+        self._samples_per_stamp = float(first.time_base or 0) * self.sample_rate
         codec = self._stream.codec_context.name
         self.format = f"{kind} {codec}" if kind != codec else kind
         self.duration: float | None = None
@@ -145,135 +149,102 @@ class MediaDecoder:
         return chosen
 
     def _start_stamp(self, first: Any) -> float:
-        """Stamp of the file's start on the sound track's clock.
+        """Return the stamp of the file's start on the sound track's clock.
 
-        Only a picture that starts earlier makes the two differ: a codec's own delay is already
-        cut off, and files of sound alone start at their first sample whatever its stamp says.
+        Only a picture that starts earlier makes it differ from the first frame's: a codec's own
+        delay is already cut off, and a file of sound alone starts at its first sample.
         """
         if first.pts is None:
             return 0.0
-        if any(stream.type == "video" for stream in self._container.streams):
-            start = self._container.start_time
-            if start is not None and first.time_base:
-                return float(start / av.time_base / first.time_base)
+        start = self._container.start_time
+        if start is not None and first.time_base and self._has_picture():
+            return float(start / av.time_base / first.time_base)
         return float(first.pts)
 
+    def _has_picture(self) -> bool:
+        return any(stream.type == "video" for stream in self._container.streams)
+
     def _decode(self) -> Generator[Any, None, None]:
-        """Yield decoded frames; damaged packets are passed over and remembered."""
-        packets = self._container.demux(self._stream)
-        while True:
+        """Yield decoded frames of one shape; damaged packets are passed over and remembered."""
+        shape: tuple[int, str, int] | None = None
+        converter: Any = None
+        failures = 0
+        while failures < _MOST_FAILURES:
             try:
-                packet = next(packets, None)
-                if packet is None:
-                    return
-                frames = packet.decode()
+                for frame in self._container.decode(self._stream):
+                    failures = 0
+                    found = (frame.sample_rate, frame.format.name, frame.layout.nb_channels)
+                    if found == shape:
+                        yield frame
+                    elif shape is None:
+                        shape = found
+                        converter = av.AudioResampler(frame.format, frame.layout, found[0])
+                        yield frame
+                    else:
+                        frame.pts = None
+                        yield from converter.resample(frame)
+                return
             except av.error.EOFError:
                 return
-            except (av.error.InvalidDataError, av.error.PatchWelcomeError):
-                self._damaged = True
-                continue
-            except (av.error.FFmpegError, OSError, ValueError):
-                self._damaged = True
-                return
-            yield from frames
-
-    @staticmethod
-    def _even(frames: Generator[Any, None, None]) -> Generator[Any, None, None]:
-        """Convert frames whose rate or channels differ from the first one's to its shape."""
-        first = next(frames, None)
-        if first is None:
-            return
-        rate, channels = first.sample_rate, first.layout.nb_channels
-        converter: Any = None
-        yield first
-        for frame in frames:
-            if frame.sample_rate == rate and frame.layout.nb_channels == channels:
-                yield frame
-                continue
-            if converter is None:
-                converter = av.AudioResampler(first.format, first.layout, rate)
-            frame.pts = None
-            try:
-                yield from converter.resample(frame)
             except (av.error.FFmpegError, ValueError):
-                converter = None
+                self._damaged = True
+                failures += 1
 
     def read(self, count: int) -> Samples:
         """Return at most `count` further samples, shape (n,), float32; empty at the end."""
         count = min(count, max(1, MAX_VALUES // self.channels))
-        if self.duration is not None:
-            left = int(self.duration * self.sample_rate) - self._position
-            count = min(count, left + _SPARE) if left > 0 else count
-        while True:
-            block = self._fill(count)
-            skipped = min(self._skip, block.shape[1])
+        while self._pending is not None or self._silence:
+            block = self._read_silence(count) if self._silence else self._read_frames(count)
+            skipped = min(self._skip, len(block))
             self._skip -= skipped
-            if skipped < block.shape[1] or not block.shape[1]:
-                return mix(block[:, skipped:].T)
+            if skipped < len(block):
+                return block[skipped:]
+        return np.zeros(0, dtype=np.float32)
 
     def skip(self, count: int) -> None:
         """Pass over the next `count` samples."""
         self._skip += count
 
-    def _fill(self, count: int) -> npt.NDArray[np.float32]:
-        """Decode at most `count` samples, or one frame if that is longer: (channels, n)."""
-        block: npt.NDArray[np.float32] | None = None
-        filled = 0
+    def _read_silence(self, count: int) -> Samples:
+        block = np.zeros(min(count, self._silence), dtype=np.float32)
+        self._silence -= len(block)
+        self._position += len(block)
+        return block
+
+    def _read_frames(self, count: int) -> Samples:
+        """Decode up to a time gap, at most `count` samples, or one frame where that is longer."""
+        if self.duration is not None:
+            left = int(self.duration * self.sample_rate) - self._position
+            count = min(count, left + _SPARE) if left > 0 else count
         frame = self._pending
+        size = max(count, frame.samples)
+        block, rows, step = self._storage.empty(size)
+        filled = 0
         while frame is not None:
-            if not self._silence:
-                self._silence = self._missing_before(frame)
-            size = frame.samples
-            if block is None:
-                block = np.empty((self.channels, max(count, size)), dtype=np.float32)
-            if self._silence:
-                silence = min(self._silence, block.shape[1] - filled)
-                block[:, filled : filled + silence] = 0.0
-                filled += silence
-                self._position += silence
-                self._silence -= silence
+            end = filled + frame.samples
+            if end > size:
+                break
+            if self._timed and frame.pts is not None:
+                ahead = (frame.pts - self._start) * self._samples_per_stamp
+                self._note_gap(ahead - self._position - filled)
                 if self._silence:
                     break
-            if filled + size > block.shape[1]:
-                break
-            self._copy(frame, block[:, filled : filled + size])
-            filled += size
-            self._position += size
+            for row, plane in zip(rows, frame.planes, strict=True):
+                row[filled * step : end * step] = memoryview(plane)[: (end - filled) * step]
+            filled = end
             frame = next(self._frames, None)
+        self._position += filled
         self._pending = frame
         if frame is None:
             self.truncated = self.truncated or self._damaged or self._ended_early()
-        return np.zeros((self.channels, 0), np.float32) if block is None else block[:, :filled]
+        return self._storage.mixed(block, filled)
 
-    def _missing_before(self, frame: Any) -> int:
-        """Count the samples between the sound decoded so far and a frame's time stamp."""
-        if not self._timed or frame.pts is None:
-            return 0
-        stamp: float = (frame.pts - self._start) * self._stamp_seconds
-        missing = stamp - self._position / self.sample_rate
+    def _note_gap(self, missing: float) -> None:
+        """Remember how much silence stands for samples that are missing before a frame."""
         least = _STAMP_STEP if self._damaged else GAP_SECONDS
-        if not least < missing < MAX_GAP_SECONDS:
-            return 0
-        self.truncated = True
-        return round(missing * self.sample_rate)
-
-    def _copy(self, frame: Any, target: npt.NDArray[np.float32]) -> None:
-        """Convert one frame to float32, shape (channels, frame.samples)."""
-        name = frame.format.name
-        planes = frame.planes
-        planar = name[-1] == "p"
-        dtype, scale = _SAMPLE_FORMATS[name[:-1] if planar else name]
-        if planar:
-            for row, plane in zip(target, planes, strict=True):
-                row[:] = np.frombuffer(plane, dtype, frame.samples)
-        else:
-            count = frame.samples * self.channels
-            values = np.frombuffer(planes[0], dtype, count)
-            target[:] = values.reshape(frame.samples, self.channels).T
-        if dtype == "u1":
-            target -= 128.0
-        if scale != 1.0:
-            target *= np.float32(scale)
+        if least * self.sample_rate < missing < MAX_GAP_SECONDS * self.sample_rate:
+            self._silence = round(missing)
+            self.truncated = True
 
     def _ended_early(self) -> bool:
         if self.duration is None:
@@ -284,6 +255,44 @@ class MediaDecoder:
         """Let go of the file."""
         self._frames.close()
         self._container.close()
+
+
+class _Storage:
+    """Frames of one sample format collected in one array, and turned into mono float32 at once.
+
+    Parameters
+    ----------
+    frame : av.AudioFrame
+        The first one; all others have its format and channels.
+    """
+
+    def __init__(self, frame: Any) -> None:
+        name = frame.format.name
+        self._planar = name.endswith("p")
+        self._dtype, self._scale = _SAMPLE_FORMATS[name.removesuffix("p")]
+        self._channels: int = frame.layout.nb_channels
+
+    def empty(self, size: int) -> tuple[npt.NDArray[Any], list[memoryview], int]:
+        """Return an array for `size` samples, a view in bytes of each row, and bytes a sample."""
+        width = 1 if self._planar else self._channels
+        rows = self._channels if self._planar else 1
+        block = np.empty((rows, size * width), dtype=self._dtype)
+        return block, [memoryview(row).cast("B") for row in block], width * block.itemsize
+
+    def mixed(self, block: npt.NDArray[Any], filled: int) -> Samples:
+        """Return the first `filled` samples as mono float32, shape (filled,)."""
+        if self._planar:
+            samples = block[:, :filled].T
+        else:
+            samples = block[0, : filled * self._channels].reshape(filled, self._channels)
+        if self._dtype != "f4":
+            with np.errstate(over="ignore"):
+                samples = samples.astype(np.float32)
+        if self._dtype == "u1":
+            samples -= np.float32(128.0)
+        if self._scale != 1.0:
+            samples *= np.float32(self._scale)
+        return mix(samples)
 
 
 def _open_container(handle: BinaryIO, kind: str) -> Any:
