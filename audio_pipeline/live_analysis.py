@@ -104,3 +104,18 @@ class LiveAnalysis:
                 self._analysis = analyzer.analysis("")
         except Exception as error:  # raised again where the take is safe: in finish()
             self._failure = error
+
+
+def warm_up(classifier: Classifier) -> None:
+    """Run the whole analysis once on a made-up click, so that nothing loads when it matters.
+
+    On librosa 0.11 the first run after installation compiles for up to half a minute.
+    """
+    from audio_pipeline.analysis import StreamAnalyzer
+
+    rate = 48_000
+    samples = np.random.default_rng(0).normal(0, 1e-4, rate).astype(np.float32)
+    samples[rate // 2 : rate // 2 + 100] += 0.5
+    analyzer = StreamAnalyzer(rate, classifier, remember=False)
+    analyzer.push(samples)
+    analyzer.finish()

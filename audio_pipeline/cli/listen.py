@@ -1,0 +1,98 @@
+"""``crepitus listen``: sounds reported live, as they happen."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from audio_pipeline.analysis import LiveEvent
+    from audio_pipeline.clips import ClipKeeper
+    from audio_pipeline.microphone import Microphone
+
+
+@click.command(epilog="Example: crepitus listen --json > events.jsonl")
+@click.option("--device", metavar="NAME", help="Microphone: its name, part of it, or its number.")
+@click.option(
+    "--model",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Model folder; the default model if not given.",
+)
+@click.option(
+    "--save-events",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Keep a clip of each sound here, with 1 s around it.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+def command(
+    device: str | None, model: Path | None, save_events: Path | None, as_json: bool
+) -> None:
+    """Report sounds live, as they happen, for as long as you like. Stop with Ctrl-C.
+
+    A sound is reported as soon as it has ended, with "final": false, and again with
+    "final": true when nothing that follows can change it. Ctrl-C is how this command ends, so
+    the exit code is then 0.
+    """
+    from audio_pipeline.analysis import StreamAnalyzer
+    from audio_pipeline.classifier import load_classifier
+    from audio_pipeline.clips import ClipKeeper
+    from audio_pipeline.live_analysis import warm_up
+    from audio_pipeline.microphone import Microphone, MicrophoneLostError
+    from audio_pipeline.remembered_device import pick_device, remember_device
+    from audio_pipeline.stop_request import StopRequest
+
+    classifier = load_classifier(model)
+    chosen = pick_device(device)
+    click.echo("Getting ready ...", err=True)
+    warm_up(classifier)
+    with StopRequest() as stop, Microphone(chosen) as microphone:
+        remember_device(chosen, device)
+        analyzer = StreamAnalyzer(microphone.sample_rate, classifier, remember=False)
+        keeper = ClipKeeper(save_events, microphone.sample_rate) if save_events else None
+        click.echo(f"Listening to {chosen.name}. Ctrl-C stops.", err=True)
+        lost: MicrophoneLostError | None = None
+        reported_overflows = 0
+        try:
+            while not stop:
+                block = microphone.read()
+                if block is None:
+                    continue
+                _report(analyzer.push(block), as_json, keeper)
+                if keeper is not None:
+                    keeper.add(block)
+                if microphone.overflows > reported_overflows:
+                    reported_overflows = microphone.overflows
+                    click.echo(_overflow_line(microphone), err=True)
+        except MicrophoneLostError as error:
+            lost = error
+        _report(analyzer.finish(), as_json, keeper)
+        if keeper is not None:
+            keeper.finish()
+        if lost is not None:
+            raise lost
+        summary = _overflow_line(microphone) if microphone.overflows else "No sound was lost."
+        click.echo(f"Stopped. {summary}", err=True)
+
+
+def _report(events: Iterable[LiveEvent], as_json: bool, keeper: ClipKeeper | None) -> None:
+    from audio_pipeline.reporting.live import describe
+
+    for event in events:
+        if as_json:
+            line = json.dumps({**event.event.document(), "final": event.final})
+        else:
+            line = describe(event) + ("" if event.final else " ...")
+        print(line, flush=True)
+        if keeper is not None and event.final:
+            keeper.keep(event.event)
+
+
+def _overflow_line(microphone: Microphone) -> str:
+    times = "once" if microphone.overflows == 1 else f"{microphone.overflows} times"
+    return f"Sound was lost {times} ({microphone.lost_seconds:.1f} s known): this machine is busy."

@@ -1,0 +1,68 @@
+"""The one thing Crepitus remembers: the name of the microphone that was chosen."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from audio_pipeline.errors import RefusedError
+from audio_pipeline.microphone import Device, choose_device, devices
+
+
+def memory_path() -> Path:
+    """Return the file it is remembered in."""
+    import platformdirs
+
+    return Path(platformdirs.user_config_dir("crepitus", appauthor=False)) / "microphone.json"
+
+
+def pick_device(wanted: str | None) -> Device:
+    """Return the microphone asked for, else the remembered one, else the system's default.
+
+    Parameters
+    ----------
+    wanted : str or None
+        As in :func:`audio_pipeline.microphone.choose_device`.
+
+    Raises
+    ------
+    CrepitusError
+        There is no microphone or no PortAudio.
+    RefusedError
+        None is called ``wanted``. A remembered one that is not there is no error: one line on
+        standard error says so and the default is taken.
+    """
+    available = devices()
+    remembered = None if wanted is not None else _recall()
+    if remembered is not None and available:
+        try:
+            return choose_device(remembered, available)
+        except RefusedError:
+            print(
+                f"The microphone {remembered!r} is not there; taking the default.",
+                file=sys.stderr,
+            )
+    return choose_device(wanted, available)
+
+
+def remember_device(device: Device, wanted: str | None) -> None:
+    """Remember a microphone that was asked for by name and opened; else change nothing."""
+    if wanted is None:
+        return
+    path = memory_path()
+    with suppress(OSError):  # a read-only home is no reason not to record
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(
+            json.dumps({"name": device.name, "host_api": device.host_api}), encoding="utf-8"
+        )
+
+
+def _recall() -> str | None:
+    """Return ``name, host API`` of the remembered microphone."""
+    try:
+        entry = json.loads(memory_path().read_text(encoding="utf-8"))
+        return f"{entry['name']}, {entry['host_api']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
