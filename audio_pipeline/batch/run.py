@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from audio_pipeline._version import __version__
 from audio_pipeline.batch.discovery import discover
 from audio_pipeline.batch.export import FORMATS, SCHEMA_VERSION, write_json, write_tables
+from audio_pipeline.batch.in_process import InProcess
 from audio_pipeline.batch.names import readable
 from audio_pipeline.batch.progress import Progress
 from audio_pipeline.batch.store import Pending, Result, RunStore
@@ -21,7 +22,6 @@ from audio_pipeline.errors import RefusedError
 
 if TYPE_CHECKING:
     from audio_pipeline.batch.answers_table import AnswersTable
-
     from audio_pipeline.batch.worker import Outcome
     from audio_pipeline.classifier import Classifier
     from audio_pipeline.settings import AnalysisSettings
@@ -30,6 +30,11 @@ _SEGMENTS_AT_ONCE = 4000
 _RECORDINGS_AT_ONCE = 400
 _SECONDS_AT_ONCE = 2.0
 """Finished work is predicted and kept when there is this much of it, or after this time."""
+
+
+_RECORDINGS_A_WORKER = 32
+_BYTES_A_WORKER = 4 * 2**20
+"""Less work than this for each is done before another worker has started."""
 
 
 class Engine(Protocol):
@@ -188,7 +193,7 @@ class _Batch:
             return resumed
         self._progress.begin(found, pending, size)
         gathered = _Gathered(store, self._classifier, self._progress)
-        with self._progress, closing(_engine(request, pending)) as engine:
+        with self._progress, closing(_engine(request, pending, size)) as engine:
             outcomes = engine.outcomes(
                 store.pending(verify=request.verify),
                 self._classifier.settings,
@@ -234,6 +239,9 @@ class _Batch:
                 "unusable": totals.unusable,
             },
             "unreadable_folders": [name for name, _ in self._unreadable],
+            "answers_without_recording": list(
+                request.answers.without_recording(store) if request.answers else ()
+            ),
         }
         write_json(out / "run.json", document)
         failures = tuple(
@@ -242,16 +250,17 @@ class _Batch:
         return BatchReport(document, failures, tuple(self._unreadable))
 
 
-def _engine(request: BatchRequest, pending: int) -> Engine:
-    """Return what is going to do the work."""
-    from audio_pipeline.batch.workers import InProcess, LocalWorkers, processors
+def _engine(request: BatchRequest, pending: int, size: int) -> Engine:
+    """Return what is going to do the work on so many recordings and bytes."""
+    from audio_pipeline.batch.workers import LocalWorkers, processors
 
     if request.cluster:
         from audio_pipeline.batch.cluster import Cluster
 
         return Cluster(request.cluster)
-    jobs = min(request.jobs or processors(), pending)
-    return InProcess() if jobs == 1 else LocalWorkers(jobs)
+    worth_while = 1 + pending // _RECORDINGS_A_WORKER + size // _BYTES_A_WORKER
+    jobs = min(request.jobs or processors(), pending, worth_while)
+    return InProcess(request.out) if jobs == 1 else LocalWorkers(jobs)
 
 
 def _versions() -> dict[str, str]:

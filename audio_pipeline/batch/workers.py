@@ -44,20 +44,6 @@ def processors() -> int:
     return os.cpu_count() or 1
 
 
-class InProcess:
-    """Everything in this process: ``--jobs 1``."""
-
-    def outcomes(
-        self, pending: Iterator[Pending], settings: AnalysisSettings, *, verify: bool
-    ) -> Iterator[Outcome]:
-        """Yield an outcome for every recording."""
-        for one in pending:
-            yield examine(one, settings, verify=verify)
-
-    def close(self) -> None:
-        """Nothing to end."""
-
-
 class LocalWorkers:
     """Some worker processes; they start while the caller does something else.
 
