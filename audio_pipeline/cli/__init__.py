@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import Any
 
@@ -85,4 +86,14 @@ def main(arguments: list[str] | None = None) -> Any:
     except CrepitusError as error:
         print(f"crepitus: {error}", file=sys.stderr)
         code = error.exit_code
+    except Exception as error:
+        if os.environ.get("CREPITUS_TRACEBACK"):
+            raise
+        what = f"{type(error).__name__}: {error}".splitlines()[0]
+        print(
+            f"crepitus: this should not happen: {what} "
+            "(set CREPITUS_TRACEBACK=1 and run again to see where; please report it)",
+            file=sys.stderr,
+        )
+        code = 1
     sys.exit(code if isinstance(code, int) else 0)

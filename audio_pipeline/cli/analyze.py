@@ -1,0 +1,91 @@
+"""``crepitus analyze``: hear what is in recordings; with answers, recommend what to do."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from audio_pipeline.errors import CrepitusError
+
+if TYPE_CHECKING:
+    from audio_pipeline.assessment import Assessment
+
+REGIONS = ("GB", "US", "EU", "AU")
+
+
+@click.command(epilog="Example: crepitus analyze twist.m4a --answers answers.yaml")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path())
+@click.option("--answers", "answers_file", metavar="FILE", help="Answers file, YAML or JSON.")
+@click.option("--model", "model_folder", metavar="DIR", help="Model folder; the shipped one by default.")
+@click.option("--report", metavar="FILE.html", help="Also write the result as one HTML file.")
+@click.option("--embed-audio", is_flag=True, help="Put the sound itself into the report.")
+@click.option("--region", type=click.Choice(REGIONS), help="Whose emergency numbers to show.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document; ask nothing.")
+def command(
+    files: tuple[str, ...],
+    answers_file: str | None,
+    model_folder: str | None,
+    report: str | None,
+    embed_audio: bool,
+    region: str | None,
+    as_json: bool,
+) -> None:
+    """Hear what is in recordings; with answers, recommend what to do.
+
+    Any sound or video file that a phone, recorder or browser makes will do. When a single file is given
+    at a terminal, the symptom questions are asked; without answers only the sounds are listed.
+    """
+    from audio_pipeline.triage import default_region, load_answers
+
+    region = region or default_region()
+    answers = load_answers(answers_file) if answers_file else None
+    from audio_pipeline.classifier import load_classifier
+    from audio_pipeline.startup import announce_compilation
+
+    classifier = load_classifier(model_folder)
+    asks = len(files) == 1 and not (answers_file or as_json) and sys.stdin.isatty()
+    if asks:
+        from audio_pipeline.triage.interview import ask
+
+        answers = ask(region=region)
+    announce_compilation()
+    from audio_pipeline.analysis import analyze_file
+    from audio_pipeline.assessment import assess, document
+
+    assessments = []
+    for file in files:
+        assessment = assess(analyze_file(file, classifier), answers, region=region)
+        assessments.append(assessment)
+        if not as_json:
+            _show(assessment, first=len(assessments) == 1)
+    if as_json:
+        click.echo(json.dumps(document(assessments, classifier), ensure_ascii=False, indent=2))
+    if report:
+        from audio_pipeline.reporting.report import write_report
+
+        write_report(report, assessments, classifier, embed_audio=embed_audio)
+    failed = [each for each in assessments if each.analysis.status == "failed"]
+    if failed:
+        names = f"{len(failed)} of {len(files)} recordings" if len(files) > 1 else files[0]
+        raise CrepitusError(f"{names} failed: {failed[0].analysis.error}")
+
+
+def _show(assessment: Assessment, first: bool) -> None:
+    from audio_pipeline.reporting.recommendation import recommendation_page
+    from audio_pipeline.reporting.terminal import analysis_page
+
+    if not first:
+        click.echo()
+    if assessment.recommendation is not None:
+        colour = sys.stdout.isatty()
+        click.echo(recommendation_page(assessment.recommendation, colour=colour))
+    click.echo(analysis_page(assessment.analysis), nl=False)
+    if assessment.recommendation is None:
+        click.echo(
+            "\nThis is only about the sound. Your symptoms decide what to do: run crepitus triage,"
+            "\nor give --answers. Crepitus cannot examine you; it is a demonstration and not a"
+            "\nmedical device."
+        )
