@@ -97,10 +97,11 @@ def _headline(recommendation: Recommendation, width: int, colour: bool) -> list[
 
 def _reasons(recommendation: Recommendation) -> list[str]:
     """Return the reasons of what is known, highest first, without repeating the same words."""
-    texts = [reason.text for reason in recommendation.reasons if reason.gate is None]
-    if not texts and not recommendation.incomplete:
-        return [recommendation.catalogue.text("page", "no_reason")]
-    return list(dict.fromkeys(texts))[:MOST_REASONS]
+    words = recommendation.catalogue
+    texts = list(dict.fromkeys(r.text for r in recommendation.reasons if r.gate is None and r.told))
+    if texts:
+        return texts[:MOST_REASONS]
+    return [words.text("page", "only_unknown" if recommendation.reasons else "no_reason")]
 
 
 def _unknown(recommendation: Recommendation) -> list[str]:

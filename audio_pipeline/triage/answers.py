@@ -1,8 +1,8 @@
 """A person's answers, and the strict reading of answers files.
 
-An answers file is a flat mapping of question id to option, as YAML or JSON. Files come from outside,
-so what a YAML or JSON library would let through is refused here: duplicate keys, aliases (the "YAML
-bomb"), tags, nesting, several documents, and anything past :data:`MAX_BYTES`.
+An answers file is a flat mapping of question id to option, as YAML or JSON. It comes from outside,
+so what a YAML or JSON library would let through is refused here: duplicate keys, aliases (the
+"YAML bomb"), tags, nesting, several documents, and anything past :data:`MAX_BYTES`.
 """
 
 from __future__ import annotations
@@ -204,8 +204,8 @@ def _read_yaml(text: str, name: str) -> Mapping[str, Any]:
                     raise RefusedError(f"{name}: holds several documents; {flat}")
             elif isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
                 raise RefusedError(f"{name}: uses YAML anchors or aliases; {flat}")
-            elif getattr(event, "tag", None):
-                raise RefusedError(f"{name}: uses the YAML tag {_show(event.tag)}; {flat}")
+            elif tag := getattr(event, "tag", None):
+                raise RefusedError(f"{name}: uses the YAML tag {_show(tag)}; {flat}")
             elif isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
                 if depth or isinstance(event, yaml.SequenceStartEvent):
                     where = f"{key} holds a list or mapping" if key else "not a mapping"

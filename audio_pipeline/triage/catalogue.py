@@ -17,7 +17,14 @@ REGIONS = ("GB", "US", "EU", "AU")
 DEFAULT_REGION = "GB"
 DEFAULT_LANGUAGE = "en"
 MESSAGES = DATA / "messages"
-EMERGENCY_FIELDS = ("emergency_number", "emergency_place", "urgent_care", "clinician", "maternity")
+LEVEL_FIELDS: tuple[str, ...] = ("symbol", "title", "who", "when")
+EMERGENCY_FIELDS: tuple[str, ...] = (
+    "emergency_number",
+    "emergency_place",
+    "urgent_care",
+    "clinician",
+    "maternity",
+)
 
 # Country codes of a locale that belong to a region with another code.
 _COUNTRIES = {
@@ -68,6 +75,10 @@ class Catalogue:
         """Return the line of a question that is asked in a list to tick."""
         return str(self.messages["questions"][question.id]["tick"])
 
+    def detail(self, question: str) -> str:
+        """Return what is asked of a ticked item."""
+        return str(self.messages["questions"][question]["detail"])
+
     def listing(self, items: Sequence[str]) -> str:
         """Join phrases as a sentence does: "a, b and c"; empty for none."""
         if len(items) < 2:
@@ -101,15 +112,13 @@ def missing_messages(messages: Mapping[str, Any], tables: Tables) -> list[str]:
         for key in keys
         if not messages.get(section, {}).get(key)
     ]
-    for section, fields in (("levels", ("symbol", "title", "who", "when")),):
+    for section, fields in (("levels", LEVEL_FIELDS), ("regions", EMERGENCY_FIELDS)):
         for key, entry in messages.get(section, {}).items():
             absent += [f"{section}.{key}.{field}" for field in fields if not entry.get(field)]
-    for region, entry in messages.get("regions", {}).items():
-        absent += [f"regions.{region}.{field}" for field in EMERGENCY_FIELDS if not entry.get(field)]
     for question in tables.questions.values():
         worded = messages.get("questions", {}).get(question.id, {})
-        fields = ["text", "topic"] + (["tick"] if question.group else [])
-        absent += [f"questions.{question.id}.{field}" for field in fields if not worded.get(field)]
+        needed = ["text", "topic"] + (["tick"] if question.group else [])
+        absent += [f"questions.{question.id}.{field}" for field in needed if not worded.get(field)]
         options = worded.get("options", {})
         absent += [
             f"questions.{question.id}.options.{option}"

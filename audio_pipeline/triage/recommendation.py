@@ -7,7 +7,7 @@ left out ranks above "no". The sound is read by two rules, neither above ``soon`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,13 +20,14 @@ from audio_pipeline.triage.catalogue import (
     Catalogue,
     load_catalogue,
 )
-from audio_pipeline.triage.conditions import AtLeast, deciding
+from audio_pipeline.triage.conditions import AtLeast, Ranks, deciding
 from audio_pipeline.triage.tables import (
     AUDIO_OPTIONS,
     AUDIO_SCALE,
     LEVELS,
     SKIP,
     UNSURE,
+    Advice,
     Flag,
     Question,
     Rule,
@@ -85,19 +86,24 @@ class Standing:
     ``ranks`` has unanswered questions at ``skip``; ``told`` has everything not known at its lowest.
     """
 
-    ranks: Mapping[str, int]
-    told: Mapping[str, int]
+    ranks: Ranks
+    told: Ranks
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why a level was reached; ``gate`` names the question of a gate."""
+    """Why a level was reached.
+
+    ``gate`` names the question of a gate. ``told`` is false where nothing the person told us made
+    the rule fire, only what they left out or were not sure of.
+    """
 
     rule: str
     level: str
     text: str
     sources: tuple[Source, ...]
     gate: str | None = None
+    told: bool = True
 
     def document(self) -> dict[str, Any]:
         """Return the reason as it stands in ``triage --json``."""
@@ -195,14 +201,9 @@ def recommend(
     tables = load_tables()
     catalogue = load_catalogue(region, language)
     standing = stand(answers, sound)
-    fired = [rule for rule in tables.rules if rule.condition.holds(standing.ranks)]
+    fired = fired_rules(standing.ranks)
     level = highest(rule.level for rule in fired)
-    given = [
-        advice
-        for advice in tables.advice
-        if level in advice.levels
-        and (advice.condition is None or advice.condition.holds(standing.ranks))
-    ]
+    given = given_advice(level, standing.ranks)
     return Recommendation(
         answers=answers,
         sound=sound,
@@ -223,6 +224,20 @@ def recommend(
 def highest(levels: Iterable[str]) -> str:
     """Return the highest of some levels; ``self_care`` for none."""
     return max(levels, key=LEVELS.index, default=LEVELS[0])
+
+
+def fired_rules(ranks: Ranks) -> list[Rule]:
+    """Return the rules and gates that hold, highest level first."""
+    return [rule for rule in load_tables().rules if rule.condition.holds(ranks)]
+
+
+def given_advice(level: str, ranks: Ranks) -> list[Advice]:
+    """Return the advice that goes with a level and these ranks, in the order to be read."""
+    return [
+        advice
+        for advice in load_tables().advice
+        if level in advice.levels and (advice.condition is None or advice.condition.holds(ranks))
+    ]
 
 
 def stand(answers: Answers, sound: Sound | None = None) -> Standing:
@@ -268,44 +283,45 @@ def _flag_ranks(flag: Flag, answers: Answers) -> tuple[int, int]:
     return int(inside), int(inside and known)
 
 
-def _reason(rule: Rule, answers: Answers, standing: Standing, catalogue: Catalogue) -> Reason:
+def _reason(rule: Rule, answers: Answers, standing: Standing, words: Catalogue) -> Reason:
     if rule.question is None and rule.condition.holds(standing.told):
-        text = catalogue.text("reasons", rule.id)
-    else:
-        text = _unknown_text(rule, answers, standing, catalogue)
-    return Reason(rule.id, rule.level, text, rule.sources, rule.question)
+        text = words.text("reasons", rule.id)
+        return Reason(rule.id, rule.level, text, rule.sources)
+    text, told = _unknown_text(rule, answers, standing, words)
+    return Reason(rule.id, rule.level, text, rule.sources, rule.question, told)
 
 
 def _unknown_text(
-    rule: Rule, answers: Answers, standing: Standing, catalogue: Catalogue
-) -> str:
-    """Say which answers are known and which are not, where a rule fired on the latter."""
+    rule: Rule, answers: Answers, standing: Standing, words: Catalogue
+) -> tuple[str, bool]:
+    """Say what is known and what is not, where a rule fired on the latter; True if any is known."""
     told: dict[str, str] = {}
     not_told: dict[str, str] = {}
     unsure: dict[str, str] = {}
     for leaf in deciding(rule.condition, standing.ranks, standing.told):
         if leaf.scale == AUDIO_SCALE:
-            told[leaf.scale] = catalogue.text("unknown", "recording")
+            told[leaf.scale] = words.text("unknown", "recording")
             continue
-        for question in _questions_of(leaf, standing):
+        for question in _questions_of(leaf):
             value = answers.get(question.id)
             group = not_told if value is None else unsure if value == UNSURE else told
-            group[question.id] = catalogue.topic(question.id)
-    if rule.question is not None:
-        keys = ("told", "gate_not_told", "gate_unsure")
-    else:
-        keys = ("told", "not_told", "unsure")
+            group[question.id] = words.topic(question.id)
+    gate = "" if rule.question is None else "gate_"
     sentences = [
-        catalogue.text("unknown", key, topics=catalogue.listing(list(topics.values())))
-        for key, topics in zip(keys, (told, not_told, unsure), strict=True)
+        words.text("unknown", key, topics=words.listing(list(topics.values())))
+        for key, topics in (
+            ("told", told),
+            (f"{gate}not_told", not_told),
+            (f"{gate}unsure", unsure),
+        )
         if topics
     ]
     if told:
-        sentences.append(catalogue.text("unknown", "together"))
-    return " ".join(sentences)
+        sentences.append(words.text("unknown", "together"))
+    return " ".join(sentences), bool(told)
 
 
-def _questions_of(leaf: AtLeast, standing: Standing) -> list[Question]:
+def _questions_of(leaf: AtLeast) -> list[Question]:
     """Return the questions behind a leaf; of a flag, those its value rests on."""
     tables = load_tables()
     flag = tables.flags.get(leaf.scale)

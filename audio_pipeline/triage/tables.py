@@ -39,6 +39,7 @@ class Question:
     gate: str | None = None
     stop: str | None = None
     group: str | None = None
+    not_asked_after: Mapping[str, str] | None = None
 
     @property
     def numeric(self) -> bool:
@@ -213,9 +214,18 @@ def _unique(entries: list[dict[str, Any]], kind: str) -> Iterator[dict[str, Any]
 def _question(entry: dict[str, Any]) -> Question:
     where = f"question {entry['id']}"
     known = {"id", "section", "options", "choices", "minimum", "maximum", "gate", "stop", "group"}
-    _only(entry, where, known)
+    _only(entry, where, known | {"not_asked_after"})
     question = Question(
-        **{key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+        id=entry["id"],
+        section=entry["section"],
+        options=tuple(entry.get("options", ())),
+        choices=tuple(entry.get("choices", ())),
+        minimum=entry.get("minimum"),
+        maximum=entry.get("maximum"),
+        gate=entry.get("gate"),
+        stop=entry.get("stop"),
+        group=entry.get("group"),
+        not_asked_after=entry.get("not_asked_after"),
     )
     if not question.answers and not question.numeric:
         raise ValueError(f"{where}: it has neither options, choices nor a range")
