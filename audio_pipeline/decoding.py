@@ -31,6 +31,8 @@ MAX_SAMPLE_RATE = 1_000_000
 
 MAX_CHANNELS = 256
 
+_WAVE_KINDS = frozenset({"wav", "rf64"})
+
 _SOUNDFILE_KINDS = frozenset({"wav", "rf64", "w64", "aiff", "au", "flac", "ogg-vorbis", "ogg-flac"})
 
 
@@ -91,6 +93,12 @@ def open_decoder(handle: BinaryIO) -> Decoder:
         handle.seek(_id3_length(head))
         kind = sniff(handle.read(HEAD_BYTES))
         kind = kind if kind in {"flac", "aac"} else "mp3"
+    if kind in _WAVE_KINDS:
+        from audio_pipeline.decoding_wave import open_wave
+
+        wave = open_wave(handle)
+        if wave is not None:
+            return wave
     if kind in _SOUNDFILE_KINDS:
         decoder = _open_soundfile(handle, kind)
         if decoder is not None:
