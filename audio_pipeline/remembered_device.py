@@ -47,10 +47,8 @@ def pick_device(wanted: str | None) -> Device:
     return choose_device(wanted, available)
 
 
-def remember_device(device: Device, wanted: str | None) -> None:
-    """Remember a microphone that was asked for by name and opened; else change nothing."""
-    if wanted is None:
-        return
+def remember_device(device: Device) -> None:
+    """Remember a microphone that was asked for and did open."""
     path = memory_path()
     with suppress(OSError):  # a read-only home is no reason not to record
         path.parent.mkdir(parents=True, exist_ok=True)

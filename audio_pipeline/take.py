@@ -70,6 +70,10 @@ class Take:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        """Close it."""
+        self.close()
+
+    def close(self) -> None:
         """Close the journal; it stays where it is unless the take was saved."""
         if self._journal is not None:
             self._journal.close()
@@ -156,7 +160,12 @@ class Take:
             where = f"; the take is in {self.journal_path}" if self.path is not None else ""
             raise CrepitusError(f"cannot write {target}: {_reason(error)}{where}") from None
         if self.path is not None:
-            self.__exit__(None, None, None)
+            self.discard()
+
+    def discard(self) -> None:
+        """Remove the journal: the take is saved, or nothing was recorded yet."""
+        self.close()
+        if self.path is not None:
             self.journal_path.unlink(missing_ok=True)
 
     def _parts(self) -> Iterator[NDArray[np.int32]]:

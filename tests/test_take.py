@@ -93,7 +93,7 @@ def test_a_full_disk_is_one_line_and_keeps_what_came_before(tmp_path: Path) -> N
         pytest.skip("no /dev/full on this system")
     take = Take(RATE, tmp_path / "a.wav")
     take.add(sound(4800))
-    take.__exit__(None, None, None)
+    take.close()
     with (
         full.open("wb", buffering=0) as take._journal,  # what the next write meets
         pytest.raises(CrepitusError, match=r"No space left.*a\.wav\.unfinished\.au"),

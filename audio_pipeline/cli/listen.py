@@ -45,14 +45,17 @@ def command(
     from audio_pipeline.live_analysis import warm_up
     from audio_pipeline.microphone import Microphone, MicrophoneLostError
     from audio_pipeline.remembered_device import pick_device, remember_device
+    from audio_pipeline.startup import announce_compilation
     from audio_pipeline.stop_request import StopRequest
 
     classifier = load_classifier(model)
     chosen = pick_device(device)
     click.echo("Getting ready ...", err=True)
+    announce_compilation()
     warm_up(classifier)
     with StopRequest() as stop, Microphone(chosen) as microphone:
-        remember_device(chosen, device)
+        if device is not None:
+            remember_device(chosen)
         analyzer = StreamAnalyzer(microphone.sample_rate, classifier, remember=False)
         keeper = ClipKeeper(save_events, microphone.sample_rate) if save_events else None
         click.echo(f"Listening to {chosen.name}. Ctrl-C stops.", err=True)

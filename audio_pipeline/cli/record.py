@@ -1,0 +1,349 @@
+"""``crepitus record``: from the microphone to a recommendation."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from audio_pipeline.reporting.guidance import (
+    FREE_PLAN,
+    GUIDED_PLAN,
+    HOW_TO_RECORD,
+    NO_TWIST,
+    quality_verdict,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.console import Console
+
+    from audio_pipeline.analysis import Analysis
+    from audio_pipeline.assessment import Assessment
+    from audio_pipeline.classifier import Classifier
+    from audio_pipeline.errors import CrepitusError
+    from audio_pipeline.microphone import Device
+    from audio_pipeline.recorder import Capture
+    from audio_pipeline.take import Take
+    from audio_pipeline.triage import Answers, Recommendation
+    from audio_pipeline.triage.interview import Interview
+
+REGIONS = ("GB", "US", "EU", "AU")
+COUNT_IN_SECONDS = 3
+
+
+@click.command(epilog="Example: crepitus record -o twist.flac")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Keep the recording here, ending in .wav or .flac. An existing one is never replaced.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="N",
+    help="Record this long, without the guided turns.",
+)
+@click.option("--free", is_flag=True, help="No guided turns: Enter or Ctrl-C ends the recording.")
+@click.option("--device", metavar="NAME", help="Microphone: its name, part of it, or its number.")
+@click.option("--answers", "answers_file", metavar="FILE", help="Answers file, YAML or JSON.")
+@click.option("--model", metavar="DIR", help="Model folder; the shipped one by default.")
+@click.option("--report", metavar="FILE.html", help="Also write the result as one HTML file.")
+@click.option("--region", type=click.Choice(REGIONS), help="Whose emergency numbers to show.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document; ask nothing.")
+def command(
+    output: Path | None,
+    seconds: float | None,
+    free: bool,
+    device: str | None,
+    answers_file: str | None,
+    model: str | None,
+    report: str | None,
+    region: str | None,
+    as_json: bool,
+) -> None:
+    """Record a twist near a microphone and analyse it.
+
+    At a terminal it asks the most urgent questions first, guides you through a few slow turns,
+    shows the level while you record, and says what was heard and what to do. Enter or Ctrl-C
+    ends the recording at any time and keeps it.
+
+    Without a terminal, or with --json, it asks and says nothing: it records for --seconds, or
+    until Ctrl-C, and prints the result.
+    """
+    from audio_pipeline.classifier import load_classifier
+    from audio_pipeline.recorder import LONGEST_IN_MEMORY_SECONDS, LONGEST_SECONDS
+    from audio_pipeline.remembered_device import pick_device
+    from audio_pipeline.take import check_target
+    from audio_pipeline.triage import default_region, load_answers
+
+    longest = LONGEST_IN_MEMORY_SECONDS if output is None else LONGEST_SECONDS
+    if seconds is not None and seconds > longest:
+        hint = " (longer with -o FILE)" if output is None else ""
+        raise click.UsageError(f"--seconds is {seconds:g}; at most {longest:g}{hint}.")
+    answers = load_answers(answers_file) if answers_file else None
+    if output is not None:
+        check_target(output)
+    classifier = load_classifier(model)
+    at_terminal = sys.stdin.isatty() and not as_json
+    session = _Session(
+        device=pick_device(device),
+        device_is_chosen=device is not None,
+        classifier=classifier,
+        output=output,
+        seconds=seconds or longest,
+        guided=at_terminal and not free and seconds is None,
+        at_terminal=at_terminal,
+        asks=at_terminal and answers is None,
+        region=region or default_region(),
+    )
+    assessment, failure = session.run(answers)
+    if assessment is not None:
+        _show(assessment, classifier, as_json)
+        if report:
+            from audio_pipeline.reporting.report import write_report
+
+            write_report(report, [assessment], classifier)
+    if failure is not None:
+        raise failure
+
+
+@dataclass(frozen=True)
+class _Session:
+    """One run of the command: settings that do not change while it runs."""
+
+    device: Device
+    device_is_chosen: bool
+    classifier: Classifier
+    output: Path | None
+    seconds: float
+    guided: bool
+    at_terminal: bool
+    asks: bool
+    region: str
+
+    def run(self, answers: Answers | None) -> tuple[Assessment | None, CrepitusError | None]:
+        """Ask, record, analyse, ask the rest; returns the result and why a take ended early."""
+        from audio_pipeline.assessment import Assessment, assess, heard
+        from audio_pipeline.triage.interview import Interview
+
+        interview = Interview(answers)
+        if self.asks and not self._ask(interview, emergency_only=True):
+            return None, None
+        if self.at_terminal and not interview.may_twist:
+            if self.asks and not interview.emergency:
+                _say(NO_TWIST)
+                self._ask(interview)
+            _show_recommendation(interview.recommendation(region=self.region))
+            return None, None
+        recorded = self._record_until_usable()
+        if not self.asks:
+            assessment = assess(recorded.analysis, answers, region=self.region)
+            return assessment, recorded.capture.failure
+        interview.sound = heard(recorded.analysis)
+        _say("")
+        self._ask(interview)
+        if self.output is None:
+            _offer_to_keep(recorded)
+        recommendation = interview.recommendation(region=self.region)
+        return Assessment(recorded.analysis, recommendation), recorded.capture.failure
+
+    def _ask(self, interview: Interview, emergency_only: bool = False) -> bool:
+        from audio_pipeline.triage.interview import ask
+
+        return ask(
+            interview, region=self.region, emergency_only=emergency_only, read=_read, write=_say
+        )
+
+    def _record_until_usable(self) -> _Recorded:
+        """Record; at a terminal offer another go while the take cannot be used."""
+        self._explain()
+        while True:
+            recorded = self._record()
+            quality = recorded.analysis.quality
+            if not self.at_terminal:
+                return recorded
+            _say(quality_verdict(recorded.analysis))
+            broken = quality is None or not quality.usable
+            if not (broken and self.asks) or recorded.capture.failure is not None:
+                return recorded
+            for warning in quality.warnings if quality is not None else ():
+                _say(f"- {warning.text}")
+            if not click.confirm("Record again?", default=True, err=True):
+                return recorded
+
+    def _explain(self) -> None:
+        from audio_pipeline.protocol import planned_phases
+
+        if not self.at_terminal:
+            return
+        for line in HOW_TO_RECORD:
+            _say(line)
+        _say("")
+        if self.guided:
+            phases = planned_phases()
+            _say(
+                GUIDED_PLAN.format(
+                    quiet=phases[0].end,
+                    turns=len(phases) - 2,
+                    still=phases[-1].end - phases[-1].start,
+                    total=phases[-1].end,
+                )
+            )
+        else:
+            _say(FREE_PLAN)
+        _say(f"Microphone: {self.device.name} (another one: --device NAME)")
+        if self.asks:
+            _read("Press Enter when you are ready. ")
+
+    def _record(self) -> _Recorded:
+        """One take: open, count in, capture, save, analyse."""
+        from audio_pipeline.assessment import SOFTWARE
+        from audio_pipeline.errors import CrepitusError
+        from audio_pipeline.live_analysis import LiveAnalysis
+        from audio_pipeline.microphone import Microphone
+        from audio_pipeline.protocol import planned_phases
+        from audio_pipeline.recorder import (
+            Moment,
+            capture,
+            conclude_take,
+            count_in,
+            lost_sound_line,
+            take_metadata,
+        )
+        from audio_pipeline.remembered_device import remember_device
+        from audio_pipeline.reporting.live import TakeScreen
+        from audio_pipeline.startup import announce_compilation
+        from audio_pipeline.stop_request import StopRequest
+        from audio_pipeline.take import Take
+
+        planned = planned_phases() if self.guided else ()
+        seconds = planned[-1].end if planned else self.seconds
+        with StopRequest(watch_enter=self.at_terminal) as stop:
+            with Microphone(self.device) as microphone:
+                if self.device_is_chosen:
+                    remember_device(self.device)
+                take = Take(microphone.sample_rate, self.output)
+                announce_compilation()
+                live = LiveAnalysis(microphone.sample_rate, self.classifier)
+                if self.at_terminal:
+                    if not count_in(microphone, COUNT_IN_SECONDS, lambda: bool(stop), _say_number):
+                        take.discard()
+                        raise click.Abort
+                    with TakeScreen(_console(), planned, seconds) as screen:
+
+                        def show(moment: Moment) -> None:
+                            screen.hear(moment.events)
+                            screen.draw(moment.seconds, moment.level.bar_dbfs, moment.level.advice)
+
+                        done = capture(
+                            microphone,
+                            take,
+                            live,
+                            seconds=seconds,
+                            planned=planned,
+                            stop=lambda: bool(stop),
+                            show=show,
+                        )
+                else:
+                    done = capture(
+                        microphone,
+                        take,
+                        live,
+                        seconds=seconds,
+                        planned=planned,
+                        stop=lambda: bool(stop),
+                        show=lambda moment: None,
+                    )
+            metadata = take_metadata(microphone, done, SOFTWARE)
+            try:
+                if self.output is not None and take.frames:
+                    take.save(metadata)
+                    _say(f"Kept: {self.output} ({take.duration:.1f} s)")
+            except CrepitusError as error:  # the result is still worth showing
+                done = replace(done, failure=done.failure or error)
+            if not take.frames:
+                take.discard()
+                _say("Nothing was recorded.")
+        if done.overflows:
+            _say(lost_sound_line(done))
+        source = "microphone" if self.output is None else str(self.output)
+        analysis = conclude_take(done, take, live, self.classifier, source)
+        return _Recorded(analysis, done, take, metadata)
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """A take with its analysis; in memory only where no file name was given."""
+
+    analysis: Analysis
+    capture: Capture
+    take: Take
+    metadata: Mapping[str, str]
+
+
+def _offer_to_keep(recorded: _Recorded) -> None:
+    """Ask for a file name for a take that is only in memory; Enter lets it go."""
+    from audio_pipeline.errors import CrepitusError
+    from audio_pipeline.take import check_target
+
+    while name := _read("Keep the recording? Type a file name, or press Enter to let it go: "):
+        try:
+            check_target(Path(name))
+            recorded.take.save(recorded.metadata, Path(name))
+        except CrepitusError as error:
+            _say(str(error))
+            continue
+        _say(f"Kept: {name}")
+        return
+
+
+def _show(assessment: Assessment, classifier: Classifier, as_json: bool) -> None:
+    if as_json:
+        from audio_pipeline.assessment import document
+
+        click.echo(json.dumps(document([assessment], classifier), ensure_ascii=False, indent=2))
+        return
+    from audio_pipeline.reporting.terminal import analysis_page
+
+    if assessment.recommendation is not None:
+        _show_recommendation(assessment.recommendation)
+        click.echo()
+    click.echo(analysis_page(assessment.analysis), nl=False)
+
+
+def _show_recommendation(recommendation: Recommendation) -> None:
+    from audio_pipeline.reporting.recommendation import recommendation_page
+
+    click.echo(recommendation_page(recommendation, colour=sys.stdout.isatty()), nl=False)
+
+
+def _say_number(left: int) -> None:
+    _say(f"  {left} ...")
+
+
+def _say(line: str) -> None:
+    """Write to standard error: standard output is for the result."""
+    click.echo(line, err=True)
+
+
+def _read(prompt: str) -> str:
+    """Ask for a line on standard error; Ctrl-D is Enter."""
+    click.echo(prompt, nl=False, err=True)
+    try:
+        return input()
+    except EOFError:
+        return ""
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
