@@ -11,7 +11,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from audio_pipeline.batch.export import cell, written
+from audio_pipeline.batch.export import cell
+from audio_pipeline.batch.files import written
 from audio_pipeline.batch.names import readable
 from audio_pipeline.batch.store import Row, StoreReader
 from audio_pipeline.errors import RefusedError

@@ -1,24 +1,21 @@
 """Files made from the run store: tables, JSON Lines, label tracks.
 
-Every file is written beside its place and moved there when it is whole, so that a reader never
-meets half of one. The columns are the contract of ``docs/batch.md``; ``run.json`` carries their
-version.
+The columns are the contract of ``docs/batch.md``; ``run.json`` carries their version.
 """
 
 from __future__ import annotations
 
 import csv
-import io
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from audio_pipeline.batch.names import mirrored, readable
+from audio_pipeline.batch.files import written
+from audio_pipeline.batch.label_files import write_labels
 from audio_pipeline.batch.store import Row, StoreReader
-from audio_pipeline.errors import CrepitusError, RefusedError
+from audio_pipeline.errors import RefusedError
 
 SCHEMA_VERSION = 1
 
@@ -108,66 +105,12 @@ def write_parquet(store: StoreReader, out: Path) -> None:
     write_parquet_tables(store, out)
 
 
-def write_audacity(store: StoreReader, out: Path) -> None:
-    """Write an Audacity label track for every recording, in a mirror of their folders."""
-    for row in store.rows(status="ok"):
-        lines = (
-            f"{event['start']:.6f}\t{event['end']:.6f}\t{_title(event)}\n"
-            for event in row.document["events"]
-        )
-        _write_mirrored(out / "audacity", row, ".txt", "".join(lines))
-
-
-_RAVEN_COLUMNS = (
-    "Selection",
-    "View",
-    "Channel",
-    "Begin Time (s)",
-    "End Time (s)",
-    "Low Freq (Hz)",
-    "High Freq (Hz)",
-    "Begin File",
-    "Label",
-    "Score",
-    "Uncertain",
-)
-
-
-def write_raven(store: StoreReader, out: Path) -> None:
-    """Write a Raven selection table for every recording, in a mirror of their folders."""
-    for row in store.rows(status="ok"):
-        lines = ["\t".join(_RAVEN_COLUMNS)]
-        top = row.document["sample_rate"] / 2
-        file_name = " ".join(readable(os.path.basename(row.name)).split())
-        for number, event in enumerate(row.document["events"], start=1):
-            score = event["probabilities"][event["label"]]
-            lines.append(
-                f"{number}\tSpectrogram 1\t1\t{event['start']:.4f}\t{event['end']:.4f}\t0.0\t"
-                f"{top:.1f}\t{file_name}\t{event['label']}\t{score:.4f}\t{cell(event['uncertain'])}"
-            )
-        _write_mirrored(out / "raven", row, ".Table.1.selections.txt", "\n".join(lines) + "\n")
-
-
-def _title(event: dict[str, Any]) -> str:
-    """Return an event's label, with a question mark where it is unsure."""
-    return str(event["label"]) + ("?" if event["uncertain"] else "")
-
-
-def _write_mirrored(top: Path, row: Row, ending: str, text: str) -> None:
-    """Write a file named after a recording, in a mirror of its folders."""
-    path = Path(os.fsdecode(os.path.join(os.fsencode(top), mirrored(row.name))))
-    with _explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    with written(path.with_name(path.name + ending), newline="\n") as file:
-        file.write(text)
-
-
 FORMATS: dict[str, Callable[[StoreReader, Path], None]] = {
     "csv": write_tables,
     "parquet": write_parquet,
     "jsonl": write_json_lines,
-    "audacity": write_audacity,
-    "raven": write_raven,
+    "audacity": partial(write_labels, kind="audacity"),
+    "raven": partial(write_labels, kind="raven"),
 }
 
 
@@ -191,54 +134,3 @@ def parse_formats(text: str) -> tuple[str, ...]:
                 "the format parquet needs pyarrow: pip install 'crepitus[parquet]'"
             ) from None
     return names
-
-
-def write_json(path: Path, document: Any) -> None:
-    """Write one JSON document."""
-    with written(path, newline="\n") as file:
-        file.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
-
-
-@contextmanager
-def written(path: Path, newline: str = "") -> Iterator[io.TextIOWrapper]:
-    """Give a text file that appears at its path, whole, when all went well.
-
-    Raises
-    ------
-    CrepitusError
-        When it cannot be written, for a full disk for instance; what was there stays.
-    """
-    with replaced(path) as raw:
-        text = io.TextIOWrapper(raw, encoding="utf-8", newline=newline)
-        yield text
-        text.flush()
-        text.detach()
-
-
-@contextmanager
-def replaced(path: Path) -> Iterator[IO[bytes]]:
-    """Give a binary file that takes the place of its path when all went well."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with _explained(path):
-            with open(partial, "wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-    except BaseException:
-        with suppress(OSError):
-            partial.unlink()
-        raise
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turn a failing write into one line."""
-    try:
-        yield
-    except OSError as error:
-        raise CrepitusError(
-            f"cannot write {readable(os.fsencode(path))!r}: {error.strerror or error}; "
-            "what is finished is kept, the same command goes on from there"
-        ) from None

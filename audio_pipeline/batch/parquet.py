@@ -15,8 +15,8 @@ from audio_pipeline.batch.export import (
     event_columns,
     event_values,
     recording_values,
-    replaced,
 )
+from audio_pipeline.batch.files import replaced
 from audio_pipeline.batch.store import StoreReader
 
 _ROWS_AT_ONCE = 20_000

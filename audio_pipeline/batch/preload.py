@@ -1,11 +1,11 @@
 """What every worker process needs, imported once before the workers are forked from it."""
 
-import librosa
-import scipy.signal
+import numpy as np
 
-import audio_pipeline.batch.worker  # noqa: F401
+from audio_pipeline.analysis import extract
+from audio_pipeline.recording import Recording
 
-# librosa and SciPy load their parts on first use; 3.5 s of it on librosa 0.11.
-librosa.stft  # noqa: B018
-librosa.filters.mel  # noqa: B018
-scipy.signal.find_peaks  # noqa: B018
+# Hearing something loads what librosa and SciPy keep for their first use: 3.5 s on librosa 0.11.
+_click = np.zeros(8_000, np.float32)
+_click[4_000] = 0.5
+extract(Recording(_click, 16_000))

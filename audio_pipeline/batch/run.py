@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from audio_pipeline._version import __version__
 from audio_pipeline.batch.discovery import discover
-from audio_pipeline.batch.export import FORMATS, SCHEMA_VERSION, write_json, write_tables
+from audio_pipeline.batch.export import FORMATS, SCHEMA_VERSION, write_tables
+from audio_pipeline.batch.files import write_json
 from audio_pipeline.batch.in_process import InProcess
 from audio_pipeline.batch.names import readable
 from audio_pipeline.batch.progress import Progress

@@ -84,8 +84,9 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A listed recording: its name in bytes as given, as text, and its document."""
+    """A listed recording: where it is, its name as given, the same as text, and its document."""
 
+    path: bytes
     name: bytes
     recording: str
     document: dict[str, Any]
@@ -156,12 +157,12 @@ class StoreReader:
     def rows(self, *, status: str | None = None) -> Iterator[Row]:
         """Yield finished recordings sorted by name, all or those of one status."""
         query = (
-            f"SELECT l.name, l.recording, r.document {_WITH_RESULT.format(kind='')}"
+            f"SELECT l.path, l.name, l.recording, r.document {_WITH_RESULT.format(kind='')}"
             "WHERE ifnull(r.status = ?, 1) ORDER BY l.recording, l.path"
         )
         with self._explained():
-            for name, recording, document in self._base.execute(query, (status,)):
-                yield Row(name, recording, {"source": recording, **json.loads(document)})
+            for path, name, recording, document in self._base.execute(query, (status,)):
+                yield Row(path, name, recording, {"source": recording, **json.loads(document)})
 
     def totals(self) -> Totals:
         """Count the listing."""

@@ -83,10 +83,18 @@ def _examine(
     """Look at an open recording."""
     digest = None
     if verify:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = _sha256(file)
         if digest == pending.digest:
             return Outcome(pending, digest, None)
     return Outcome(pending, digest, extract(file, settings))
+
+
+def _sha256(file: BinaryIO) -> str:
+    """Return the hash of a file's content, in hexadecimal."""
+    hashed = hashlib.sha256()
+    while block := file.read(2**20):
+        hashed.update(block)
+    return hashed.hexdigest()
 
 
 @contextmanager
@@ -99,7 +107,7 @@ def _opened(path: bytes) -> Iterator[BinaryIO | None]:
     except OSError:
         file = None
     try:
-        yield file  # type: ignore[misc]
+        yield file
     finally:
         if file is not None:
             file.close()

@@ -43,7 +43,7 @@ def find_track(recording: Path) -> Path | None:
     """Return the label track beside a recording, or None.
 
     ``twist.wav`` may have ``twist.txt`` (Audacity or Raven), ``twist.selections.txt`` or
-    ``twist.Table.1.selections.txt`` (Raven).
+    ``twist.Table.1.selections.txt`` (Raven), each also with the whole name, ``twist.wav.txt``.
     """
     folder, stem = recording.parent, recording.stem
     names = (
@@ -51,6 +51,7 @@ def find_track(recording: Path) -> Path | None:
         f"{stem}.selections.txt",
         f"{stem}.Table.1.selections.txt",
         f"{recording.name}.txt",
+        f"{recording.name}.Table.1.selections.txt",
     )
     for name in names:
         path = folder / name
