@@ -112,20 +112,23 @@ def _derivatives(
 def choose_thresholds(
     probabilities: Floats,
     truth: Ints,
+    case: Ints,
     labels: Sequence[str],
     budgets: Mapping[str, float] | None = None,
     background: str = "other",
 ) -> dict[str, float]:
-    """Choose the probability at which each label is sure.
+    """Choose the probability at which an event is sure of its label.
 
     Parameters
     ----------
     probabilities : float array, shape (n, n_labels)
-        Calibrated, about groups the model had not seen; a row a recording.
+        Calibrated, about groups the model had not seen; a row an event.
     truth : int array, shape (n,)
+    case : int array, shape (n,)
+        Which recording an event belongs to.
     labels : sequence of str
     budgets : mapping of str to float or None
-        Largest share of `background` recordings that may be answered with this label.
+        Largest share of `background` recordings in which some event may be sure of this label.
     background : str
         The label the budgets are about.
 
@@ -133,28 +136,29 @@ def choose_thresholds(
     -------
     dict of str to float
         Labels with a budget get the lowest threshold that keeps it (at most 0.95). The others
-        share the threshold that leaves three quarters of the recordings answered, or the chance
-        level where the model is sure more often than that.
+        share the one that leaves three quarters of the events answered, between just above
+        chance and 0.5.
     """
     likeliest = probabilities.argmax(axis=1)
     highest = probabilities.max(axis=1)
-    lowest = max(0.35, round(1 / len(labels), 2))
     common = 0.5
     if highest.size:
+        lowest = min(0.5, max(0.35, round(1 / len(labels), 2)))
         common = float(np.clip(np.quantile(highest, 1 - _LEAST_COVERAGE), lowest, 0.5))
     thresholds = {label: round(common, 2) for label in labels}
     if not budgets or background not in labels:
         return thresholds
     of_background = truth == list(labels).index(background)
-    n_background = int(of_background.sum())
+    n_background = np.unique(case[of_background]).size
     for label, budget in budgets.items():
         if label not in thresholds or n_background == 0:
             continue
-        false = highest[of_background & (likeliest == list(labels).index(label))]
-        affordable = [
+        false = of_background & (likeliest == list(labels).index(label))
+        affordable = (
             float(threshold)
             for threshold in _CANDIDATES
-            if threshold >= common and (false >= threshold).sum() <= budget * n_background
-        ]
-        thresholds[label] = affordable[0] if affordable else _HIGHEST_THRESHOLD
+            if threshold >= thresholds[label]
+            and np.unique(case[false & (highest >= threshold)]).size <= budget * n_background
+        )
+        thresholds[label] = next(affordable, _HIGHEST_THRESHOLD)
     return thresholds

@@ -1,4 +1,4 @@
-"""The shortcut probe: how well do recording conditions alone predict the label?
+"""The shortcut probe: how well recording conditions alone predict the label.
 
 On a well-known public set of knee recordings, six such numbers (length, level, noise floor, hum,
 bandwidth and the like) reach a balanced accuracy of 0.85: a classifier can look good there without

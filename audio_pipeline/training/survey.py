@@ -34,8 +34,8 @@ CONDITIONS: Final = (
 """Recording conditions, in the order of :attr:`Survey.conditions`.
 
 Seconds; Hz; dB of full scale: root mean square, peak, and power in the quietest tenth of the
-frames, in all and by band; dB of the strongest mains harmonic over its surroundings in those frames; dB of
-the mean; Hz below which 99 % of the quiet frames' power lies.
+frames, in all and by band; dB of the strongest mains harmonic over its surroundings; dB of the
+mean; Hz below which 99 % of the quiet frames' power lies.
 """
 
 MOST_SECONDS: Final = 60.0

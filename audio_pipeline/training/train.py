@@ -1,0 +1,318 @@
+"""The whole of retraining: a dataset in, a model folder and honest figures out."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import platform
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from audio_pipeline._version import __version__
+from audio_pipeline.classifier import CARD, Classifier, refuse_existing_model, save_classifier
+from audio_pipeline.errors import RefusedError
+from audio_pipeline.settings import AnalysisSettings
+from audio_pipeline.training.bootstrap import group_interval
+from audio_pipeline.training.card import model_card, model_plots
+from audio_pipeline.training.cases import Case, Events, joined
+from audio_pipeline.training.crossvalidation import (
+    CrossValidation,
+    CurvePoint,
+    case_folds,
+    classifier_of,
+    cross_validate,
+    learning_curve,
+)
+from audio_pipeline.training.dataset import Dataset
+from audio_pipeline.training.judging import FIGURES
+from audio_pipeline.training.material import Caution, Material, Progress, gather
+from audio_pipeline.training.probe import is_shortcut, probe_balanced_accuracy
+from audio_pipeline.training.tuning import TuningSettings, tune
+
+MadeEvents = Callable[[AnalysisSettings, Sequence[Case]], Events]
+"""Makes events that are only trained on, from the settings and the cases."""
+
+_WITH_INTERVAL = ("balanced_accuracy", "recording_balanced_accuracy")
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How a model is trained and judged.
+
+    Attributes
+    ----------
+    tuning : TuningSettings
+    folds : int
+        Grouped folds of the outer cross-validation.
+    ignore_groups : bool
+        Report figures although recordings of a group sit on both sides of a split. They are then
+        too good, and the model says so.
+    name : str
+        Name of the model; empty: its data's digest, so that the same data give the same bytes.
+    """
+
+    tuning: TuningSettings = field(default_factory=TuningSettings)
+    folds: int = 5
+    ignore_groups: bool = False
+    name: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """The result of training.
+
+    Attributes
+    ----------
+    classifier : Classifier
+        As saved.
+    metrics : mapping
+        Plain numbers, None where no honest figure exists, and the scheme in words.
+    cautions : tuple of Caution
+    curve : list of CurvePoint
+        The learning curve.
+    cross_validation : CrossValidation or None
+        None when no honest split exists.
+    """
+
+    classifier: Classifier
+    metrics: Mapping[str, Any]
+    cautions: tuple[Caution, ...]
+    curve: list[CurvePoint]
+    cross_validation: CrossValidation | None
+
+    def document(self) -> dict[str, Any]:
+        """Return the ``train --json`` document, without the folder's name."""
+        return {
+            "labels": list(self.classifier.labels),
+            "metrics": dict(self.metrics),
+            "warnings": [{"code": one.code, "text": one.text} for one in self.cautions],
+        }
+
+
+def train(
+    dataset: Dataset,
+    folder: Path,
+    settings: TrainSettings | None = None,
+    base: Classifier | None = None,
+    made: MadeEvents | None = None,
+    progress: Progress | None = None,
+) -> Training:
+    """Train a model, judge it by nested grouped cross-validation, and write its folder.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    folder : Path
+        Must not exist, or be empty.
+    settings : TrainSettings or None
+    base : Classifier or None
+        Start from this model: its trees stay, their answers are updated.
+    made : callable or None
+        Makes further events that are only trained on.
+    progress : callable or None
+
+    Returns
+    -------
+    Training
+
+    Raises
+    ------
+    RefusedError
+        When the folder is not empty, there are fewer than two labels, or the recordings do not
+        suit the model to start from.
+    """
+    settings = settings or TrainSettings()
+    refuse_existing_model(folder)
+    material = gather(dataset, base.settings if base else None, settings.ignore_groups, progress)
+    usable = material.usable
+    cases = [material.cases[index] for index in usable]
+    labels = _labels(cases, base)
+    events = material.events()
+    if made is not None:
+        events = joined(events, made(material.settings, cases))
+    forest = base.estimator if base else None
+    seed = settings.tuning.seed
+    folds = case_folds(cases, material.groups[usable], settings.folds, seed)
+    cautions = list(material.cautions)
+    validation = None
+    if folds:
+        validation = cross_validate(
+            cases,
+            events,
+            labels,
+            material.settings,
+            settings.tuning,
+            folds,
+            forest,
+            lambda done, total: progress and progress("Cross-validating", done, total),
+        )
+    else:
+        cautions.append(_no_split(cases, material, usable.tolist()))
+    metrics = _metrics(validation, material, settings, labels)
+    cautions += _shortcut(metrics, len(labels))
+    if progress:
+        progress("Fitting the model", 0, 1)
+    tuned = tune(events, labels, settings.tuning, forest)
+    curve = (
+        learning_curve(validation, cases, events, labels, settings.tuning, tuned.choice, forest)
+        if validation
+        else []
+    )
+    if progress:
+        progress("Fitting the model", 1, 1)
+    description = {
+        "training": _provenance(material, settings, tuned.choice, events, base),
+        "versions": _versions(),
+        "metrics": metrics,
+        "warnings": [{"code": one.code, "text": one.text} for one in cautions],
+    }
+    unsaved = classifier_of(tuned, labels, material.settings, settings.name or _name(material))
+    classifier = replace(unsaved, description=description)
+    result = Training(classifier, metrics, tuple(cautions), curve, validation)
+    files = model_plots(result)
+    files[CARD] = model_card(result, material, sorted(files)).encode()
+    saved = save_classifier(classifier, folder, files)
+    return Training(saved, metrics, tuple(cautions), curve, validation)
+
+
+def _labels(cases: Sequence[Case], base: Classifier | None) -> tuple[str, ...]:
+    """Return the labels of the new model: the base's first, in their order, then new ones."""
+    given = sorted({case.label for case in cases})
+    known = list(base.labels) if base else []
+    labels = known + [label for label in given if label not in known]
+    if len(labels) < 2:
+        one = f"only the label {labels[0]!r}" if labels else "no usable recording"
+        raise RefusedError(f"the dataset has {one}; a model needs two labels at least")
+    return tuple(labels)
+
+
+def _no_split(cases: Sequence[Case], material: Material, usable: Sequence[int]) -> Caution:
+    groups: dict[str, set[str]] = {}
+    for case, index in zip(cases, usable, strict=True):
+        groups.setdefault(case.label, set()).add(str(material.groups[index]))
+    lonely = [label for label, names in sorted(groups.items()) if len(names) < 2]
+    text = (
+        f"no accuracy is reported: {', '.join(lonely)} comes from a single group, which would sit "
+        "on both sides of every split; record another person, or pass --ignore-groups"
+    )
+    return Caution("no_honest_split", text)
+
+
+def _metrics(
+    validation: CrossValidation | None,
+    material: Material,
+    settings: TrainSettings,
+    labels: Sequence[str],
+) -> dict[str, Any]:
+    """Return plain numbers; None where there is no honest figure."""
+    usable = material.usable
+    seed = settings.tuning.seed
+    metrics: dict[str, Any] = {}
+    for name, figure in FIGURES.items():
+        metrics[name] = plain(figure(validation.answers)) if validation else None
+    for name in _WITH_INTERVAL:
+        interval = None
+        if validation:
+            given, figure = validation.answers, FIGURES[name]
+            interval = group_interval(lambda rows: figure(given.subset(rows)), given.groups, seed)  # noqa: B023
+        metrics[f"{name}_low"] = plain(interval.low) if interval else None
+        metrics[f"{name}_high"] = plain(interval.high) if interval else None
+    probe = math.nan
+    if validation:
+        probe = probe_balanced_accuracy(
+            material.conditions[usable],
+            validation.answers.truth,
+            validation.folds,
+            len(labels),
+            seed,
+        )
+    metrics["shortcut_balanced_accuracy"] = plain(probe)
+    metrics["n_recordings"] = len({material.cases[index].name for index in usable})
+    metrics["n_cases"] = len(usable)
+    metrics["n_events"] = sum(len(material.cases[index].table) for index in usable)
+    metrics["n_groups"] = int(np.unique(material.groups[usable]).size)
+    metrics["scheme"] = _scheme(validation, settings, metrics["n_groups"])
+    return metrics
+
+
+def _scheme(validation: CrossValidation | None, settings: TrainSettings, n_groups: int) -> str:
+    if validation is None:
+        return "none: no honest split exists"
+    n = len(validation.folds)
+    outer = "leave one group out" if n == n_groups else f"{n} folds of whole groups"
+    group = "recordings, groups ignored" if settings.ignore_groups else "groups"
+    return (
+        f"nested cross-validation, {outer} ({n_groups} {group}); leaf size, calibration and "
+        f"thresholds chosen inside on {settings.tuning.folds} folds of the other groups"
+    )
+
+
+def plain(value: float) -> float | None:
+    """Return a figure rounded to six digits, or None for NaN."""
+    return None if math.isnan(value) else round(float(value), 6)
+
+
+def _shortcut(metrics: Mapping[str, Any], n_labels: int) -> list[Caution]:
+    probe, model = metrics["shortcut_balanced_accuracy"], metrics["recording_balanced_accuracy"]
+    if probe is None or model is None or not is_shortcut(probe, model, n_labels):
+        return []
+    text = (
+        "recording conditions alone (length, rate, level, background) predict the label with "
+        f"balanced accuracy {probe:.2f}, the model reaches {model:.2f}: it may be hearing the "
+        "microphone or the room; record all labels under the same conditions"
+    )
+    return [Caution("shortcut", text)]
+
+
+def _provenance(
+    material: Material,
+    settings: TrainSettings,
+    choice: float,
+    events: Events,
+    base: Classifier | None,
+) -> dict[str, Any]:
+    """Return what the model was trained on and how, without names of people or files."""
+    usable = material.usable
+    licences = Counter(
+        material.cases[index].columns.get("licence", "") or "not stated" for index in usable
+    )
+    return {
+        "digest": material.digest,
+        "licences": dict(sorted(licences.items())),
+        "recordings": sorted(
+            {material.surveys[material.cases[index].name].digest for index in usable}
+        ),
+        "groups": sorted({group_mark(str(group)) for group in material.groups[usable]})
+        if material.dataset.has_groups
+        else [],
+        "label_counts": dict(sorted(Counter(material.cases[i].label for i in usable).items())),
+        "made_events": int((events.case < 0).sum()),
+        "seed": settings.tuning.seed,
+        "choice": choice,
+        "fit": settings.tuning.fit.to_dict(),
+        "base": {"name": base.name, "sha256": base.sha256} if base else None,
+    }
+
+
+def group_mark(group: str) -> str:
+    """Return what stands for a group in ``model.json``, to notice it in another dataset."""
+    return hashlib.sha256(f"crepitus group {group}".encode()).hexdigest()[:16]
+
+
+def _name(material: Material) -> str:
+    return f"model-{material.digest[:12]}"
+
+
+def _versions() -> dict[str, str]:
+    packages = ("numpy", "scipy", "scikit-learn", "librosa", "soxr", "skops")
+    return {
+        "crepitus": __version__,
+        "python": platform.python_version(),
+        **{package: version(package) for package in packages},
+    }

@@ -1,0 +1,164 @@
+"""One model from events: chosen, calibrated and given thresholds on groups it had not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audio_pipeline.classifier import Calibration
+from audio_pipeline.forest import Forest
+from audio_pipeline.training.adapt import adapt_forest
+from audio_pipeline.training.calibration import choose_thresholds, fit_calibration
+from audio_pipeline.training.cases import Events
+from audio_pipeline.training.fit import FitSettings, balanced_weights, fit_forest
+from audio_pipeline.training.splits import Fold, grouped_folds
+
+Floats = NDArray[np.float64]
+
+_LEAST_PROBABILITY = 1e-3
+
+
+@dataclass(frozen=True)
+class TuningSettings:
+    """How a model is found.
+
+    Attributes
+    ----------
+    fit : FitSettings
+    leaf_scales : tuple of float
+        Leaf sizes tried, as multiples of those in `fit`; small ones are for small datasets.
+    strengths : tuple of float
+        Tried instead when starting from a model: how many events each of its leaves is worth.
+    trees : int
+        Trees of each kind while choosing.
+    folds : int
+        Grouped folds inside, where the groups allow it.
+    budgets : mapping of str to float
+        Largest share of ``other`` recordings that may be answered with a sure event of a label.
+        A false grating frightens people, a false pop does not.
+    seed : int
+    """
+
+    fit: FitSettings = field(default_factory=FitSettings)
+    leaf_scales: tuple[float, ...] = (1.0, 0.35, 0.1)
+    strengths: tuple[float, ...] = (3.0, 10.0, 30.0, 1e6)
+    trees: int = 60
+    folds: int = 4
+    budgets: Mapping[str, float] = field(default_factory=lambda: {"pop": 0.05, "grating": 0.01})
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Tuned:
+    """A fitted estimator with everything chosen on groups it had not seen.
+
+    Attributes
+    ----------
+    forest : Forest
+    calibration : Calibration
+    thresholds : dict of str to float
+    choice : float
+        The leaf scale or strength chosen.
+    """
+
+    forest: Forest
+    calibration: Calibration
+    thresholds: dict[str, float]
+    choice: float
+
+
+def tune(
+    events: Events,
+    labels: Sequence[str],
+    settings: TuningSettings,
+    base: Forest | None = None,
+) -> Tuned:
+    """Choose, fit, calibrate.
+
+    Parameters
+    ----------
+    events : Events
+        All of them may be trained on; those of a case are also judged on, always by a forest that
+        saw nothing of their group.
+    labels : sequence of str
+    settings : TuningSettings
+    base : Forest or None
+        Start from this model instead of from nothing.
+
+    Returns
+    -------
+    Tuned
+        Uncalibrated, with the first candidate, when the groups allow no split.
+    """
+    candidates = settings.leaf_scales if base is None else settings.strengths
+    small = replace(settings, fit=replace(settings.fit, trees=settings.trees))
+    folds = event_folds(events, settings.folds, settings.seed)
+    judged = np.flatnonzero(events.case >= 0)
+    truth = _numbers(events.labels[judged], labels)
+    weights = balanced_weights(events.labels[judged], events.weights[judged], labels)
+    if not folds:
+        choice = candidates[0]
+        calibration = Calibration.identity(len(labels))
+        thresholds = choose_thresholds(np.zeros((0, len(labels))), truth[:0], truth[:0], labels)
+    else:
+        tried = {}
+        for candidate in candidates:
+            scores = np.zeros((len(events), len(labels)))
+            for fold in folds:
+                forest = grow(events.rows(fold.train), labels, candidate, small, base)
+                scores[fold.test] = forest.predict_proba(events.table[fold.test])
+            tried[candidate] = scores[judged]
+        losses = {one: _log_loss(scores, truth, weights) for one, scores in tried.items()}
+        choice = min(losses, key=lambda one: losses[one])
+        calibration = fit_calibration(tried[choice], truth, weights)
+        thresholds = choose_thresholds(
+            calibration.apply(tried[choice]), truth, events.case[judged], labels, settings.budgets
+        )
+    return Tuned(grow(events, labels, choice, settings, base), calibration, thresholds, choice)
+
+
+def grow(
+    events: Events,
+    labels: Sequence[str],
+    choice: float,
+    settings: TuningSettings,
+    base: Forest | None,
+) -> Forest:
+    """Fit one forest to events, from nothing or from `base`, with one candidate."""
+    if base is not None:
+        return adapt_forest(
+            base, events.table, events.labels, events.weights, labels, strength=choice
+        )
+    fit = settings.fit.scaled(choice)
+    return fit_forest(events.table, events.labels, events.weights, labels, fit, settings.seed)
+
+
+def event_folds(events: Events, n_splits: int, seed: int) -> list[Fold]:
+    """Split events by group; only events of a case are tested, the rest of their group left out.
+
+    Returns
+    -------
+    list of Fold
+        Empty when some label of the judged events occurs in fewer than two groups.
+    """
+    judged = np.flatnonzero(events.case >= 0)
+    folds = grouped_folds(events.labels[judged], events.groups[judged], n_splits, seed)
+    result = []
+    for fold in folds:
+        test = judged[fold.test]
+        outside = ~np.isin(events.groups, np.unique(events.groups[test]))
+        result.append(Fold(np.flatnonzero(outside), test))
+    return result
+
+
+def _numbers(values: NDArray[np.str_], labels: Sequence[str]) -> NDArray[np.int64]:
+    number = {label: index for index, label in enumerate(labels)}
+    return np.array([number[str(value)] for value in values], np.int64)
+
+
+def _log_loss(scores: Floats, truth: NDArray[np.int64], weights: Floats) -> float:
+    right = np.maximum(scores[np.arange(truth.size), truth], _LEAST_PROBABILITY)
+    return float(-(weights * np.log(right)).sum() / weights.sum())
