@@ -33,7 +33,9 @@ MAX_CHANNELS = 256
 
 _WAVE_KINDS = frozenset({"wav", "rf64"})
 
-_SOUNDFILE_KINDS = frozenset({"wav", "rf64", "w64", "aiff", "au", "flac", "ogg-vorbis", "ogg-flac"})
+_SOUNDFILE_KINDS = frozenset(
+    {"wav", "rf64", "w64", "aiff", "au", "caf", "flac", "ogg-vorbis", "ogg-flac"}
+)
 
 
 class Decoder(Protocol):

@@ -62,6 +62,9 @@ _TIMED_KINDS = frozenset({"mp4", "webm", "asf", "ogg", "ogg-opus", "ogg-vorbis",
 _MEASURED_KINDS = frozenset({"mp4", "asf", "caf", "flac", "ogg", "ogg-opus", "ogg-vorbis", "wav"})
 """Containers that say how long each track is; elsewhere FFmpeg guesses from the bit rate."""
 
+_TEXT_OPTIONS = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+"""PyAV before 19 refuses a file for a title that is not UTF-8 unless told otherwise."""
+
 _SAMPLE_FORMATS: dict[str, tuple[str, float]] = {
     "u8": ("u1", 2.0**-7),
     "s16": ("i2", 2.0**-15),
@@ -79,6 +82,9 @@ _END_SLACK_SECONDS = 0.25
 
 _MOST_FAILURES = 10_000
 """Damaged packets in a row after which the rest is given up, so that no file can hang."""
+
+_MOST_PADDING = 4096
+"""Samples; two frames of the longest kind of AAC. More is sound that the header does not know of."""
 
 _SPARE = 8192
 """Samples read past the length a header says, so that a whole file fits one array."""
@@ -126,11 +132,11 @@ class MediaDecoder:
         self._pending: Any = first
         self._silence = 0
         self._position = 0
-        self._skip = RAW_AAC_PRIMING if kind == "aac" else 0
         self._timed = kind in _TIMED_KINDS
         self._start = self._start_stamp(first)
         self._samples_per_stamp = float(first.time_base or 0) * self.sample_rate
         codec = self._stream.codec_context.name
+        self._skip = RAW_AAC_PRIMING if codec == "aac" and kind in {"aac", "unknown"} else 0
         self.format = f"{kind} {codec}" if kind != codec else kind
         self.duration: float | None = None
         if kind in _MEASURED_KINDS and self._stream.duration and self._stream.time_base:
@@ -244,6 +250,7 @@ class MediaDecoder:
         self._pending = frame
         if frame is None:
             self.truncated = self.truncated or self._damaged or self._ended_early()
+            filled -= min(filled, self._padding())
         return self._storage.mixed(block, filled)
 
     def _least_gap(self) -> float:
@@ -256,6 +263,13 @@ class MediaDecoder:
         if self.duration is None:
             return False
         return self._position < (self.duration - _END_SLACK_SECONDS) * self.sample_rate
+
+    def _padding(self) -> int:
+        """Count the samples after the end that fill a codec's last frame."""
+        if self.duration is None or not self.format.startswith("mp4"):
+            return 0
+        excess = self._position - round(self.duration * self.sample_rate)
+        return excess if 0 < excess <= _MOST_PADDING else 0
 
     def close(self) -> None:
         """Let go of the file."""
@@ -312,7 +326,7 @@ def _open_container(handle: BinaryIO, kind: str) -> Any:
             mode="r",
             format=_DEMUXERS.get(kind),
             container_options=options,
-            metadata_errors="replace",
+            **_TEXT_OPTIONS,
         )
     except (av.error.FFmpegError, OSError, ValueError, LookupError) as error:
         if kind == "mp4":
