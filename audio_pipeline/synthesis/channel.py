@@ -70,11 +70,11 @@ class ChannelSettings:
     high_pass: tuple[float, float] = (15.0, 220.0)
     tissue: float = 0.35
     tissue_cutoff: tuple[float, float] = (600.0, 12_000.0)
-    room: float = 0.75
-    reverberation: tuple[float, float] = (0.08, 0.7)
-    direct: tuple[float, float] = (0.0, 30.0)
-    snr: tuple[float, float] = (0.0, 60.0)
-    noise_slope: tuple[float, float] = (-1.0, 9.0)
+    room: float = 0.85
+    reverberation: tuple[float, float] = (0.03, 0.7)
+    direct: tuple[float, float] = (-3.0, 26.0)
+    snr: tuple[float, float] = (0.0, 70.0)
+    noise_slope: tuple[float, float] = (-2.0, 8.0)
     hum: float = 0.3
     restless: float = 0.4
     low_pass: float = 0.25
@@ -194,7 +194,7 @@ def background(
         noise = oaconvolve(noise, equaliser(rng, sample_rate, 0.0, 6.0, 30.0, 0.0))[:count]
     hum = 0.0
     if rng.random() < settings.hum:
-        hum = log_uniform(rng, 0.05, 2.0)
+        hum = log_uniform(rng, 0.02, 1.0)
         base = rng.choice([50.0, 60.0]) * (1 + 2e-4 * rng.standard_normal())
         phase = 2 * np.pi * base / sample_rate * np.arange(count)
         orders = rng.choice(np.arange(1, 13), int(rng.integers(1, 5)), replace=False)

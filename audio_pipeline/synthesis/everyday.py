@@ -37,6 +37,9 @@ MAKERS: Mapping[str, Maker] = {
     "water": textures.water,
     "fan": textures.fan,
     "squeak": textures.squeak,
+    "mechanism": contacts.mechanism,
+    "wind": textures.wind,
+    "chirps": textures.chirps,
 }
 
 
@@ -64,6 +67,8 @@ class EverydaySettings:
             "bounce": 0.7,
             "mouth": 1,
             "zipper": 0.5,
+            "mechanism": 1.5,
+            "wind": 1,
         }
     )
     b: Mapping[str, float] = field(
@@ -83,6 +88,9 @@ class EverydaySettings:
             "clink": 1,
             "stomach": 1,
             "breath": 1.5,
+            "mechanism": 1,
+            "footstep": 1.5,
+            "chirps": 1,
         }
     )
     everyday: Mapping[str, float] = field(
@@ -111,6 +119,9 @@ class EverydaySettings:
             "fan": 1,
             "squeak": 0.7,
             "stomach": 0.7,
+            "mechanism": 3,
+            "wind": 1,
+            "chirps": 1,
         }
     )
 

@@ -70,6 +70,7 @@ def rustle(rng: np.random.Generator, sample_rate: int) -> Sound:
         )
         cloth /= np.max(np.abs(cloth))
         cloth *= slow_curve(rng, count, sample_rate, log_uniform(rng, 8, 50), rng.uniform(0.1, 0.6))
+        cloth *= slow_curve(rng, count, sample_rate, log_uniform(rng, 60, 600), rng.uniform(0, 0.8))
         fine = _grains(
             rng, count, log_uniform(rng, 10, 300), 1500, 11_000, (2e-4, 2e-3), 2.5, sample_rate
         )
@@ -199,3 +200,28 @@ def squeak(rng: np.random.Generator, sample_rate: int) -> Sound:
     tone = sum(rng.uniform(0.1, 1) / order * np.sin(order * phase) for order in range(1, 5))
     tone = np.asarray(tone) * slow_curve(rng, count, sample_rate, 25, 0.4)
     return finished(tone * swell(count, 0.1, 0.3), sample_rate, "other", "squeak")
+
+
+def wind(rng: np.random.Generator, sample_rate: int) -> Sound:
+    """Blow or wash: gusts, waves and leaves, noise that comes and goes slowly."""
+    count = round(log_uniform(rng, 0.8, 3.0) * sample_rate)
+    gust = coloured_noise(rng, count, sample_rate, rng.uniform(1, 10))
+    gust *= slow_curve(rng, count, sample_rate, log_uniform(rng, 1.5, 12), rng.uniform(0.2, 0.9))
+    gust *= slow_curve(rng, count, sample_rate, log_uniform(rng, 40, 500), rng.uniform(0, 0.7))
+    return finished(gust * swell(count, 0.15, 0.15), sample_rate, "other", "wind")
+
+
+def chirps(rng: np.random.Generator, sample_rate: int) -> Sound:
+    """Chirp like a bird or a cricket: gliding tones, alone or in fast regular trills."""
+    total: list[Samples] = []
+    pace = log_uniform(rng, 0.008, 0.12)
+    pitch, glide = log_uniform(rng, 1200, 7500), rng.uniform(-0.5, 0.5)
+    for _ in range(int(rng.integers(2, 25))):
+        size = max(16, round(pace * rng.uniform(0.3, 0.9) * sample_rate))
+        path = pitch * np.exp(glide * np.linspace(0, 1, size) + 0.03 * rng.standard_normal())
+        tone = np.sin(2 * np.pi * np.cumsum(path) / sample_rate) * swell(size, 0.3, 0.5)
+        total += [
+            tone * rng.uniform(0.5, 1),
+            np.zeros(round(pace * rng.uniform(0.2, 0.8) * sample_rate)),
+        ]
+    return finished(np.concatenate(total), sample_rate, "other", "chirps")

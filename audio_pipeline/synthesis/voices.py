@@ -21,42 +21,50 @@ from audio_pipeline.synthesis.sounds import Samples, Sound, finished, log_unifor
 
 
 def _formants(rng: np.random.Generator, source: Samples, sample_rate: int) -> Samples:
+    """Filter a source through four formants; peak of each at most 1."""
     centres = [
         rng.uniform(250, 900),
         rng.uniform(800, 2500),
         rng.uniform(2200, 3400),
         rng.uniform(3200, 4500),
     ]
+    fall = rng.uniform(4, 12)
     total = np.zeros_like(source)
     for place, centre in enumerate(centres):
         radius = np.exp(-np.pi * rng.uniform(50, 180) * (1 + place) / sample_rate)
         omega = 2 * np.pi * centre / sample_rate
-        back = [1.0, -2 * radius * np.cos(omega), radius**2]
-        part = lfilter([1 - radius], back, source)
-        total += (
-            part
-            / max(float(np.max(np.abs(part))), 1e-12)
-            * 10 ** (-rng.uniform(4, 11) * place / 20)
-        )
+        part = lfilter([1 - radius], [1.0, -2 * radius * np.cos(omega), radius**2], source)
+        peak = max(float(np.max(np.abs(part))), 1e-12)
+        total += part / peak * 10 ** (-fall * place / 20)
     return total
 
 
+def _gliding(rng: np.random.Generator, source: Samples, sample_rate: int) -> Samples:
+    """Move from one set of formants to another, as syllables do."""
+    mix = np.linspace(0.0, 1.0, source.size)
+    first, last = (_formants(rng, source, sample_rate) for _ in range(2))
+    return np.asarray((1 - mix) * first + mix * last)
+
+
 def _voiced(rng: np.random.Generator, count: int, pitch: float, sample_rate: int) -> Samples:
+    """Pulse the glottis with a wandering pitch, sometimes creaky, and breathe through it."""
     contour = pitch * slow_curve(rng, count, sample_rate, 6.0, 0.12)
+    if rng.random() < 0.25:
+        contour = contour * slow_curve(rng, count, sample_rate, pitch, rng.uniform(0.03, 0.25))
     phase = np.cumsum(contour) / sample_rate
     beats = np.diff(np.floor(phase), prepend=0.0)
-    beats *= 1.0 + rng.uniform(0.02, 0.15) * rng.standard_normal(count)
-    glottis = lfilter(
-        [1.0], [1.0, -np.exp(-2 * np.pi * rng.uniform(150, 500) / sample_rate)], beats
-    )
-    return np.asarray(glottis + rng.uniform(0.0, 0.05) * rng.standard_normal(count))
+    beats *= 1.0 + rng.uniform(0.02, 0.3) * rng.standard_normal(count)
+    dull = np.exp(-2 * np.pi * log_uniform(rng, 80, 900) / sample_rate)
+    glottis = lfilter([1.0 - dull], [1.0, -dull], beats) * pitch / 100.0
+    air = log_uniform(rng, 1e-4, 2e-2) * rng.standard_normal(count)
+    return np.asarray(glottis + air)
 
 
 def speech(rng: np.random.Generator, sample_rate: int) -> Sound:
     """Say a few syllables: voiced formants between fricatives and plosive bursts."""
-    pitch = log_uniform(rng, 80.0, 320.0)
+    pitch = log_uniform(rng, 65.0, 330.0)
     parts: list[Samples] = []
-    for _ in range(int(rng.integers(1, 9))):
+    for _ in range(int(rng.integers(1, 11))):
         start = rng.random()
         if start < 0.35:
             low = rng.uniform(1500, 5000)
@@ -80,7 +88,7 @@ def speech(rng: np.random.Generator, sample_rate: int) -> Sound:
             )
             parts.append(pause)
         count = round(rng.uniform(0.07, 0.3) * sample_rate)
-        vowel = _formants(rng, _voiced(rng, count, pitch, sample_rate), sample_rate)
+        vowel = _gliding(rng, _voiced(rng, count, pitch, sample_rate), sample_rate)
         vowel *= swell(count, rng.uniform(0.05, 0.3), rng.uniform(0.2, 0.6))
         parts.append(vowel * rng.uniform(0.4, 1.0) / np.max(np.abs(vowel)))
         if rng.random() < 0.2:
@@ -112,7 +120,7 @@ def cough(rng: np.random.Generator, sample_rate: int) -> Sound:
             -time / rng.uniform(0.08, 0.2)
         )
         air = _formants(rng, rng.standard_normal(count), sample_rate)
-        air += rng.uniform(0.05, 0.5) * rng.standard_normal(count)
+        air += rng.uniform(0.05, 0.8) * coloured_noise(rng, count, sample_rate, rng.uniform(0, 9))
         one = air * rise * blast
         if rng.random() < 0.6:
             voice = _formants(
