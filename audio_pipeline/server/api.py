@@ -105,6 +105,7 @@ class Api:
             "answers": answers,
             "capture": capture,
             "region": known_region(upload.fields.get("region", self._region)),
+            "embed": upload.fields.get("embed") == "yes",
             "recording_seconds": self._settings.recording_seconds,
         }
 

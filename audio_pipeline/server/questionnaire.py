@@ -8,6 +8,7 @@ from typing import Any
 from audio_pipeline.protocol import Phase, ProtocolSettings, planned_phases
 from audio_pipeline.triage import parse_answers, recommend
 from audio_pipeline.triage.catalogue import Catalogue, load_catalogue
+from audio_pipeline.triage.recommendation import HIGH_CONFIDENCE
 from audio_pipeline.triage.tables import LEVELS, SKIP, Question, load_tables
 
 SECTION_TITLES = {
@@ -50,6 +51,8 @@ def questionnaire_document(region: str) -> dict[str, Any]:
         "emergency_advice": words.text("advice", "A-EMERG"),
         "disclaimer": words.text("safety_net", "N-LIMITS"),
         "no_reason": words.text("page", "no_reason"),
+        "sound_notes": words.messages["sound"],
+        "sure_grating": HIGH_CONFIDENCE,
         "disagreements": [
             {
                 "text": words.text("disagreements", entry.id),

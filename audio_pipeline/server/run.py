@@ -67,8 +67,8 @@ class Service:
             hosts=frozenset(names),
             pairing=self.pairing,
         )
-        self._socket = listen(self.host, self.port)
-        self.port = self._socket.getsockname()[1]
+        self.sockets = [listen(self.host, self.port)]
+        self.port = self.sockets[0].getsockname()[1]
         self._shown_host = self.host if self.host not in EVERYWHERE else (own or [LOOPBACK])[0]
 
     @property
@@ -85,6 +85,10 @@ class Service:
 
     def run(self) -> None:
         """Serve until Ctrl-C."""
+        self.server().run(sockets=self.sockets)
+
+    def server(self) -> uvicorn.Server:
+        """Return the server, to be run with ``sockets=service.sockets``."""
         config = uvicorn.Config(
             self.app,
             http=patient_protocol(self.settings.header_seconds),
@@ -103,7 +107,7 @@ class Service:
         config.load()
         if self.certificate is not None:
             config.ssl = self.certificate.context()
-        uvicorn.Server(config).run(sockets=[self._socket])
+        return uvicorn.Server(config)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -245,6 +245,11 @@ UPLOAD_BODY: dict[str, Any] = {
                         "description": "Country whose emergency number is shown in a report.",
                         "example": "GB",
                     },
+                    "embed": {
+                        "type": "string",
+                        "enum": ["yes", "no"],
+                        "description": "Whether to put the sound inside a report.",
+                    },
                 },
             }
         }

@@ -12,9 +12,9 @@ from audio_pipeline.server.errors import ApiError, refuse_body
 from audio_pipeline.server.limits import MemoryBudget, megabytes, too_large
 from audio_pipeline.server.settings import ServerSettings
 
-FIELDS = ("audio", "answers", "capture", "region")
-"""Names of the parts: the recording, the answers as JSON, what the browser did to the sound as
-JSON, and the country whose emergency number is shown."""
+FIELDS = ("audio", "answers", "capture", "region", "embed")
+"""Names of the parts: the recording; the answers as JSON; what the browser did to the sound as
+JSON; the country whose emergency number is shown; "yes" to put the sound inside a report."""
 
 MAX_PARTS = 8
 

@@ -141,9 +141,8 @@ def answer(job: Mapping[str, Any], audio: bytes, classifier: Any) -> tuple[dict[
 
 
 def _answer(job: Mapping[str, Any], audio: bytes, classifier: Any) -> tuple[dict[str, Any], bytes]:
-    from audio_pipeline.assessment import assess, document
-
     from audio_pipeline.analysis import analyze_file
+    from audio_pipeline.assessment import assess, document
     from audio_pipeline.triage import parse_answers
 
     source = NamedBytes(audio, job["name"])
@@ -153,11 +152,16 @@ def _answer(job: Mapping[str, Any], audio: bytes, classifier: Any) -> tuple[dict
         raise Refusal(422, "undecodable_audio", one_line(analysis.error))
     analysis = with_capture(analysis, job["capture"] or {})
     answers = None if job["answers"] is None else parse_answers(job["answers"])
-    assessment = assess(analysis, answers)
+    assessment = assess(analysis, answers, region=job["region"])
     if job["kind"] == "report":
         from audio_pipeline.reporting.report import report_page
 
-        page = report_page(assessment, classifier, audio=source)
+        page = report_page(
+            [assessment],
+            classifier,
+            sources={analysis.source: source},
+            embed_audio=job["embed"],
+        )
         return {"status": 200, "media_type": "text/html; charset=utf-8"}, page.encode()
     body = json.dumps(document([assessment], classifier), ensure_ascii=False).encode()
     return {"status": 200, "media_type": "application/json"}, body

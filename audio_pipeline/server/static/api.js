@@ -73,8 +73,3 @@ export async function postReport(recording, answers) {
   return (await send("api/v1/reports", { method: "POST", body })).blob();
 }
 
-export async function postFhir(answers, sound) {
-  const body = JSON.stringify(sound ? { answers, sound } : { answers });
-  const headers = { "Content-Type": "application/json" };
-  return (await send("api/v1/fhir", { method: "POST", headers, body })).blob();
-}

@@ -2,9 +2,9 @@
 
 import { getQuestions, postAnalysis, postTriage } from "./api.js";
 import { $, element } from "./dom.js";
-import { renderQuestion } from "./questions.js";
+import { isTapped, renderQuestion } from "./questions.js";
 import * as recordStep from "./record-step.js";
-import { LEVELS, emergencyView, higher, showResult } from "./result.js";
+import { atLeast, emergencyView, showResult } from "./result.js";
 import { clear, save, setAnswer, state } from "./state.js";
 
 const STEPS = ["first", "how", "record", "more", "result"];
@@ -61,13 +61,18 @@ function isEmergencyAnswer(question, value) {
   return Boolean(question.emergency_options?.[value]);
 }
 
-function noteLevel(level) {
-  state.highest = state.highest ? higher(state.highest, level) : level;
-  save();
+// The highest level that an answer would have led to which the person gave and then changed.
+async function highestBefore(level) {
+  let highest = level;
+  for (const [id, value] of state.replaced) {
+    const { level: before } = await postTriage({ ...state.answers, [id]: value });
+    if (atLeast(before, highest)) highest = before;
+  }
+  return highest;
 }
 
 async function answered(question, value) {
-  setAnswer(question.id, value);
+  setAnswer(question.id, value, isTapped(question));
   if (question.section === "emergency") showMissing();
   if (value === null) return;
   // The questionnaire itself says which single answers are an emergency: no network needed.
@@ -80,7 +85,6 @@ async function answered(question, value) {
   try {
     const recommendation = await postTriage(state.answers);
     if (state.answers[question.id] !== value) return;
-    noteLevel(recommendation.level);
     if (recommendation.level === "emergency") showEmergency(recommendation);
   } catch {
     // The whole set of answers is sent again for the result, where trouble is shown.
@@ -88,7 +92,6 @@ async function answered(question, value) {
 }
 
 function showEmergency(recommendation) {
-  noteLevel("emergency");
   recordStep.leave();
   state.step = "emergency";
   save();
@@ -140,7 +143,7 @@ async function reasonNotToTwist() {
   if (worrying) return "One of your answers should be looked at first.";
   if (otherQuestions().some((question) => question.id in state.answers)) {
     const recommendation = await postTriage(state.answers).catch(() => null);
-    if (recommendation && LEVELS.indexOf(recommendation.level) >= LEVELS.indexOf("soon")) {
+    if (recommendation && atLeast(recommendation.level, "soon")) {
       return "One of your answers should be looked at first.";
     }
   }
@@ -193,9 +196,11 @@ async function finishQuestions() {
   $("more-next").disabled = true;
   $("more-status").textContent = recording ? "Listening to your recording…" : "Working…";
   try {
-    current = await assess();
-    noteLevel(current.recommendation.level);
-    showStep("result");
+    const result = await assess();
+    const { level } = result.recommendation;
+    current = { ...result, highest: await highestBefore(level) };
+    if (level === "emergency") showEmergency(result.recommendation);
+    else showStep("result");
   } catch (error) {
     trouble(error.message, finishQuestions);
   } finally {
@@ -212,7 +217,6 @@ async function showResultStep() {
     recording,
     questionnaire,
     answers: state.answers,
-    highest: state.highest,
     answeredAt: new Date().toLocaleString(),
     onAnswerMore: () => showStep(missingFirst().length ? "first" : "more"),
     trouble,

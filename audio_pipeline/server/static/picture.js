@@ -1,7 +1,9 @@
 // Waveform and spectrogram of a recording on a canvas.
 
 const FRAME = 512;
+const HIGHEST_HZ = 16000;
 const LOWEST_DB = -70;
+const QUIETEST_TOP_DB = -40; // digital silence must not look loud
 const FRAMES_PER_COLUMN = 24;
 
 // Real FFT magnitude by a plain radix-2 transform; FRAME is a power of two.
@@ -39,7 +41,7 @@ function makeTransform() {
         }
       }
     }
-    for (let bin = 0; bin < FRAME / 2; bin += 1) {
+    for (let bin = 0; bin < power.length; bin += 1) {
       const value = real[bin] ** 2 + imaginary[bin] ** 2;
       if (value > power[bin]) power[bin] = value;
     }
@@ -88,17 +90,17 @@ function heat(share) {
   return [255 * Math.min(1, 1.6 * share), 230 * share ** 1.3, 90 + 70 * Math.sin(Math.PI * share)];
 }
 
-// Frequencies upward from 0 to half the sample rate; each column keeps its loudest frames.
-export function drawSpectrogram(canvas, samples, height) {
+// Frequencies upward from 0 to HIGHEST_HZ; each column keeps its loudest frames.
+export function drawSpectrogram(canvas, samples, sampleRate, height) {
   const context = sharpen(canvas, height);
   const columns = Math.min(canvas.width, Math.max(1, Math.floor(samples.length / 64)));
-  const bins = FRAME / 2;
+  const bins = Math.min(FRAME / 2, Math.round((HIGHEST_HZ / sampleRate) * FRAME));
   const transform = makeTransform();
   const levels = new Float32Array(columns * bins);
   const power = new Float32Array(bins);
   const step = samples.length / columns;
   const hop = Math.max(FRAME / 4, step / FRAMES_PER_COLUMN);
-  let loudest = -Infinity;
+  let loudest = QUIETEST_TOP_DB;
   for (let column = 0; column < columns; column += 1) {
     power.fill(1e-12);
     const start = column * step;

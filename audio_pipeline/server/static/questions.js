@@ -93,11 +93,14 @@ function number(question, answer, onAnswer) {
   return element("div", {}, element("div", { class: "number" }, input), error);
 }
 
+// Whether an answer comes whole, with one tap; a typed number comes digit by digit.
+export const isTapped = (question) => question.type === "choice" || question.maximum <= SCALE_MAXIMUM;
+
 function field(question, answer, onAnswer) {
-  if (question.type === "choice") return choices(question, answer, onAnswer);
-  return question.maximum <= SCALE_MAXIMUM
-    ? scale(question, answer, onAnswer)
-    : number(question, answer, onAnswer);
+  if (!isTapped(question)) return number(question, answer, onAnswer);
+  return question.type === "choice"
+    ? choices(question, answer, onAnswer)
+    : scale(question, answer, onAnswer);
 }
 
 // Returns a fieldset; onAnswer(id, value) gets null when the answer is taken back.

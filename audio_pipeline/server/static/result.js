@@ -1,25 +1,62 @@
 // The result: what to do first, why, what to watch for; below it the recording; then saving it.
 
 import { element, list } from "./dom.js";
-import { postFhir, postReport } from "./api.js";
+import { postReport } from "./api.js";
 import { soundView } from "./sound-view.js";
 import { levelSymbol } from "./symbols.js";
 
-export const LEVELS = ["self_care", "routine", "soon", "same_day", "emergency"];
+const LEVELS = ["self_care", "routine", "soon", "same_day", "emergency"];
 
-export const higher = (one, other) => (LEVELS.indexOf(one) > LEVELS.indexOf(other) ? one : other);
+const isGate = (reason) => reason.rule.startsWith("G:");
 
-function sources(reason) {
-  if (!reason.sources.length) return null;
-  const names = reason.sources.map((source) => source.title).join("; ");
-  return element("span", { class: "source" }, ` (${names})`);
-}
-
-function reasonList(reasons, withSources) {
+function reasonList(reasons) {
   return element(
     "ul",
     {},
-    ...reasons.map((reason) => element("li", {}, reason.text, withSources ? sources(reason) : null)),
+    ...reasons.map((reason) => {
+      const keys = reason.sources.map((source) => source.key).join(", ");
+      const from = keys ? element("span", { class: "source" }, ` [${keys}]`) : null;
+      return element("li", {}, reason.text, from);
+    }),
+  );
+}
+
+// What nobody knows is one more reason, told once.
+function addUnknown(items, gates) {
+  if (!gates.length) return;
+  const many = gates.length === 1 ? "One safety question has" : `${gates.length} safety questions have`;
+  const words = `${many} no clear answer. So we cannot rule out a problem there. An answer left out never counts as “no”.`;
+  items.append(element("li", {}, words));
+}
+
+function sourceList(reasons) {
+  const sources = new Map(reasons.flatMap((reason) => reason.sources).map((source) => [source.key, source]));
+  if (!sources.size) return null;
+  const items = [...sources.values()].map((source) =>
+    element(
+      "span",
+      {},
+      `${source.key}: `,
+      source.url.startsWith("https://")
+        ? element("a", { href: source.url, rel: "noreferrer", target: "_blank" }, source.title)
+        : source.title,
+    ),
+  );
+  return element("details", {}, element("summary", {}, "Where the reasons come from"), list("ul", items));
+}
+
+function why(recommendation, texts) {
+  const said = recommendation.reasons.filter((reason) => !isGate(reason));
+  const top = said.filter((reason) => reason.level === recommendation.level);
+  const also = said.filter((reason) => reason.level !== recommendation.level);
+  const gates = recommendation.reasons.filter(isGate);
+  const items = reasonList(top);
+  addUnknown(items, gates);
+  return section(
+    "Why",
+    items.children.length ? items : element("p", {}, texts.no_reason),
+    also.length ? element("details", {}, element("summary", {}, "Also, less urgent"), reasonList(also)) : null,
+    sourceList(said),
   );
 }
 
@@ -30,6 +67,8 @@ function callButton(texts) {
     element("a", { href: `tel:${texts.emergency_number}` }, `Call ${texts.emergency_number}`),
   );
 }
+
+export const atLeast = (level, other) => LEVELS.indexOf(level) >= LEVELS.indexOf(other);
 
 function verdict(recommendation, texts) {
   const level = texts.levels[recommendation.level];
@@ -42,7 +81,7 @@ function verdict(recommendation, texts) {
       levelSymbol(recommendation.level),
       element("h1", { id: "result-title", tabindex: "-1" }, level.title),
     ),
-    element("div", { class: "body" }, element("p", {}, "Who: ", element("strong", {}, level.who), "."), element("p", {}, "When: ", element("strong", {}, level.when), ".")),
+    element("div", { class: "body" }, element("p", {}, "Who to see: ", element("strong", {}, level.who), "."), element("p", {}, "By when: ", element("strong", {}, level.when), ".")),
   );
 }
 
@@ -50,10 +89,11 @@ function verdict(recommendation, texts) {
 export function emergencyView(recommendation, texts, onChange) {
   const card = verdict(recommendation, texts);
   const top = recommendation.reasons.filter((reason) => reason.level === "emergency");
-  card.querySelector(".body").append(
+  card.querySelector(".body").replaceChildren(
+    element("p", {}, texts.emergency_advice),
     callButton(texts),
     element("h2", {}, "Why"),
-    reasonList(top, false),
+    reasonList(top),
   );
   return element(
     "div",
@@ -63,6 +103,7 @@ export function emergencyView(recommendation, texts, onChange) {
     element(
       "p",
       { class: "note" },
+      element("button", { type: "button", class: "quiet", onclick: () => window.print() }, "Print this page"),
       element("button", { type: "button", class: "quiet", onclick: onChange }, "I gave a wrong answer: change it"),
     ),
   );
@@ -78,16 +119,22 @@ function unanswered(recommendation, questions, onChange) {
   const missing = recommendation.unanswered.map((id) => texts[id] ?? id);
   return section(
     "What you did not answer",
-    recommendation.incomplete
-      ? element(
-          "p",
-          { class: "notice" },
-          "Some safety questions have no clear answer, so this advice is careful. An answer left out never counts as “no”.",
-        )
-      : null,
     element("details", {}, element("summary", {}, `${missing.length} questions without an answer`), list("ul", missing)),
     element("div", { class: "buttons" }, element("button", { type: "button", onclick: onChange }, "Answer more questions")),
   );
+}
+
+// Said once, at the end of the page.
+const LIMITS = "N-LIMITS";
+
+const watchFor = (recommendation) =>
+  recommendation.safety_net.filter((item) => item.id !== LIMITS).map((item) => item.text);
+
+function contradictions(answers, texts) {
+  const both = texts.disagreements.filter((entry) =>
+    Object.entries(entry.answers).every(([id, values]) => values.includes(answers[id])),
+  );
+  return both.length ? section("Please check", list("ul", both.map((entry) => entry.text))) : null;
 }
 
 function download(blob, name) {
@@ -121,8 +168,6 @@ function saving({ recommendation, analysis, recording, answers, trouble }) {
       words,
     );
   const json = (value) => new Blob([JSON.stringify(value, null, 2)], { type: "application/json" });
-  const sound = analysis?.recordings[0].finding;
-  const finding = sound && { finding: sound.label, confidence: sound.confidence };
   return section(
     "Keep this result",
     element("p", {}, "Nothing is kept unless you save it. A saved page is something to show a doctor or a physiotherapist."),
@@ -133,18 +178,25 @@ function saving({ recommendation, analysis, recording, answers, trouble }) {
       recording ? button("Save as a page", async () => download(await postReport(recording, answers), "crepitus.html")) : null,
       recording ? button("Save the recording", () => download(recording.blob, recording.name)) : null,
       button("Save for programs (JSON)", () => download(json(analysis ?? recommendation), "crepitus.json")),
-      button("Save for clinics (FHIR)", async () => download(await postFhir(answers, finding), "crepitus-fhir.json")),
     ),
   );
 }
 
-async function soundSection(analysis, recording) {
+// What the sound means for the advice; a grinding sound that is not sure changes nothing.
+function soundNote({ label, confidence }, texts) {
+  const notes = texts.sound_notes;
+  const unsure = ["grating", "mixed"].includes(label) && confidence < texts.sure_grating;
+  return unsure ? notes.unsure_grating : (notes[label] ?? notes.other);
+}
+
+async function soundSection(analysis, recording, texts) {
   const [heard] = analysis.recordings;
   const view = await soundView(heard, recording.blob);
   const warnings = heard.quality.warnings.map((warning) => warning.text);
   const node = section(
     "What the recording holds",
-    ...heard.finding.reasons.map((reason) => element("p", {}, reason)),
+    element("p", {}, soundNote(heard.finding, texts)),
+    list("ul", heard.finding.reasons),
     warnings.length
       ? element("div", { class: "notice" }, element("p", {}, element("strong", {}, "About this recording")), list("ul", warnings))
       : null,
@@ -155,36 +207,28 @@ async function soundSection(analysis, recording) {
 
 // Fills `target`; the recording is optional. Returns a function that stops what plays.
 export async function showResult(target, given) {
-  const { recommendation, analysis, recording, questionnaire, highest, onAnswerMore, answeredAt } = given;
+  const { recommendation, analysis, recording, answers, questionnaire, highest, onAnswerMore, answeredAt } = given;
   const texts = questionnaire;
-  const sound = analysis && (await soundSection(analysis, recording));
-  const top = recommendation.reasons.filter((reason) => reason.level === recommendation.level);
-  const also = recommendation.reasons.filter((reason) => reason.level !== recommendation.level);
+  const sound = analysis && (await soundSection(analysis, recording, texts));
   const card = verdict(recommendation, texts);
-  if (recommendation.level === "emergency") card.querySelector(".body").prepend(callButton(texts));
-  const lowered = LEVELS.indexOf(highest) > LEVELS.indexOf(recommendation.level);
+  const lowered = !atLeast(recommendation.level, highest);
   const parts = [
     card,
     lowered
       ? element(
           "p",
           { class: "notice" },
-          `Answers you gave before and then changed led to more urgent advice: “${texts.levels[highest].title}”. If you are in doubt, follow that.`,
+          `An answer that you gave first and then changed leads to more urgent advice: “${texts.levels[highest].title}”. If you are in doubt, follow that, and show this to whoever you see.`,
         )
       : null,
-    section("Why", top.length ? reasonList(top, true) : element("p", {}, texts.no_reason)),
-    also.length
-      ? element("details", {}, element("summary", {}, "Also, less urgent"), reasonList(also, true))
-      : null,
-    section(
-      "What to watch for",
-      element("div", {}, list("ul", recommendation.safety_net.map((item) => item.text))),
-    ),
-    recommendation.level !== "emergency" && recommendation.advice.length
+    why(recommendation, texts),
+    contradictions(answers, texts),
+    section("What to watch for", list("ul", watchFor(recommendation))),
+    recommendation.advice.length
       ? section("What may help", list("ul", recommendation.advice.map((item) => item.text)))
       : null,
     unanswered(recommendation, questionnaire.questions, onAnswerMore),
-    sound ? sound.node : section("The recording", element("p", {}, "No recording was used. Your answers alone gave this advice.")),
+    sound ? sound.node : section("The recording", element("p", {}, texts.sound_notes.none)),
     saving(given),
     element("p", { class: "note" }, `${texts.disclaimer} Answers given on ${answeredAt}. Rules ${recommendation.rules_version}.`),
   ];

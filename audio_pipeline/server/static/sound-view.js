@@ -158,12 +158,14 @@ export async function soundView(recording, blob) {
   const draw = () => {
     if (!samples) return;
     drawWaveform(wave, samples, 0, samples.length, 90);
-    drawSpectrogram(spectrum, samples, 140);
+    drawSpectrogram(spectrum, samples, buffer.sampleRate, 140);
     events.forEach((event, index) => {
-      const width = Math.max(1.5, (100 * (event.end - event.start)) / duration);
       const mark = marks[index];
-      mark.style.left = `calc(${(100 * (event.start + event.end)) / 2 / duration}% - max(.75rem, ${width / 2}%))`;
-      mark.style.width = `max(1.5rem, ${width}%)`;
+      const share = (100 * (event.end - event.start)) / duration;
+      const middle = (50 * (event.start + event.end)) / duration;
+      mark.style.setProperty("--share", share);
+      mark.style.left = `calc(${middle}% - max(.75rem, ${share / 2}%))`;
+      mark.style.width = `max(1.5rem, ${share}%)`;
       const around = 0.05 + (event.end - event.start) / 2;
       const rate = buffer.sampleRate;
       const from = Math.max(0, Math.floor((event.start - around) * rate));

@@ -1,13 +1,14 @@
 // What the person typed, kept in this tab only: a reload loses nothing, "Start again" clears it.
 
 const KEY = "crepitus";
-const EMPTY = { answers: {}, step: "first", highest: null };
+// replaced: answers that were given and then changed, [id, value] pairs.
+const empty = () => ({ answers: {}, replaced: [], step: "first" });
 
 function load() {
   try {
-    return { ...EMPTY, ...JSON.parse(sessionStorage.getItem(KEY)) };
+    return { ...empty(), ...JSON.parse(sessionStorage.getItem(KEY)) };
   } catch {
-    return { ...EMPTY };
+    return empty();
   }
 }
 
@@ -21,14 +22,17 @@ export function save() {
   }
 }
 
-export function setAnswer(id, value) {
+export function setAnswer(id, value, remember) {
+  const before = state.answers[id];
+  const known = state.replaced.some(([other, old]) => other === id && old === before);
+  if (remember && before !== undefined && before !== value && !known) state.replaced.push([id, before]);
   if (value === null) delete state.answers[id];
   else state.answers[id] = value;
   save();
 }
 
 export function clear() {
-  Object.assign(state, EMPTY, { answers: {} });
+  Object.assign(state, empty());
   try {
     sessionStorage.removeItem(KEY);
   } catch {
