@@ -1,8 +1,7 @@
 """Is this recording usable? Level, clipping, noise, bandwidth and gaps, measured as it streams.
 
 Every measure is taken on fixed units of the stream, so the size of the blocks it arrives in changes
-nothing, and costs a few passes over the samples in numpy. Figures without a source of their own are
-engineering judgement, meant to be bettered by `crepitus evaluate`.
+nothing, and costs a few passes over the samples in numpy.
 """
 
 from __future__ import annotations
@@ -11,12 +10,26 @@ import math
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from statistics import median
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Samples = npt.NDArray[np.float32]
+from audio_pipeline.quality_measures import (
+    LEAST_CLIPPED_PEAK,
+    SILENT_LEVEL,
+    SILENT_RANGE,
+    Decibels,
+    Durations,
+    Levels,
+    Samples,
+    bandwidth,
+    clipped_samples,
+    frame_levels,
+    silent_gaps,
+    spectra,
+    spectrum_window,
+)
 
 FRAME_SECONDS = 0.01
 """Levels are measured in frames of this length: about one pop."""
@@ -26,29 +39,11 @@ UNIT_FRAMES = 50
 
 SPECTRUM_SECONDS = 0.02
 
-SILENT_DBFS = -120.0
-"""Below one changed bit of 16 in a frame: no microphone is that quiet; it is digital silence."""
-
 LARGEST_SAMPLE = 2.0**31
 """A float file scaled like 32-bit integers reaches this; anything beyond is no sound."""
 
-SILENT_RANGE = 1e-6
-"""A recording whose samples differ by no more (-120 dB) holds one constant value, and no sound."""
-
-FULL_SCALE_SLACK = 0.01
+FULL_SCALE = 1.01
 """Codecs swing a little beyond +-1 where the original did not."""
-
-LEAST_CLIPPED_PEAK = 0.3
-"""Flat tops are looked for where half a second reaches this; cheap, and enough for phones."""
-
-CORNER = 0.01
-"""A flat top falls off by this part of the peak from one sample to the next."""
-
-EDGE_DB = 12.0
-"""A fall over three bands of 250 Hz that no body, room or microphone makes."""
-
-LOWEST_EDGE_HZ = 2500.0
-"""No codec cuts lower, but dull sounds end there."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +176,7 @@ class QualityMeter:
         self.settings = settings or QualitySettings()
         self._frame = max(1, round(sample_rate * FRAME_SECONDS))
         self._unit = self._frame * UNIT_FRAMES
-        self._window = np.hanning(max(4, round(sample_rate * SPECTRUM_SECONDS))).astype(np.float32)
+        self._window = spectrum_window(max(4, round(sample_rate * SPECTRUM_SECONDS)))
         self._carry: Samples = np.zeros(0, dtype=np.float32)
         self._levels = array("h")
         self._spectrum = np.zeros(len(self._window) // 2 + 1)
@@ -235,12 +230,13 @@ class QualityMeter:
         self._carry = block[whole:].copy()
 
     def _measure_units(self, units: Samples) -> None:
-        sums, levels = _frame_levels(units.reshape(-1, self._frame))
+        sums, levels = frame_levels(units.reshape(-1, self._frame))
         self._levels.frombytes(levels.tobytes())
         for value in sums.tolist():
             self._sum += value
-        self._clipped += _clipped_samples(units)
-        rows = _spectra(units[:, : len(self._window)], self._window)
+        if max(self._high, -self._low) >= LEAST_CLIPPED_PEAK:
+            self._clipped += clipped_samples(units)
+        rows = spectra(units[:, : len(self._window)], self._window)
         # Row by row, so that the last digits do not depend on the blocks either.
         self._spectrum = np.add.reduce(np.vstack([self._spectrum[None], rows]), axis=0)
         self._spectra += len(rows)
@@ -264,13 +260,10 @@ class QualityMeter:
             value, more than `nonfinite_fraction` of it no number, or sampled below `minimum_rate`.
         """
         levels, total, clipped, spectrum = self._whole()
-        loud = levels[levels > _level(SILENT_DBFS)]
         seconds = self._count / self.sample_rate
-        floor = None
-        if seconds >= self.settings.short_seconds and len(loud):
-            floor = float(np.percentile(loud, 10)) / 100
-        peak = max(self._high, -self._low) if self._count else 0.0
-        gaps = _silent_gaps(levels <= _level(SILENT_DBFS)) * (self._frame / self.sample_rate)
+        peak = max(self._high, -self._low)
+        floor = self._noise_floor(levels) if seconds >= self.settings.short_seconds else None
+        gaps = silent_gaps(levels) * float(self._frame / self.sample_rate)
         quality = Quality(
             usable=True,
             warnings=(),
@@ -278,7 +271,7 @@ class QualityMeter:
             noise_floor_dbfs=floor,
             event_snr_db=self._event_snr(levels, floor, event_times),
             clipped_fraction=clipped / max(1, self._count),
-            bandwidth_hz=None if spectrum is None else _bandwidth(spectrum, self.sample_rate),
+            bandwidth_hz=None if spectrum is None else bandwidth(spectrum, self.sample_rate),
             dc_offset=total / max(1, self._count),
             nonfinite_fraction=self._nonfinite / max(1, self._count),
             silent_gaps=len(gaps),
@@ -290,41 +283,47 @@ class QualityMeter:
             cautions += (_TRUNCATED,)
         return replace(quality, usable=not refusals, warnings=refusals + cautions)
 
-    def _whole(self) -> tuple[npt.NDArray[np.int16], float, int, npt.NDArray[np.float64] | None]:
+    def _whole(self) -> tuple[Levels, float, int, Decibels | None]:
         """Levels, sum, clipped samples and mean spectrum with the unfinished unit counted in."""
         levels = np.frombuffer(self._levels, dtype=np.int16)
         total, clipped = self._sum, self._clipped
-        spectrum, spectra = self._spectrum, self._spectra
-        rest = self._carry
-        if len(rest):
-            whole = len(rest) // self._frame * self._frame
+        spectrum, count = self._spectrum, self._spectra
+        rest = self._carry[None]
+        if rest.size:
+            whole = rest.size // self._frame * self._frame
             parts = [levels]
-            for part in (rest[:whole].reshape(-1, self._frame), rest[None, whole:]):
+            for part in (rest[:, :whole].reshape(-1, self._frame), rest[:, whole:]):
                 if part.size:
-                    sums, more = _frame_levels(part)
+                    sums, more = frame_levels(part)
                     parts.append(more)
                     total += float(sums.sum())
             levels = np.concatenate(parts)
-            clipped += _clipped_samples(rest[None])
-            rows = _spectra(rest[None, : len(self._window)], self._window)
-            spectrum, spectra = spectrum + rows.sum(axis=0), spectra + len(rows)
-        return levels, total, clipped, spectrum / spectra if spectra else None
+            clipped += clipped_samples(rest)
+            rows = spectra(rest[:, : len(self._window)], self._window)
+            spectrum, count = spectrum + rows.sum(axis=0), count + len(rows)
+        return levels, total, clipped, spectrum / count if count else None
+
+    @staticmethod
+    def _noise_floor(levels: Levels) -> float | None:
+        """Return the level that nine frames in ten exceed, digital silence apart."""
+        sound = levels[levels > SILENT_LEVEL]
+        if not len(sound):
+            return None
+        tenth = len(sound) // 10
+        return float(np.partition(sound, tenth)[tenth]) / 100
 
     def _event_snr(
-        self,
-        levels: npt.NDArray[np.int16],
-        floor: float | None,
-        event_times: Sequence[tuple[float, float]],
+        self, levels: Levels, floor: float | None, event_times: Sequence[tuple[float, float]]
     ) -> float | None:
         if floor is None or not event_times:
             return None
-        heights = []
         rate = self.sample_rate / self._frame
+        heights = []
         for start, end in event_times:
             first = min(max(0, int(start * rate)), len(levels) - 1)
             last = max(first + 1, math.ceil(end * rate))
             heights.append(float(levels[first:last].max()) / 100 - floor)
-        return float(np.median(heights))
+        return median(heights)
 
     def _refusals(self, quality: Quality, seconds: float) -> Iterator[QualityWarning]:
         settings = self.settings
@@ -354,7 +353,7 @@ class QualityMeter:
             )
 
     def _cautions(
-        self, quality: Quality, seconds: float, gaps: npt.NDArray[np.float64]
+        self, quality: Quality, seconds: float, gaps: Durations
     ) -> Iterator[QualityWarning]:
         settings = self.settings
         if seconds < settings.short_seconds:
@@ -375,7 +374,7 @@ class QualityMeter:
                 "The loudest parts are cut off flat, so their shape is lost. "
                 "Move the microphone a little away or turn its level down.",
             )
-        if max(self._high, -self._low) > 1.0 + FULL_SCALE_SLACK:
+        if max(self._high, -self._low) > FULL_SCALE:
             yield QualityWarning(
                 "over_full_scale",
                 "The recording goes beyond full scale. It was heard as it is, but other programs "
@@ -438,81 +437,3 @@ _TRUNCATED = QualityWarning(
 
 def _times(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
-
-
-def _level(dbfs: float) -> int:
-    """Turn a level into the hundredths of a dB that are kept."""
-    return round(dbfs * 100)
-
-
-def _frame_levels(
-    frames: Samples,
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int16]]:
-    """Return the sum of each frame and its RMS level without its mean, in 0.01 dB of full scale."""
-    size = frames.shape[1]
-    sums = np.add.reduce(frames, axis=1)
-    power = np.einsum("ij,ij->i", frames, frames) / size - np.square(sums / size)
-    decibels = 1000 * np.log10(np.maximum(power, 10.0**-15))
-    return sums, decibels.astype(np.int16)
-
-
-def _clipped_samples(units: Samples) -> int:
-    """Count the samples in flat tops: three or more equal ones in a row, with a sharp corner.
-
-    A loud hum in 16 bits has equal neighbours at its crest too, but it gets there smoothly.
-    """
-    peaks = np.maximum(units.max(axis=1), -units.min(axis=1))
-    count = 0
-    for unit, peak in zip(units, peaks.tolist(), strict=True):
-        if peak < LEAST_CLIPPED_PEAK:
-            continue
-        near = np.flatnonzero(np.abs(unit) >= 0.98 * peak)
-        values = unit[near]
-        borders = np.flatnonzero((np.diff(near) != 1) | (np.diff(values) != 0)) + 1
-        starts = np.concatenate([[0], borders])
-        lengths = np.diff(np.append(starts, len(near)))
-        flat = lengths >= 3
-        if not flat.any():
-            continue
-        starts, lengths = starts[flat], lengths[flat]
-        top = values[starts]
-        before = unit[np.maximum(near[starts] - 1, 0)]
-        after = unit[np.minimum(near[starts] + lengths, len(unit) - 1)]
-        drop = np.maximum((top - before) * np.sign(top), (top - after) * np.sign(top))
-        count += int(lengths[drop >= CORNER * peak].sum())
-    return count
-
-
-def _spectra(parts: Samples, window: Samples) -> npt.NDArray[np.float64]:
-    """Return the level of each frequency in dB, shape (n, bins); parts of silence are left out."""
-    size = parts.shape[1]
-    parts = parts[np.ptp(parts, axis=1) > SILENT_RANGE]
-    power = np.square(np.abs(np.fft.rfft(parts * window[:size], n=len(window), axis=1)))
-    # Noise of 16 bits, below which nothing means anything.
-    least = 2.0**-30 / 12 * float(np.square(window).sum())
-    decibels: npt.NDArray[np.float64] = 10 * np.log10(power + least, dtype=np.float64)
-    return decibels
-
-
-def _bandwidth(spectrum: npt.NDArray[np.float64], sample_rate: int) -> float:
-    """Find where sound ends abruptly: a fall of `EDGE_DB` within three bands that stays.
-
-    A telephone (3.4 kHz), a Bluetooth headset (7 kHz) and a lossy codec cut like a wall; a body, a
-    room and a microphone only slope.
-    """
-    per_band = 5
-    bands = spectrum[: len(spectrum) // per_band * per_band].reshape(-1, per_band).mean(axis=1)
-    width = per_band * sample_rate / 2 / (len(spectrum) - 1)
-    best, edge = EDGE_DB, sample_rate / 2
-    for band in range(max(3, math.ceil(LOWEST_EDGE_HZ / width)), len(bands) - 2):
-        fall = bands[band - 3 : band].min() - bands[band + 1 :].max()
-        if fall > best:
-            best, edge = float(fall), band * width
-    return edge
-
-
-def _silent_gaps(silent: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-    """Return the lengths, in frames, of silent stretches that have sound on both sides."""
-    sound = np.flatnonzero(~silent)
-    lengths = np.diff(sound) - 1
-    return lengths[lengths > 0].astype(np.float64)
