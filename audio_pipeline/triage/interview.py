@@ -123,14 +123,17 @@ class Interview:
         """
         parse_answers({name: value for name, value in given.items() if value is not None})
         self._trail.append((screen, dict(self._values), set(self._details)))
-        self._values.update(given)
+        # A ticked item stays ticked when its detail is skipped.
+        self._values |= {
+            name: value for name, value in given.items() if not (screen.detail and value is None)
+        }
         for question in screen.questions:
             self._details.discard(question.id)
         if screen.ticked:
             self._details |= {
                 question.id
                 for question in screen.questions
-                if given.get(question.id) == "yes" and len(_details(question)) > 2
+                if given.get(question.id) == "yes" and len(_details(question)) > 1
             }
         self._note_level()
 
@@ -212,9 +215,8 @@ class Interview:
 
 
 def _details(question: Question) -> tuple[str, ...]:
-    """Return what can be said of a ticked item beyond yes: its options without "no"."""
-    said = tuple(option for option in question.answers if option not in ("no", UNSURE))
-    return (*said, UNSURE)
+    """Return what can be said of a ticked item beyond yes."""
+    return tuple(option for option in question.answers if option not in ("no", UNSURE))
 
 
 @dataclass(frozen=True)

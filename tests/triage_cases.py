@@ -1,0 +1,84 @@
+"""Answers for the triage tests: the written cases, and strategies over the whole answer space."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hypothesis import strategies as st
+
+from audio_pipeline.triage import FINDINGS, Answers, Sound, parse_answers, questionnaire
+from audio_pipeline.triage.tables import SKIP
+
+_FILE = Path(__file__).parent / "data" / "triage" / "vignettes.toml"
+_DATA = tomllib.loads(_FILE.read_text(encoding="utf-8"))
+
+BASE: dict[str, Any] = _DATA["base"]
+"""A complete set of answers without pain or any sign."""
+
+
+@dataclass(frozen=True)
+class Case:
+    id: str
+    answers: Answers
+    sound: Sound | None
+    range: tuple[str, str]
+    because: frozenset[str]
+    sources: tuple[str, ...]
+
+
+def _case(entry: dict[str, Any]) -> Case:
+    omitted = entry.get("omit", [])
+    values = {} if omitted == ["*"] else {**BASE, **entry["answers"]}
+    return Case(
+        entry["id"],
+        parse_answers({key: value for key, value in values.items() if key not in omitted}),
+        Sound(**entry["sound"]) if "sound" in entry else None,
+        (entry["range"][0], entry["range"][1]),
+        frozenset(entry.get("because", [])),
+        tuple(entry["sources"]),
+    )
+
+
+CASES = tuple(_case(entry) for entry in _DATA["case"])
+
+
+def given(**changes: str | int | None) -> Answers:
+    """The base answers with some changed, or left out where None."""
+    return parse_answers({**BASE, **changes})
+
+
+def values_of(name: str) -> list[str | int | None]:
+    """All answers to a question, lowest first, with None where leaving it out ranks."""
+    question = next(each for each in questionnaire() if each.id == name)
+    if name == "severity":
+        return [0, 1, 2, 3, 4, 5, 6, None, 7, 8, 9, 10]
+    return [None if option == SKIP else option for option in question.options]
+
+
+def _values(name: str) -> st.SearchStrategy[str | int | None]:
+    question = next(each for each in questionnaire() if each.id == name)
+    if question.numeric:
+        number = st.integers(question.minimum, question.maximum)
+        return st.one_of(st.none(), number)
+    return st.sampled_from([None, *question.answers])
+
+
+ANSWERS = st.fixed_dictionaries({each.id: _values(each.id) for each in questionnaire()})
+"""Every question answered or left out, as a mapping."""
+
+FEW_ANSWERS = st.fixed_dictionaries(
+    {}, optional={each.id: _values(each.id) for each in questionnaire()}
+).map(lambda changes: {**BASE, **changes})
+"""Mostly the base answers, so that single rules decide."""
+
+SOUNDS = st.one_of(
+    st.none(),
+    st.builds(
+        Sound,
+        st.sampled_from([*FINDINGS, "another_label"]),
+        st.one_of(st.none(), st.floats(0, 1)),
+    ),
+)
