@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import textwrap
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -330,8 +332,12 @@ def _say_number(left: int) -> None:
 
 
 def _say(line: str) -> None:
-    """Write to standard error: standard output is for the result."""
-    click.echo(line, err=True)
+    """Write to standard error, wrapped between words: standard output is for the result."""
+    width = shutil.get_terminal_size().columns - 1
+    for paragraph in line.splitlines() or [""]:
+        indent = " " * (len(paragraph) - len(paragraph.lstrip(" -0123456789")))
+        wrapped = textwrap.wrap(paragraph, width, subsequent_indent=indent)
+        click.echo("\n".join(wrapped), err=True)
 
 
 def _read(prompt: str) -> str:

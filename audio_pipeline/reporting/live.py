@@ -13,6 +13,7 @@ from rich.text import Text
 
 from audio_pipeline.level import FLOOR_DBFS, Advice
 from audio_pipeline.protocol import Phase, phase_at
+from audio_pipeline.reporting.terminal import NAMES, strength
 
 if TYPE_CHECKING:
     from audio_pipeline.analysis import LiveEvent
@@ -27,8 +28,6 @@ ADVICE: dict[Advice, tuple[str, str]] = {
     "loud": ("TOO LOUD: move the microphone a little away", "bold red"),
     "noisy": ("NOISY: switch off fans, music or the radio", "bold yellow"),
 }
-
-LABELS = {"pop": "pop", "grating": "grinding sound", "other": "other sound"}
 
 
 def cue(phase: Phase, moment: float) -> tuple[str, float]:
@@ -56,12 +55,11 @@ def cue(phase: Phase, moment: float) -> tuple[str, float]:
 
 
 def describe(event: LiveEvent) -> str:
-    """Return a heard event in a few words, such as ``7.1 s pop (93 %)``."""
+    """Return a heard event in a few words, such as ``7.1 s pop (likely)``."""
     heard = event.event
-    name = LABELS.get(heard.label, heard.label)
-    doubt = ", not sure" if heard.uncertain else ""
-    share = round(100 * heard.probabilities[heard.label])
-    return f"{heard.start:.1f} s {name} ({share} %{doubt})"
+    name = NAMES.get(heard.label, heard.label)
+    sure = "unsure" if heard.uncertain else strength(heard.probabilities[heard.label])
+    return f"{heard.start:.1f} s {name} ({sure})"
 
 
 class TakeScreen:
