@@ -23,10 +23,11 @@ _SHOWN_EVENTS = 3
 
 ADVICE: dict[Advice, tuple[str, str]] = {
     "good": ("good", "green"),
-    "silent": ("NO SOUND: is the microphone switched off or muted?", "bold red"),
-    "quiet": ("VERY QUIET: move the microphone closer to your back", "bold yellow"),
-    "loud": ("TOO LOUD: move the microphone a little away", "bold red"),
-    "noisy": ("NOISY: switch off fans, music or the radio", "bold yellow"),
+    # Own backgrounds: yellow or red letters alone are lost on a light or a dark screen.
+    "silent": (" NO SOUND: is the microphone switched off or muted? ", "bold white on red"),
+    "quiet": (" VERY QUIET: move the microphone closer to your back ", "black on yellow"),
+    "loud": (" TOO LOUD: move the microphone a little away ", "bold white on red"),
+    "noisy": (" NOISY: switch off fans, music or the radio ", "black on yellow"),
 }
 
 
@@ -83,12 +84,13 @@ class TakeScreen:
         self._live = Live(
             console=console, auto_refresh=False, transient=True, redirect_stderr=False
         )
+        self._moves = console.is_terminal and not console.is_dumb_terminal
         self._drawn = 0.0
         self._said: Phase | None = None
 
     def __enter__(self) -> TakeScreen:
         """Begin to draw."""
-        if self._console.is_terminal:
+        if self._moves:
             self._live.start()
         return self
 
@@ -99,7 +101,7 @@ class TakeScreen:
         trace: TracebackType | None,
     ) -> None:
         """Take the meter off the screen again."""
-        if self._console.is_terminal:
+        if self._moves:
             self._live.stop()
 
     def hear(self, events: Sequence[LiveEvent]) -> None:
@@ -110,7 +112,7 @@ class TakeScreen:
     def draw(self, moment: float, level_dbfs: float, advice: Advice) -> None:
         """Show the take at ``moment`` (s); redraws ten times a second at most."""
         phase = phase_at(self._phases, moment)
-        if not self._console.is_terminal:
+        if not self._moves:
             if phase is not None and phase != self._said:
                 self._said = phase
                 self._console.print(self._heading(phase, moment))
@@ -169,7 +171,7 @@ class TakeScreen:
         if not latest:
             return Text(f"  {'Heard':<12}").append("nothing yet", "dim")
         text = Text(f"  {'Heard':<12}", overflow="ellipsis", no_wrap=True)
-        return text.append(" | ".join(describe(event) for event in reversed(latest)), "cyan")
+        return text.append(" | ".join(describe(event) for event in reversed(latest)), "bold")
 
     def _bar_width(self) -> int:
         return max(10, min(56, self._console.width - 14 - 8))

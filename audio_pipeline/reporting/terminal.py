@@ -76,6 +76,8 @@ def analysis_page(analysis: Analysis, width: int = WIDTH) -> str:
     lines = [title, "=" * min(len(title), width), ""]
     lines += timeline(analysis.events, analysis.duration, width)
     lines += _wrapped(finding_sentence(analysis.finding.label), width)
+    for reason in analysis.finding.reasons[1:]:  # the first counts what the sentence has said
+        lines += _wrapped(reason, width)
     lines += _wrapped(MEANINGS.get(analysis.finding.label, ""), width)
     shown = sorted(analysis.events, key=_interest)[:MOST_EVENTS]
     if shown:
