@@ -263,7 +263,7 @@ class QualityMeter:
         seconds = self._count / self.sample_rate
         peak = max(self._high, -self._low)
         floor = self._noise_floor(levels) if seconds >= self.settings.short_seconds else None
-        gaps = silent_gaps(levels) * float(self._frame / self.sample_rate)
+        gaps = np.asarray(silent_gaps(levels) * self._frame / self.sample_rate, np.float64)
         quality = Quality(
             usable=True,
             warnings=(),

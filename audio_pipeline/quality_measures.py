@@ -29,8 +29,6 @@ _LEAST_POWER = 1e-15
 LEAST_CLIPPED_PEAK = 0.3
 """Flat tops are looked for where a row reaches this."""
 
-_NEAR_PEAK = 0.98
-
 _LEAST_FLAT = 3
 """Equal samples in a row that make a flat top."""
 
@@ -41,8 +39,9 @@ _BINS_A_BAND = 5
 """Bands of 250 Hz, from spectra of 20 ms."""
 
 _EDGE_DB = 15.0
-"""A fall over 1 kHz above `_LOWEST_EDGE_HZ` that no body, room or microphone makes: of 262 real
-recordings above 8 kHz, 6 fall by more below 8 kHz, and 5 of them are of telephone quality."""
+"""A fall over 1 kHz above `_LOWEST_EDGE_HZ` that a body, a room or a microphone hardly ever makes:
+of 273 real recordings at 16 kHz and more, five had one below 7.5 kHz, and four of those were speech
+from a narrow channel."""
 
 _LOWEST_EDGE_HZ = 2500.0
 """No codec cuts lower, but dull sounds end there."""
@@ -79,31 +78,28 @@ def clipped_samples(rows: Samples) -> int:
     Parameters
     ----------
     rows : float32, (n, size)
-        Each is judged by its own peak.
+        Each is judged by its own highest and lowest value.
     """
     count = 0
-    peaks = np.maximum(rows.max(axis=1), -rows.min(axis=1))
-    for row in np.flatnonzero(peaks >= LEAST_CLIPPED_PEAK):
-        count += _flat_tops(rows[row], float(peaks[row]))
+    for row, high, low in zip(rows, rows.max(axis=1), rows.min(axis=1), strict=True):
+        for rail in (high, low):
+            if abs(rail) >= LEAST_CLIPPED_PEAK:
+                hits = row == rail
+                if np.count_nonzero(hits) >= _LEAST_FLAT:
+                    count += _flat_tops(row, np.flatnonzero(hits))
     return count
 
 
-def _flat_tops(row: Samples, peak: float) -> int:
-    near = np.flatnonzero(np.abs(row) >= _NEAR_PEAK * peak)
-    if len(near) < _LEAST_FLAT:
-        return 0
-    values = row[near]
-    borders = np.flatnonzero((np.diff(near) != 1) | (np.diff(values) != 0)) + 1
-    starts = np.concatenate([[0], borders])
-    lengths = np.diff(np.append(starts, len(near)))
-    flat = lengths >= _LEAST_FLAT
-    starts, lengths = starts[flat], lengths[flat]
-    tops = np.abs(values[starts])
-    signs = np.sign(values[starts])
-    before = row[np.maximum(near[starts] - 1, 0)] * signs
-    after = row[np.minimum(near[starts] + lengths, len(row) - 1)] * signs
-    sharp = tops - np.minimum(before, after) >= _CORNER * peak
-    return int(lengths[sharp].sum())
+def _flat_tops(row: Samples, hits: npt.NDArray[np.intp]) -> int:
+    """Count the hits of a rail that lie in flat tops with a sharp corner."""
+    starts = np.flatnonzero(np.diff(hits, prepend=-2) != 1)
+    lengths = np.diff(np.append(starts, len(hits)))
+    rail = row[hits[0]]
+    before = row[np.maximum(hits[starts] - 1, 0)]
+    after = row[np.minimum(hits[starts] + lengths, len(row) - 1)]
+    falls = np.maximum(np.abs(rail - before), np.abs(rail - after))
+    flat = (lengths >= _LEAST_FLAT) & (falls >= _CORNER * abs(rail))
+    return int(lengths[flat].sum())
 
 
 @cache
