@@ -50,6 +50,7 @@ class Take:
         self.sample_rate = sample_rate
         self.path = path
         self.frames = 0
+        self._saved = False
         self._memory: list[NDArray[np.int32]] = []
         self._journal: IO[bytes] | None = None
         if path is not None:
@@ -160,6 +161,7 @@ class Take:
             where = f"; the take is in {self.journal_path}" if self.path is not None else ""
             raise CrepitusError(f"cannot write {target}: {_reason(error)}{where}") from None
         if self.path is not None:
+            self._saved = True
             self.discard()
 
     def discard(self) -> None:
@@ -172,6 +174,13 @@ class Take:
         """Yield it in pieces of bounded size."""
         if self.path is None:
             yield from self._memory
+            return
+        if self._saved:
+            import soundfile
+
+            yield from (
+                block >> 8 for block in soundfile.blocks(self.path, _COPY_FRAMES, dtype="int32")
+            )
             return
         with open(self.journal_path, "rb") as journal:
             journal.seek(_AU_HEADER_BYTES)

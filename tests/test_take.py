@@ -33,6 +33,7 @@ def test_a_saved_take_reads_back_bit_for_bit(tmp_path: Path, ending: str) -> Non
             take.add(block)
         heard = take.samples()
         take.save({"comment": "{}", "software": "crepitus"})
+        assert np.array_equal(take.samples(), heard)  # now from the file
     assert os.listdir(tmp_path) == [path.name]
     assert soundfile.info(path).subtype == "PCM_24"
     back = read_recording(path)

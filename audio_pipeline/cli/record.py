@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from audio_pipeline.analysis import Analysis
     from audio_pipeline.assessment import Assessment
     from audio_pipeline.classifier import Classifier
-    from audio_pipeline.errors import CrepitusError
     from audio_pipeline.microphone import Device
     from audio_pipeline.recorder import Capture
     from audio_pipeline.take import Take
@@ -106,15 +105,20 @@ def command(
         asks=at_terminal and answers is None,
         region=region or default_region(),
     )
-    assessment, failure = session.run(answers)
-    if assessment is not None:
-        _show(assessment, classifier, as_json)
-        if report:
-            from audio_pipeline.reporting.report import write_report
+    result = session.run(answers)
+    if result is None:
+        return
+    assessment, recorded = result
+    _show(assessment, classifier, as_json)
+    if report:
+        from audio_pipeline.recording import Recording
+        from audio_pipeline.reporting.report import write_report
 
-            write_report(report, [assessment], classifier)
-    if failure is not None:
-        raise failure
+        take = recorded.take
+        sound = Recording(take.samples(), take.sample_rate, assessment.analysis.source)
+        write_report(report, [assessment], classifier, sources={sound.source: sound})
+    if recorded.capture.failure is not None:
+        raise recorded.capture.failure
 
 
 @dataclass(frozen=True)
@@ -131,31 +135,31 @@ class _Session:
     asks: bool
     region: str
 
-    def run(self, answers: Answers | None) -> tuple[Assessment | None, CrepitusError | None]:
-        """Ask, record, analyse, ask the rest; returns the result and why a take ended early."""
+    def run(self, answers: Answers | None) -> tuple[Assessment, _Recorded] | None:
+        """Ask, record, analyse, ask the rest; None when the person was not asked to twist."""
         from audio_pipeline.assessment import Assessment, assess, heard
         from audio_pipeline.triage.interview import Interview
 
         interview = Interview(answers)
         if self.asks and not self._ask(interview, emergency_only=True):
-            return None, None
+            return None
         if self.at_terminal and not interview.may_twist:
             if self.asks and not interview.emergency:
                 _say(NO_TWIST)
                 self._ask(interview)
             _show_recommendation(interview.recommendation(region=self.region))
-            return None, None
+            return None
         recorded = self._record_until_usable()
         if not self.asks:
             assessment = assess(recorded.analysis, answers, region=self.region)
-            return assessment, recorded.capture.failure
+            return assessment, recorded
         interview.sound = heard(recorded.analysis)
         _say("")
         self._ask(interview)
         if self.output is None:
             _offer_to_keep(recorded)
         recommendation = interview.recommendation(region=self.region)
-        return Assessment(recorded.analysis, recommendation), recorded.capture.failure
+        return Assessment(recorded.analysis, recommendation), recorded
 
     def _ask(self, interview: Interview, emergency_only: bool = False) -> bool:
         from audio_pipeline.triage.interview import ask
