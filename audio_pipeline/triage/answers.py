@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -106,14 +107,14 @@ def load_answers(path: str | os.PathLike[str]) -> Answers:
     RefusedError
         The file cannot be read, is too large, or is not a valid answers file.
     """
-    name = os.fspath(path)
+    name = repr(os.fspath(path)).strip("'\"")
     try:
         with Path(path).open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise RefusedError(f"{_show(name)[1:-1]}: cannot be read: {reason}") from None
-    return parse_answers(data, _show(name)[1:-1])
+        raise RefusedError(f"{name}: cannot be read: {reason}") from None
+    return parse_answers(data, name)
 
 
 def _check(question: Question, value: object, name: str) -> str | int | None:
@@ -155,14 +156,9 @@ def _read_text(source: str | bytes, name: str) -> Mapping[str, Any]:
     except UnicodeDecodeError as error:
         raise RefusedError(f"{name}: not UTF-8 text at byte {error.start}; save as UTF-8") from None
     if text.lstrip().startswith("{"):
-        try:
+        # YAML in braces is not JSON, so what JSON cannot read may still be a YAML file.
+        with suppress(json.JSONDecodeError):
             return _read_json(text, name)
-        except json.JSONDecodeError as error:
-            if ":" not in text or '"' in text:
-                raise RefusedError(
-                    f"{name}: not valid JSON at line {error.lineno}: {error.msg}; "
-                    "write one question to one answer"
-                ) from None
     return _read_yaml(text, name)
 
 
@@ -227,7 +223,7 @@ def _read_yaml(text: str, name: str) -> Mapping[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f" at line {mark.line + 1}" if mark else ""
-        raise RefusedError(f"{name}: not valid YAML{place}; {flat}") from None
+        raise RefusedError(f"{name}: not valid YAML or JSON{place}; {flat}") from None
     return mapping
 
 
