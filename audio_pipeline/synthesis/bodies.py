@@ -36,8 +36,8 @@ class BodySettings:
         Exponent of mode gain over frequency: -0.8..0.8 in the exploratory study.
     decay, decay_sigma, decay_range : float
         Seconds: time constant of an impact. Real pop-like clips fall 10 dB in 2 ms and 20 dB in
-        5 ms, so a median of 1.4 ms; published pops of 2.7-5.7 ms give 1.2-2.5 ms; clicks of the
-        jaw 4-6 ms; the range is the 0.3-10 ms of the exploratory study.
+        5 ms, so a median of 1.6 ms before the channel; published pops of 2.7-5.7 ms give
+        1.2-2.5 ms; clicks of the jaw 4-6 ms; the range is the 0.3-10 ms of the exploratory study.
     decay_slope : (float, float)
         High modes decay faster: exponent of decay over frequency. Engineering judgement.
     cycles : float
@@ -56,8 +56,8 @@ class BodySettings:
     bright_sigma: float = 0.45
     dull: tuple[float, float] = (80.0, 900.0)
     tilt: tuple[float, float] = (-0.8, 0.8)
-    decay: float = 1.4e-3
-    decay_sigma: float = 0.7
+    decay: float = 1.6e-3
+    decay_sigma: float = 0.8
     decay_range: tuple[float, float] = (2.5e-4, 1.0e-2)
     decay_slope: tuple[float, float] = (0.0, 0.7)
     cycles: float = 0.6

@@ -95,10 +95,10 @@ class EverydaySettings:
     )
     everyday: Mapping[str, float] = field(
         default_factory=lambda: {
-            "key": 5,
-            "click": 3,
-            "tap": 5,
-            "knock": 4,
+            "key": 7,
+            "click": 4,
+            "tap": 7,
+            "knock": 5,
             "clap": 2,
             "footstep": 2,
             "thump": 2,

@@ -43,6 +43,9 @@ class JointSettings:
         published (Widmalm 1996), real scrapes last 0.2-1.5 s.
     fresh_body : float
         Chance that the next impact of a cascade comes from another joint (judgement).
+    layered : float
+        Chance that resolvable grating has a finer, softer passage under it, 6-30 dB down
+        (real gratings mix crunches with hiss; judgement).
     friction, friction_level : float, (float, float)
         Chance and level (dB) of a soft friction sound under a pop: the movement itself.
     """
@@ -57,6 +60,7 @@ class JointSettings:
     crunch_duration: tuple[float, float] = (0.16, 0.6)
     scrape_duration: tuple[float, float] = (0.2, 1.6)
     fresh_body: float = 0.3
+    layered: float = 0.4
     friction: float = 0.15
     friction_level: tuple[float, float] = (-45.0, -24.0)
 
@@ -125,6 +129,10 @@ def grating(
         rate = log_uniform(rng, *pattern.rough_rate)
         times, levels = renewal(rng, rate, log_uniform(rng, *pattern.duration), pattern)
     sound = rubbed(rng, body, times, levels, sample_rate)
+    if resolvable and rng.random() < settings.layered:
+        fine = renewal(rng, log_uniform(rng, 400.0, 4000.0), max(float(times[-1]), 0.1), pattern)
+        soft = rubbed(rng, draw_body(rng, settings.body), *fine, sample_rate)
+        sound = under(sound, soft, rng.uniform(-30.0, -6.0))
     return finished(sound, sample_rate, "grating", kind, times if resolvable else ())
 
 
@@ -168,6 +176,15 @@ def _add(target: Samples, sound: Samples, gain: float, time: float, sample_rate:
     target[at : at + part.size] += gain * part
 
 
+def under(sound: Samples, soft: Samples, level: float) -> Samples:
+    """Lay a soft sound under another, its peak ``level`` dB relative; float64 (n,)."""
+    total = np.zeros(max(sound.size, soft.size))
+    total[: sound.size] += sound
+    share = 10 ** (level / 20) * np.max(np.abs(sound)) / max(float(np.max(np.abs(soft))), 1e-12)
+    total[: soft.size] += share * soft
+    return total
+
+
 def _with_friction(
     rng: np.random.Generator, sound: Samples, body: Body, sample_rate: int, settings: JointSettings
 ) -> Samples:
@@ -176,9 +193,4 @@ def _with_friction(
     length = sound.size / sample_rate + rng.uniform(0.0, 0.2)
     times, levels = renewal(rng, log_uniform(rng, 800.0, 4000.0), length, settings.pattern)
     soft = rubbed(rng, body, times, levels, sample_rate)
-    level = 10 ** (rng.uniform(*settings.friction_level) / 20)
-    soft *= level * float(np.max(np.abs(sound))) / max(float(np.max(np.abs(soft))), 1e-12)
-    total = np.zeros(max(sound.size, soft.size))
-    total[: sound.size] += sound
-    total[: soft.size] += soft
-    return total
+    return under(sound, soft, rng.uniform(*settings.friction_level))

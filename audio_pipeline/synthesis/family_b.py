@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
-from scipy.signal import fftconvolve
+from scipy.signal import oaconvolve
 
 from audio_pipeline.synthesis.bodies import Body, draw_body, varied
-from audio_pipeline.synthesis.family_a import JointSettings, pop_pattern
+from audio_pipeline.synthesis.family_a import JointSettings, pop_pattern, under
 from audio_pipeline.synthesis.patterns import creak, movement, stick_slip
 from audio_pipeline.synthesis.ringing import HIGHEST, impulses, shaped_noise
 from audio_pipeline.synthesis.sounds import Samples, Sound, finished, log_uniform
@@ -68,9 +68,7 @@ def pop(rng: np.random.Generator, body: Body, sample_rate: int, settings: JointS
     if rng.random() < settings.friction:
         length = sound.size + round(rng.uniform(0.0, 0.2) * sample_rate)
         soft = friction(rng, body, length, sample_rate)
-        soft *= 10 ** (rng.uniform(*settings.friction_level) / 20) / np.max(np.abs(soft))
-        soft[: sound.size] += sound / np.max(np.abs(sound))
-        sound = soft
+        sound = under(sound, soft, rng.uniform(*settings.friction_level))
     return finished(sound, sample_rate, "pop", kind, times)
 
 
@@ -93,25 +91,28 @@ def grating(
     """Synthesise one grating passage of family B."""
     which = rng.random()
     pattern = settings.pattern
+    resolvable = True
     if which < settings.creak:
+        kind = "creak"
         times, levels = creak(rng, pattern)
-        return finished(
-            _slips(rng, body, times, levels, sample_rate), sample_rate, "grating", "creak", times
-        )
-    if which < settings.creak + settings.crunch:
+    elif which < settings.creak + settings.crunch:
+        kind = "crunch"
         duration = log_uniform(rng, *settings.crunch_duration)
         rate = log_uniform(rng, max(pattern.dense_rate[0], 22 / duration), 900.0)
         times, levels = stick_slip(rng, rate, duration)
-        sound = _slips(rng, body, times, levels, sample_rate)
-        return finished(sound, sample_rate, "grating", "crunch", times if rate < 250.0 else ())
-    if which < settings.creak + settings.crunch + settings.scrape:
+        resolvable = rate < 250.0
+    elif which < settings.creak + settings.crunch + settings.scrape:
         count = round(log_uniform(rng, *settings.scrape_duration) * sample_rate)
         return finished(friction(rng, body, count, sample_rate), sample_rate, "grating", "scrape")
-    rate = log_uniform(rng, *pattern.rough_rate)
-    times, levels = stick_slip(rng, rate, log_uniform(rng, *pattern.duration))
-    return finished(
-        _slips(rng, body, times, levels, sample_rate), sample_rate, "grating", "crepitus", times
-    )
+    else:
+        kind = "crepitus"
+        rate = log_uniform(rng, *pattern.rough_rate)
+        times, levels = stick_slip(rng, rate, log_uniform(rng, *pattern.duration))
+    sound = _slips(rng, body, times, levels, sample_rate)
+    if resolvable and rng.random() < settings.layered:
+        soft = friction(rng, draw_body(rng, settings.body), sound.size, sample_rate)
+        sound = under(sound, soft, rng.uniform(-30.0, -6.0))
+    return finished(sound, sample_rate, "grating", kind, times if resolvable else ())
 
 
 def _slips(
@@ -131,6 +132,6 @@ def _slips(
         mine = turn == variant
         if mine.any():
             train = impulses(times[mine], levels[mine], count, sample_rate)
-            slid = fftconvolve(train, shot)
+            slid = oaconvolve(train, shot)
             total[: slid.size] += slid
     return total

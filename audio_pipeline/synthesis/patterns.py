@@ -43,7 +43,7 @@ class PatternSettings:
         Seconds of a grating passage (0.2-1.5 s of each half-cycle of a movement; judgement).
     b_value : (float, float)
         Exponent of the number of impacts above a level: knee emissions 1.33-1.92
-        (Jeong 2018, Whittingslow 2020).
+        (Jeong 2018, Whittingslow 2020), crumpled paper 0.6-1.2 (Houle and Sethna 1996).
     """
 
     cascade_impacts: tuple[int, int] = (3, 12)
@@ -55,7 +55,7 @@ class PatternSettings:
     rough_rate: tuple[float, float] = (42.0, 160.0)
     dense_rate: tuple[float, float] = (150.0, 2500.0)
     duration: tuple[float, float] = (0.5, 2.0)
-    b_value: tuple[float, float] = (1.2, 2.0)
+    b_value: tuple[float, float] = (0.8, 2.0)
 
 
 def normal_levels(rng: np.random.Generator, count: int, settings: PatternSettings) -> Samples:
@@ -113,11 +113,15 @@ def creak(rng: np.random.Generator, settings: PatternSettings) -> Pattern:
 
 
 def movement(rng: np.random.Generator, count: int) -> Samples:
-    """Speed of a movement over a passage: a skewed hump with a floor, float64 (count,)."""
-    place = np.linspace(0.0, 1.0, count)
+    """Speed of a movement over a passage: one to six skewed humps on a floor, float64 (count,).
+
+    Real gratings swell and fade several times a second (modulation at 2-10 Hz).
+    """
+    strokes = float(rng.choice([1.0, 1.0, 1.0, 2.0, 3.0, 4.0, 6.0]))
+    place = np.linspace(0.0, strokes, count) % 1.0
     skew = np.exp(rng.uniform(-0.7, 0.7))
-    hump = np.sin(np.pi * place**skew) ** rng.uniform(0.2, 1.0)
-    return np.asarray(rng.uniform(0.15, 0.7) + hump)
+    hump = np.abs(np.sin(np.pi * place**skew)) ** rng.uniform(0.2, 1.5)
+    return np.asarray(rng.uniform(0.08, 0.7) + hump)
 
 
 def renewal(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft, rfftfreq
-from scipy.signal import butter, fftconvolve, lfilter, sosfilt
+from scipy.signal import butter, lfilter, oaconvolve, sosfilt
 
 from audio_pipeline.synthesis.sounds import Samples
 
@@ -87,7 +87,7 @@ def struck(
     count = round((float(times[-1]) + tail) * sample_rate) + 8
     train = impulses(times, levels, count, sample_rate)
     pulse = contact_pulse(contact, sample_rate)
-    force = fftconvolve(train, pulse)[:count] if pulse.size > 1 else train
+    force = oaconvolve(train, pulse)[:count] if pulse.size > 1 else train
     sound = damped_modes(rng, force, frequencies, decays, gains, sample_rate)
     if tick > 0.0:
         fade = np.exp(-1.0 / (rng.uniform(2e-4, 9e-4) * sample_rate))
