@@ -18,7 +18,7 @@ from audio_pipeline.server.assets import load_assets
 from audio_pipeline.server.errors import ApiError
 from audio_pipeline.server.limits import BodyLimits
 from audio_pipeline.server.pool import AnalysisPool
-from audio_pipeline.server.security import LOOPBACK_NAMES, Gate, Pairing
+from audio_pipeline.server.security import LOOPBACK_NAMES, Gate, GuardHeaders, Pairing
 from audio_pipeline.server.settings import ServerSettings
 
 PREFIX = f"/api/v{API_VERSION}"
@@ -108,8 +108,10 @@ def create_app(
     _add_api(app, api)
     _add_page(app)
     _describe_requests(app)
-    app.add_middleware(BodyLimits, settings=settings)
+    # The one added last is the outermost.
     app.add_middleware(Gate, hosts=hosts, pairing=pairing)
+    app.add_middleware(BodyLimits, settings=settings)
+    app.add_middleware(GuardHeaders)
     return app
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -16,7 +17,11 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-RECORDING_PATHS = frozenset({"/api/v1/analyses", "/api/v1/reports"})
+RECORDING_PATHS = ("/api/v1/analyses", "/api/v1/reports")
+
+LINGER_SECONDS = 1.0
+LINGER_BYTES = 8_000_000
+"""How much of the rest of a refused body is read and thrown away, so that its sender reads why."""
 
 
 def header(scope: Scope, name: bytes) -> str | None:
@@ -78,6 +83,20 @@ class MeteredBody:
             self._check_speed()
         return message
 
+    async def drain(self) -> None:
+        """Throw the rest of the body away for a moment.
+
+        A connection that is closed while its sender still writes is reset, and the answer is lost
+        with it.
+        """
+        drained = 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_SECONDS):
+                while not self._complete and drained < LINGER_BYTES:
+                    message = await self._receive()
+                    drained += len(message.get("body", b""))
+                    self._complete = not message.get("more_body", False)
+
     async def _next_in_time(self) -> Message:
         # Only the time spent waiting for the sender counts, not the time we take to read.
         started = time.monotonic()
@@ -130,14 +149,22 @@ class BodyLimits:
         # Room for the multipart headers and the answers beside the recording.
         limit = (
             settings.upload_bytes + settings.body_bytes
-            if scope["path"] in RECORDING_PATHS
+            if scope["path"].endswith(RECORDING_PATHS)
             else settings.body_bytes
         )
+        body = MeteredBody(receive, limit, settings)
+
+        async def send_and_drain(message: Message) -> None:
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                await send({**message, "more_body": True})
+                await body.drain()
+                message = {"type": "http.response.body", "body": b"", "more_body": False}
+            await send(message)
+
         declared = header(scope, b"content-length")
-        if declared is not None and (not declared.isdigit() or float(declared) > limit):
-            await too_large(limit).response()(scope, receive, send)
-            return
-        await self._app(scope, MeteredBody(receive, limit, settings), send)
+        too_long = declared is not None and (not declared.isdigit() or float(declared) > limit)
+        app = too_large(limit).response() if too_long else self._app
+        await app(scope, body, send_and_drain)
 
 
 class MemoryBudget:

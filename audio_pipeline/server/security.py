@@ -102,6 +102,23 @@ class Pairing:
         return is_loopback(address) or address in self._own
 
 
+class GuardHeaders:
+    """ASGI middleware: puts the security headers on every answer."""
+
+    def __init__(self, app: Application) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *SECURITY_HEADERS]
+            await send(message)
+
+        await self._app(scope, receive, send_guarded)
+
+
 class Gate:
     """ASGI middleware: only the right host, the right origin and a paired device pass.
 
@@ -121,19 +138,12 @@ class Gate:
         self._pairing = pairing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Check one request and put the security headers on its answer."""
+        """Check one request."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
         if scope["type"] != "http":
             return
-
-        async def send_guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = message.setdefault("headers", [])
-                present = {bytes(name).lower() for name, _ in headers}
-                headers.extend(pair for pair in SECURITY_HEADERS if pair[0] not in present)
-            await send(message)
 
         try:
             self._check_host(scope)
@@ -141,7 +151,7 @@ class Gate:
             answer = self._app if self._pairing is None else self._pair(self._pairing, scope)
         except ApiError as error:
             answer = error.response()
-        await answer(scope, receive, send_guarded)
+        await answer(scope, receive, send)
 
     def _check_host(self, scope: Scope) -> None:
         values = [value for key, value in scope["headers"] if key == b"host"]

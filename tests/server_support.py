@@ -1,0 +1,60 @@
+"""A real server in a thread, and recordings to send to it."""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import numpy as np
+import soundfile
+
+from audio_pipeline.server.run import Service
+
+RATE = 48_000
+
+
+@contextmanager
+def running(service: Service) -> Iterator[httpx.Client]:
+    """Serve in a thread and yield a client for it."""
+    server = service.server()
+    thread = threading.Thread(target=server.run, kwargs={"sockets": service.sockets})
+    thread.start()
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{service.port}", timeout=120) as client:
+            while not server.started:
+                time.sleep(0.01)
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        for socket in service.sockets:
+            socket.close()
+        assert not thread.is_alive()
+
+
+def twist(
+    pops: tuple[float, ...] = (1.0, 2.5), seconds: float = 4.0, rate: int = RATE, seed: int = 7
+) -> np.ndarray:
+    """Return a quiet recording with a short, dull, ringing click at each time; float32 (n,)."""
+    rng = np.random.default_rng(seed)
+    samples = rng.normal(0, 4e-4, round(seconds * rate))
+    for moment in pops:
+        t = np.arange(round(0.02 * rate)) / rate
+        ringing = sum(
+            np.exp(-t / decay) * np.sin(2 * np.pi * f * t + rng.uniform(0, 6))
+            for f, decay in ((420, 0.004), (900, 0.003), (1800, 0.0015), (3500, 0.001))
+        )
+        start = round(moment * rate)
+        samples[start : start + len(t)] += 0.25 * ringing * np.minimum(1, t / 2e-4)
+    return samples.astype(np.float32)
+
+
+def sound_file(samples: np.ndarray, rate: int = RATE, kind: str = "WAV") -> bytes:
+    """Return a 16-bit sound file."""
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, "PCM_16", format=kind)
+    return file.getvalue()
