@@ -9,7 +9,7 @@ import click
 
 
 @click.command(epilog="Example: crepitus train my_recordings -o my_model")
-@click.argument("dataset", type=click.Path(path_type=Path))
+@click.argument("dataset", type=click.Path(path_type=Path), required=False)
 @click.option(
     "-o",
     "--output",
@@ -28,6 +28,11 @@ import click
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same model.")
 @click.option("--folds", default=5, show_default=True, help="Folds of the cross-validation.")
 @click.option("--trees", default=250, show_default=True, help="Trees of each of the two kinds.")
+@click.option("--group-by", default="group", help="Manifest column that keeps recordings together.")
+@click.option("--synthetic", default=0, metavar="N", help="Train on N made scenes as well.")
+@click.option("--embed", is_flag=True, help="Train on each recording in new surroundings as well.")
+@click.option("--permissive", is_flag=True, help="Leave out rows whose licence asks for more.")
+@click.option("--sample-rate", type=click.IntRange(1000, 192_000), help="Hz to listen at.")
 @click.option("--name", default="", help="Name of the model.")
 @click.option(
     "--ignore-groups",
@@ -36,12 +41,17 @@ import click
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
-    dataset: Path,
+    dataset: Path | None,
     folder: Path,
     base: Path | None,
     seed: int,
     folds: int,
     trees: int,
+    group_by: str,
+    synthetic: int,
+    embed: bool,
+    permissive: bool,
+    sample_rate: int | None,
     name: str,
     ignore_groups: bool,
     as_json: bool,
@@ -49,26 +59,33 @@ def command(
     """Train a model on labelled recordings, and say honestly how good it is.
 
     DATASET is a CSV file or a folder: with manifest.csv (file,label,group), with one sub-folder a
-    label, or with label tracks beside the recordings. Any labels will do.
+    label, or with label tracks beside the recordings. Any labels will do. Without DATASET, and
+    with --synthetic, made sounds are all there is.
     """
     from audio_pipeline.classifier import load_classifier
     from audio_pipeline.cli.progress import steps
-    from audio_pipeline.training.dataset import read_dataset
     from audio_pipeline.training.fit import FitSettings
+    from audio_pipeline.training.licences import permissive_only
+    from audio_pipeline.training.made import MadeSettings
+    from audio_pipeline.training.recipe import made_by, read_or_make
     from audio_pipeline.training.train import TrainSettings, train
     from audio_pipeline.training.tuning import TuningSettings
 
     if trees < 1 or folds < 2:
         raise click.UsageError("--trees must be at least 1 and --folds at least 2")
     fit = FitSettings(trees=trees)
-    settings = TrainSettings(
-        TuningSettings(fit=fit, trees=min(60, trees), seed=seed), folds, ignore_groups, name
-    )
+    tuning = TuningSettings(fit=fit, trees=min(60, trees), seed=seed)
+    settings = TrainSettings(tuning, folds, ignore_groups, sample_rate, name)
     start = None
     if base is not None:
         start = load_classifier(None if str(base) == "default" else base)
-    with steps() as progress:
-        result = train(read_dataset(dataset), folder, settings, start, progress=progress)
+    if dataset is None and not synthetic:
+        raise click.UsageError("give a DATASET, or --synthetic N to train on made sounds only")
+    recipe = MadeSettings(synthetic if dataset else 0, seed=seed)
+    made = made_by(recipe, embed) if synthetic or embed else None
+    with steps() as progress, read_or_make(dataset, synthetic, seed, group_by, progress) as given:
+        chosen = permissive_only(given) if permissive else given
+        result = train(chosen, folder, settings, start, made, progress)
     document = {"model": str(folder), **result.document()}
     if as_json:
         click.echo(json.dumps(document, allow_nan=False))

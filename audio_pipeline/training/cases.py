@@ -150,7 +150,7 @@ def hear_recording(
         return replace(heard, cases=(unheard,))
     drawn = [clip for clip in clips if clip.start is not None and clip.start < extraction.duration]
     spans = [(region.start, min(region.end, extraction.duration)) for region in map(_region, drawn)]
-    inside = {span: _inside(extraction.segments, span) for span in spans}
+    inside = {span: labelled_rows(extraction.segments, span) for span in spans}
     empty = [span for span, rows in inside.items() if not rows]
     if whole and not extraction.segments:
         empty.append((0.0, extraction.duration))
@@ -198,7 +198,7 @@ def _region(clip: LabelledClip) -> Region:
     return Region(start, end, clip.label)
 
 
-def _inside(segments: Sequence[Segment], span: tuple[float, float]) -> list[int]:
+def labelled_rows(segments: Sequence[Segment], span: tuple[float, float]) -> list[int]:
     """Return the segments that lie mostly in a stretch, or that hold most of it and little else."""
     found = []
     for row, segment in enumerate(segments):

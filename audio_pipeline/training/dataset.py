@@ -58,11 +58,14 @@ class Dataset:
         At least one.
     has_groups : bool
         False when nothing said which recordings belong together: each is then its own group.
+    synthetic : bool
+        Made, not recorded.
     """
 
     source: Path
     clips: tuple[LabelledClip, ...]
     has_groups: bool
+    synthetic: bool = False
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -78,7 +81,7 @@ class Dataset:
         return {name: tuple(clips) for name, clips in found.items()}
 
 
-def read_dataset(source: Path | str) -> Dataset:
+def read_dataset(source: Path | str, group_by: str = "group") -> Dataset:
     """Read a dataset.
 
     A CSV file, or a folder with ``manifest.csv``, is read by it. Otherwise recordings beside label
@@ -88,6 +91,8 @@ def read_dataset(source: Path | str) -> Dataset:
     Parameters
     ----------
     source : path
+    group_by : str
+        The column of a manifest that says which recordings belong together.
 
     Returns
     -------
@@ -100,11 +105,11 @@ def read_dataset(source: Path | str) -> Dataset:
     """
     path = Path(source)
     if path.is_file():
-        return _read_manifest(path)
+        return _read_manifest(path, group_by)
     if not path.is_dir():
         raise RefusedError(f"{path} is neither a folder nor a CSV file")
     if (path / MANIFEST).is_file():
-        return _read_manifest(path / MANIFEST)
+        return _read_manifest(path / MANIFEST, group_by)
     recordings = list(_recordings_below(path))
     tracks = {recording: find_track(recording) for recording in recordings}
     if any(tracks.values()):
@@ -160,18 +165,19 @@ def _read_tracks(folder: Path, tracks: Mapping[Path, Path]) -> Dataset:
     return Dataset(folder, tuple(clips), has_groups)
 
 
-def _read_manifest(manifest: Path) -> Dataset:
+def _read_manifest(manifest: Path, group_by: str) -> Dataset:
     try:
         with manifest.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream, strict=True)
             columns = [name.strip() for name in reader.fieldnames or ()]
             reader.fieldnames = columns
-            missing = {"file", "label"} - set(columns)
+            wanted = {"file", "label"} | ({group_by} - {"group"})
+            missing = wanted - set(columns)
             if missing:
                 raise RefusedError(f"{manifest} has no column {sorted(missing)[0]!r}")
             clips = []
             for row in reader:
-                clips.append(_manifest_row(manifest, reader.line_num, row))
+                clips.append(_manifest_row(manifest, reader.line_num, row, group_by))
                 if len(clips) > _MOST_ROWS:
                     raise RefusedError(f"{manifest} has more than {_MOST_ROWS} rows")
     except UnicodeDecodeError:
@@ -182,11 +188,13 @@ def _read_manifest(manifest: Path) -> Dataset:
         raise RefusedError(f"cannot read {manifest}: {error.strerror}") from None
     if not clips:
         raise RefusedError(f"{manifest} has no rows")
-    has_groups = "group" in columns and any(clip.group != clip.name for clip in clips)
+    has_groups = group_by in columns and any(clip.group != clip.name for clip in clips)
     return Dataset(manifest, tuple(clips), has_groups)
 
 
-def _manifest_row(manifest: Path, line: int, row: Mapping[str | None, str | None]) -> LabelledClip:
+def _manifest_row(
+    manifest: Path, line: int, row: Mapping[str | None, str | None], group_by: str
+) -> LabelledClip:
     def refuse(reason: str) -> RefusedError:
         return RefusedError(f"{manifest}, line {line}: {reason}")
 
@@ -206,7 +214,8 @@ def _manifest_row(manifest: Path, line: int, row: Mapping[str | None, str | None
     path = manifest.parent / file
     if not path.exists() and "\\" in file:  # written on Windows
         path = manifest.parent / file.replace("\\", "/")
-    return LabelledClip(path, file, label, given.pop("group", "") or file, start, end, given)
+    group = given.get(group_by, "") or file
+    return LabelledClip(path, file, label, group, start, end, given)
 
 
 def _time(text: str, column: str, refuse_at: object) -> float | None:

@@ -113,7 +113,8 @@ def gather(
     ----------
     dataset : Dataset
     settings : AnalysisSettings or None
-        None: the defaults, at a lower rate where a recording has one.
+        None: the defaults, at a lower rate where a recording has one; otherwise exactly these, and
+        recordings of a lower rate are interpolated up where the settings allow it.
     ignore_groups : bool
         Every recording is its own group, whatever the dataset says.
     progress : callable or None
@@ -145,6 +146,7 @@ def gather(
     pairs = [(first_case[first], first_case[second]) for first, second, _ in copies]
     groups = linked_groups(given, same_name + pairs)
     cautions = [
+        *_synthetic_caution(dataset),
         *_unreadable(heard),
         *_copies_caution(copies, recordings_labels(dataset)),
         *_groups_caution(dataset, ignore_groups),
@@ -177,6 +179,13 @@ def _settings_for(dataset: Dataset, surveys: dict[str, Survey]) -> AnalysisSetti
 def _some(names: Sequence[str]) -> str:
     shown = ", ".join(names[:_SHOWN])
     return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"
+
+
+def _synthetic_caution(dataset: Dataset) -> list[Caution]:
+    if not dataset.synthetic:
+        return []
+    text = "trained and judged on made sounds only: its figures say nothing about recordings"
+    return [Caution("synthetic_only", text)]
 
 
 def _unreadable(heard: Sequence[Heard]) -> list[Caution]:

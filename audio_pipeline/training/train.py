@@ -31,12 +31,13 @@ from audio_pipeline.training.crossvalidation import (
 )
 from audio_pipeline.training.dataset import Dataset
 from audio_pipeline.training.judging import FIGURES
+from audio_pipeline.training.made import RealClip
 from audio_pipeline.training.material import Caution, Material, Progress, gather
 from audio_pipeline.training.probe import is_shortcut, probe_balanced_accuracy
 from audio_pipeline.training.tuning import TuningSettings, tune
 
-MadeEvents = Callable[[AnalysisSettings, Sequence[Case]], Events]
-"""Makes events that are only trained on, from the settings and the cases."""
+MadeEvents = Callable[[AnalysisSettings, Sequence[RealClip], Progress | None], Events]
+"""Makes events that are only trained on, from the settings and the recordings with one label."""
 
 _WITH_INTERVAL = ("balanced_accuracy", "recording_balanced_accuracy")
 
@@ -53,6 +54,8 @@ class TrainSettings:
     ignore_groups : bool
         Report figures although recordings of a group sit on both sides of a split. They are then
         too good, and the model says so.
+    sample_rate : int or None
+        Hz the model listens at; None: the default rate, or the lowest of the dataset.
     name : str
         Name of the model; empty: its data's digest, so that the same data give the same bytes.
     """
@@ -60,6 +63,7 @@ class TrainSettings:
     tuning: TuningSettings = field(default_factory=TuningSettings)
     folds: int = 5
     ignore_groups: bool = False
+    sample_rate: int | None = None
     name: str = ""
 
 
@@ -129,13 +133,16 @@ def train(
     """
     settings = settings or TrainSettings()
     refuse_existing_model(folder)
-    material = gather(dataset, base.settings if base else None, settings.ignore_groups, progress)
+    listening = base.settings if base else None
+    if listening is None and settings.sample_rate is not None:
+        listening = AnalysisSettings().at_rate(settings.sample_rate)
+    material = gather(dataset, listening, settings.ignore_groups, progress)
     usable = material.usable
     cases = [material.cases[index] for index in usable]
     labels = _labels(cases, base)
     events = material.events()
     if made is not None:
-        events = joined(events, made(material.settings, cases))
+        events = joined(events, made(material.settings, _real_clips(material), progress))
     forest = base.estimator if base else None
     seed = settings.tuning.seed
     folds = case_folds(cases, material.groups[usable], settings.folds, seed)
@@ -190,6 +197,15 @@ def _labels(cases: Sequence[Case], base: Classifier | None) -> tuple[str, ...]:
         one = f"only the label {labels[0]!r}" if labels else "no usable recording"
         raise RefusedError(f"the dataset has {one}; a model needs two labels at least")
     return tuple(labels)
+
+
+def _real_clips(material: Material) -> list[RealClip]:
+    paths = {clip.name: clip.path for clip in material.dataset.clips}
+    return [
+        RealClip(paths[case.name], case.label, str(group))
+        for case, group in zip(material.cases, material.groups, strict=True)
+        if len(case.table) and case.stretch is None
+    ]
 
 
 def _no_split(cases: Sequence[Case], material: Material, usable: Sequence[int]) -> Caution:
