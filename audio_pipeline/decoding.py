@@ -31,6 +31,14 @@ MAX_SAMPLE_RATE = 1_000_000
 
 MAX_CHANNELS = 256
 
+_UNFINISHED_SIZE = 0x7FFFFFFF
+
+_LONGEST_OGG_PAGE = 27 + 255 + 255 * 255
+
+_UNKNOWN_FRAMES = 1 << 62
+"""libsndfile says more where it does not know: a FLAC encoder that wrote to a pipe could not put
+the length into the header."""
+
 _WAVE_KINDS = frozenset({"wav", "rf64"})
 
 _SOUNDFILE_KINDS = frozenset(
@@ -101,13 +109,20 @@ def open_decoder(handle: BinaryIO) -> Decoder:
         wave = open_wave(handle)
         if wave is not None:
             return wave
+    empty = False
     if kind in _SOUNDFILE_KINDS:
         decoder = _open_soundfile(handle, kind)
-        if decoder is not None:
+        if decoder is not None and decoder.duration != 0.0:
             return decoder
+        empty = decoder is not None
     from audio_pipeline.decoding_media import MediaDecoder
 
-    return MediaDecoder(handle, kind)
+    try:
+        return MediaDecoder(handle, kind)
+    except RecordingError as error:
+        if empty:
+            raise RecordingError("it holds no sound (0 samples)") from error
+        raise
 
 
 def sniff(head: bytes) -> str:
@@ -217,15 +232,15 @@ def mix(samples: npt.NDArray[np.float32]) -> Samples:
 
 
 def _open_soundfile(handle: BinaryIO, kind: str) -> Decoder | None:
-    """Open with libsndfile; None where it cannot, or finds no sound, and FFmpeg should try."""
+    """Open with libsndfile; None where it cannot."""
     import soundfile
 
     handle.seek(0)
     try:
-        file = soundfile.SoundFile(handle)
+        file = soundfile.SoundFile(_Shielded(handle))
     except (soundfile.LibsndfileError, OSError, ValueError, TypeError):
         return None
-    if file.frames <= 0:
+    if file.frames >= _UNKNOWN_FRAMES:
         file.close()
         return None
     try:
@@ -234,6 +249,30 @@ def _open_soundfile(handle: BinaryIO, kind: str) -> Decoder | None:
         file.close()
         raise
     return SoundFileDecoder(file, handle, kind)
+
+
+class _Shielded:
+    """A file whose faults look like its end: libsndfile cannot pass on an exception.
+
+    A damaged header makes it seek to places before the start, a pulled card makes reading fail.
+    """
+
+    def __init__(self, handle: BinaryIO) -> None:
+        self._handle = handle
+        self.tell = handle.tell
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        with suppress(OSError, ValueError):
+            return self._handle.seek(offset, whence)
+        return self._handle.tell()
+
+    def read(self, size: int) -> bytes:
+        with suppress(OSError, ValueError):
+            return self._handle.read(size) or b""
+        return b""
+
+    def write(self, data: bytes) -> int:
+        raise OSError("a recording that is read is never written to")
 
 
 class SoundFileDecoder:
@@ -259,27 +298,14 @@ class SoundFileDecoder:
         self.channels: int = file.channels
         self.format = f"{kind} {file.subtype.lower().replace('_', ' ')}"
         self.duration: float | None = file.frames / file.samplerate
-        self.truncated = "(should be" in file.extra_info and self._cut_short()
-
-    def _cut_short(self) -> bool:
-        """Whether a header promises more than the file holds.
-
-        Recorders that could not go back to fill in the length leave the largest number there:
-        such a file is whole.
-        """
-        for line in self._file.extra_info.splitlines():
-            name, _, rest = line.partition(":")
-            words = rest.replace("(should be", "").replace(")", "").split()
-            if name.strip() in {"data", "SSND"} and len(words) == 2:
-                with suppress(ValueError):
-                    promised, present = int(words[0]), int(words[1])
-                    return present < promised < 0x7FFFFFFF
-        return False
+        self.truncated = _promises_more(file.extra_info)
+        if kind.startswith("ogg"):
+            self.truncated = ogg_cut_short(handle)
 
     def read(self, count: int) -> Samples:
         """Return at most `count` further samples, shape (n,), float32; empty at the end."""
         if self._rescue is not None:
-            return self._rescued(count)
+            return self._rescue.read(count)
         count = max(1, min(count, MAX_VALUES // self.channels, self._left()))
         block = np.empty((count, self.channels), dtype=np.float32)
         try:
@@ -291,28 +317,25 @@ class SoundFileDecoder:
         if got:
             return mix(block[:got])
         if self._rescue is not None:
-            return self._rescued(count)
-        if self._left() > 0:
-            self.truncated = True
+            return self._rescue.read(count)
+        self.truncated = self.truncated or self._left() > 0
         return block[:0, 0]
 
     def _left(self) -> int:
+        """Return how many samples may follow."""
         return int(self._file.frames - self._position)
 
     def _start_rescue(self, position: int) -> None:
         from audio_pipeline.decoding_media import MediaDecoder
 
         self.truncated = True
-        try:
-            self._rescue = MediaDecoder(self._handle, self._kind)
-            self._rescue.skip(position)
-        except RecordingError:
-            self._rescue = None
-            self._position = self._file.frames
-
-    def _rescued(self, count: int) -> Samples:
-        assert self._rescue is not None
-        return self._rescue.read(min(count, max(0, self._left()))) if self._left() else _NOTHING
+        with suppress(RecordingError):
+            rescue = MediaDecoder(self._handle, self._kind)
+            if rescue.sample_rate == self.sample_rate:
+                rescue.skip(position)
+                self._rescue = rescue
+            else:
+                rescue.close()
 
     def close(self) -> None:
         """Let go of the file."""
@@ -321,4 +344,36 @@ class SoundFileDecoder:
         self._file.close()
 
 
-_NOTHING: Samples = np.zeros(0, dtype=np.float32)
+def _promises_more(log: str) -> bool:
+    """Tell from libsndfile's log whether a header promises more bytes than the file holds.
+
+    Recorders that could not go back to fill in the length leave the largest number there: such a
+    file is whole.
+    """
+    for line in log.splitlines():
+        if "(should be" in line:
+            words = line.partition(":")[2].replace("(should be", "").replace(")", "").split()
+            if len(words) == 2 and all(word.isdecimal() for word in words):
+                return int(words[1]) < int(words[0]) < _UNFINISHED_SIZE
+    return False
+
+
+def ogg_cut_short(handle: BinaryIO) -> bool:
+    """Tell whether the last page of an Ogg file is whole and marked as the last one.
+
+    Parameters
+    ----------
+    handle : binary file
+        Open for reading and seekable; its position is kept.
+    """
+    position = handle.tell()
+    end = handle.seek(0, 2)
+    start = max(0, end - 2 * _LONGEST_OGG_PAGE)
+    handle.seek(start)
+    tail = handle.read(end - start)
+    handle.seek(position)
+    page = tail[max(0, tail.rfind(b"OggS")) :]
+    if len(page) < 27 or len(page) < 27 + page[26]:
+        return True
+    whole = len(page) >= 27 + page[26] + sum(page[27 : 27 + page[26]])
+    return not whole or not page[5] & 4

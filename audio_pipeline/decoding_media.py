@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from av.stream import Discard
 
-from audio_pipeline.decoding import MAX_VALUES, Samples, check_shape, mix
+from audio_pipeline.decoding import HEAD_BYTES, MAX_VALUES, Samples, check_shape, mix, ogg_cut_short
 from audio_pipeline.errors import RecordingError
 
 GAP_SECONDS = 0.05
@@ -52,6 +52,15 @@ _DEMUXERS = {
     "au": "au",
 }
 
+_NAMES = {
+    "asf": "WMA",
+    "webm": "WebM or Matroska",
+    "ogg": "Ogg",
+    "ogg-opus": "Opus",
+    "ogg-vorbis": "Ogg Vorbis",
+    "ogg-flac": "Ogg FLAC",
+}
+
 _GUESSED_DEMUXERS = "mp3,aac,mov,mpegts,mpeg,avi,flv,ac3,eac3,wv,ape,tta,tak,mpc,mpc8,dsf,voc"
 """Formats FFmpeg may look for where the first bytes told nothing. Playlists are left out: they name
 other files and addresses, which a recording must never make this program open."""
@@ -80,11 +89,11 @@ _STAMP_STEP = 0.002
 _END_SLACK_SECONDS = 0.25
 """A file that ends this much before its header says is cut off; less is a codec's padding."""
 
-_MOST_FAILURES = 10_000
+_MOST_FAILURES = 3000
 """Damaged packets in a row after which the rest is given up, so that no file can hang."""
 
 _MOST_PADDING = 4096
-"""Samples; two frames of the longest kind of AAC. More is sound that the header does not know of."""
+"""Samples; two frames of the longest kind of AAC. More is sound the header does not know of."""
 
 _SPARE = 8192
 """Samples read past the length a header says, so that a whole file fits one array."""
@@ -138,10 +147,8 @@ class MediaDecoder:
         codec = self._stream.codec_context.name
         self._skip = RAW_AAC_PRIMING if codec == "aac" and kind in {"aac", "unknown"} else 0
         self.format = f"{kind} {codec}" if kind != codec else kind
-        self.duration: float | None = None
-        if kind in _MEASURED_KINDS and self._stream.duration and self._stream.time_base:
-            self.duration = float(self._stream.duration * self._stream.time_base)
-        self.truncated = False
+        self.duration = self._declared_duration(handle, kind)
+        self.truncated = kind.startswith("ogg") and ogg_cut_short(handle)
 
     def _choose_stream(self) -> Any:
         chosen = None
@@ -167,6 +174,23 @@ class MediaDecoder:
         if start is not None and first.time_base and self._has_picture():
             return float(start / av.time_base / first.time_base)
         return float(first.pts)
+
+    def _declared_duration(self, handle: BinaryIO, kind: str) -> float | None:
+        """Return the length that the file itself states, in seconds; FFmpeg's guesses left out."""
+        if kind == "mp3":
+            position = handle.tell()
+            handle.seek(0)
+            head = handle.read(HEAD_BYTES)
+            handle.seek(position)
+            if b"Xing" not in head and b"Info" not in head:
+                return None
+        elif kind == "webm" and not self._has_picture() and self._container.duration:
+            return float(self._container.duration / av.time_base)
+        elif kind not in _MEASURED_KINDS:
+            return None
+        if not self._stream.duration or not self._stream.time_base:
+            return None
+        return float(self._stream.duration * self._stream.time_base)
 
     def _has_picture(self) -> bool:
         return any(stream.type == "video" for stream in self._container.streams)
@@ -331,8 +355,11 @@ def _open_container(handle: BinaryIO, kind: str) -> Any:
     except (av.error.FFmpegError, OSError, ValueError, LookupError) as error:
         if kind == "mp4":
             raise RecordingError(
-                "it was cut off while it was written: its index is missing; record it again"
+                "its index is missing or broken: it was cut off while it was written; record it "
+                "again"
             ) from error
         if kind == "unknown":
             raise RecordingError("it is not a sound or video file this program knows") from error
-        raise RecordingError(f"it starts like a {kind} file but cannot be read as one") from error
+        raise RecordingError(
+            f"it looks like {_NAMES.get(kind, kind.upper())} but is damaged or cut off at its start"
+        ) from error

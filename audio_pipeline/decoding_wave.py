@@ -68,41 +68,43 @@ class WaveDecoder:
     def read(self, count: int) -> Samples:
         """Return at most `count` further samples, shape (n,), float32; empty at the end."""
         count = min(count, max(1, MAX_VALUES // self.channels), self._left)
-        # One spare byte in front, so that 24-bit values can be read as the top of 32-bit ones.
-        data = bytearray(1 + count * self._frame)
+        wanted = count * self._frame
         self._handle.seek(self._offset)
+        parts: list[bytes] = []
         got = 0
-        with memoryview(data) as view:
-            while got < count * self._frame:
-                try:
-                    more = self._handle.readinto(view[1 + got :])  # type: ignore[attr-defined]
-                except OSError:
-                    more = 0
-                if not more:
-                    self.truncated = True
-                    break
-                got += more
+        while got < wanted:
+            try:
+                part = self._handle.read(wanted - got)
+            except OSError:
+                part = b""
+            if not part:
+                self.truncated = True
+                break
+            parts.append(part)
+            got += len(part)
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
         frames = got // self._frame
         self._left = self._left - frames if frames == count else 0
         self._offset += frames * self._frame
         return mix(self._values(data, frames * self.channels).reshape(-1, self.channels))
 
-    def _values(self, data: bytearray, count: int) -> Samples:
+    def _values(self, data: bytes, count: int) -> Samples:
         """Convert little-endian values to float32 in [-1, 1]."""
         scale = np.float32(2.0 ** (1 - 8 * self._width))
         values: Samples
         if self._float:
             with np.errstate(over="ignore", invalid="ignore"):
-                values = np.frombuffer(data, f"<f{self._width}", count, 1).astype(np.float32)
+                values = np.frombuffer(data, f"<f{self._width}", count).astype(np.float32)
         elif self._width == 1:
-            values = np.frombuffer(data, "u1", count, 1).astype(np.float32)
+            values = np.frombuffer(data, "u1", count).astype(np.float32)
             values -= np.float32(128)
             values *= scale
         elif self._width == 3:
-            wide = np.ndarray((count,), "<i4", data, 0, (3,))
+            # Read as the upper bytes of 32-bit values, the lowest of which lies in front.
+            wide = np.ndarray((count,), "<i4", b"\0" + data, 0, (3,))
             values = np.multiply(wide & -256, np.float32(2.0**-31), dtype=np.float32)
         else:
-            integers = np.frombuffer(data, f"<i{self._width}", count, 1)
+            integers = np.frombuffer(data, f"<i{self._width}", count)
             values = np.multiply(integers, scale, dtype=np.float32)
         return values
 
