@@ -50,6 +50,30 @@ def given(**changes: str | int | None) -> Answers:
     return parse_answers({**BASE, **changes})
 
 
+@dataclass(frozen=True)
+class Boundary:
+    changes: str
+    answers: Answers
+    fires: frozenset[str]
+    silent: frozenset[str]
+
+
+def _boundary(line: str) -> Boundary:
+    changes, fires, silent = (part.split() for part in line.split("|"))
+    values: dict[str, str | int | None] = {}
+    for change in changes:
+        name, value = change.split("=")
+        values[name] = None if value == "-" else int(value) if value.isdigit() else value
+    return Boundary(" ".join(changes), given(**values), frozenset(fires), frozenset(silent))
+
+
+BOUNDARIES = tuple(
+    _boundary(line)
+    for line in _FILE.with_name("boundaries.txt").read_text(encoding="utf-8").splitlines()
+    if not line.startswith("#")
+)
+
+
 def values_of(name: str) -> list[str | int | None]:
     """All answers to a question, lowest first, with None where leaving it out ranks."""
     question = next(each for each in questionnaire() if each.id == name)
