@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime
 import hashlib
 import io
@@ -79,6 +80,8 @@ def write_page(path: str | os.PathLike[str], page: str) -> None:
         partial.write_text(page, encoding="utf-8")
         partial.replace(target)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise CrepitusError(f"{target}: cannot write the report: {error.strerror}") from None
 
 

@@ -1,0 +1,164 @@
+"""Pairing, certificate and host names: who is let in from the local network."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+import threading
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from audio_pipeline.errors import CrepitusError
+from audio_pipeline.server.app import create_app
+from audio_pipeline.server.certificate import make_certificate
+from audio_pipeline.server.network import host_names, local_addresses
+from audio_pipeline.server.run import Service, listen
+from audio_pipeline.server.security import Pairing, host_name
+from audio_pipeline.server.uploads import base_name
+
+PHONE, OTHER = "192.168.1.30", "192.168.1.31"
+HEALTH = "api/v1/health"
+
+
+class Network:
+    """An app behind a pairing secret, asked from different addresses."""
+
+    def __init__(self) -> None:
+        self.codes: list[str] = []
+        self.pairing = Pairing(["192.168.1.2"], self.codes.append)
+        self.app = create_app(hosts=frozenset({"192.168.1.2"}), pairing=self.pairing)
+
+    def get(self, path: str, address: str = PHONE, **headers: str) -> httpx.Response:
+        async def ask() -> httpx.Response:
+            transport = httpx.ASGITransport(self.app, client=(address, 5000))
+            async with httpx.AsyncClient(
+                transport=transport, base_url="https://192.168.1.2:8000"
+            ) as client:
+                return await client.get(path, headers=headers)
+
+        return asyncio.run(ask())
+
+
+@pytest.fixture
+def network() -> Network:
+    return Network()
+
+
+class TestPairing:
+    @pytest.mark.parametrize(
+        "path", ["/", "/docs", "/openapi.json", f"/{HEALTH}", "/static/page.js"]
+    )
+    def test_without_the_secret_nothing_answers(self, network: Network, path: str) -> None:
+        for address in (PHONE, "127.0.0.1", "192.168.1.2"):
+            refused = network.get(path, address)
+            assert refused.status_code == 403
+            assert refused.json()["code"] == "not_paired"
+        assert network.get(f"/wrong/{HEALTH}").status_code == 403
+        assert network.get(path, authorization="Bearer wrong").status_code == 403
+
+    def test_the_first_device_owns_the_secret(self, network: Network) -> None:
+        secret = network.pairing.secret
+        assert network.get(f"/{secret}/{HEALTH}").status_code == 200
+        assert network.get(f"/{secret}/").headers["content-type"].startswith("text/html")
+        assert network.get(f"/{secret}/{HEALTH}", OTHER).status_code == 403
+        assert network.get(f"/{HEALTH}", authorization=f"Bearer {secret}").status_code == 200
+        assert network.get(f"/{HEALTH}", OTHER, authorization=f"Bearer {secret}").status_code == 403
+
+    def test_each_device_gets_its_own_secret(self, network: Network) -> None:
+        first = network.pairing.secret
+        network.get(f"/{first}/{HEALTH}")
+        assert network.codes == [network.pairing.secret]
+        second = network.pairing.secret
+        assert second != first
+        assert network.get(f"/{second}/{HEALTH}", OTHER).status_code == 200
+        assert network.get(f"/{second}/{HEALTH}", PHONE).status_code == 403
+
+    def test_trying_it_at_the_computer_does_not_use_it_up(self, network: Network) -> None:
+        secret = network.pairing.secret
+        assert network.get(f"/{secret}/{HEALTH}", "192.168.1.2").status_code == 200
+        assert network.get(f"/{secret}/{HEALTH}").status_code == 200
+
+    def test_links_on_the_page_carry_the_secret(self, network: Network) -> None:
+        secret = network.pairing.secret
+        without_slash = network.get(f"/{secret}")
+        assert without_slash.status_code == 307
+        assert without_slash.headers["location"] == f"/{secret}/"
+        page = network.get(f"/{secret}/").text
+        assert 'src="/' not in page
+        assert 'href="/' not in page
+
+    def test_the_host_is_checked_first(self, network: Network) -> None:
+        secret = network.pairing.secret
+        refused = network.get(f"/{secret}/{HEALTH}", host="rebound.example")
+        assert refused.status_code == 400
+        assert network.pairing.secret == secret
+
+
+def test_certificate_serves_a_client_that_trusts_only_it() -> None:
+    certificate = make_certificate(["localhost", "192.168.1.2", "fe80::1"])
+    ours, theirs = socket.socketpair()
+
+    def serve() -> None:
+        with certificate.context().wrap_socket(ours, server_side=True) as connection:
+            connection.sendall(b"hello")
+
+    server = threading.Thread(target=serve)
+    server.start()
+    trust = ssl.create_default_context(cadata=certificate.certificate.decode())
+    with trust.wrap_socket(theirs, server_hostname="192.168.1.2") as connection:
+        assert connection.recv(10) == b"hello"
+        shown = connection.getpeercert(binary_form=True)
+    server.join()
+    assert shown is not None
+    assert len(certificate.fingerprint) == 3 * 32 - 1
+
+
+def test_certificates_are_never_the_same() -> None:
+    assert (
+        make_certificate(["localhost"]).fingerprint != make_certificate(["localhost"]).fingerprint
+    )
+
+
+def test_only_loopback_needs_no_secret() -> None:
+    alone = Service(port=0)
+    open_to_all = Service(host="0.0.0.0", port=0, https=True)
+    try:
+        assert alone.pairing is None
+        assert alone.address == f"http://127.0.0.1:{alone.port}/"
+        assert open_to_all.pairing is not None
+        assert open_to_all.address.startswith("https://")
+        assert open_to_all.pairing.secret in open_to_all.address
+    finally:
+        for service in (alone, open_to_all):
+            service.sockets[0].close()
+
+
+def test_a_taken_port_is_one_line() -> None:
+    with listen("127.0.0.1", 0) as taken, pytest.raises(CrepitusError, match="--port"):
+        listen("127.0.0.1", taken.getsockname()[1])
+
+
+def test_addresses_of_this_machine() -> None:
+    for address in local_addresses():
+        assert not ipaddress.ip_address(address).is_loopback
+    assert socket.gethostname().lower() in host_names()
+
+
+@given(st.text())
+def test_host_header_never_breaks_the_check(value: str) -> None:
+    name = host_name(value)
+    assert name is None or name in value.lower()
+
+
+@given(st.text())
+def test_file_names_keep_no_folder_and_no_control_character(name: str) -> None:
+    shown = base_name(name)
+    assert "/" not in shown
+    assert "\\" not in shown
+    assert shown.isprintable()
+    assert len(shown) <= 200
