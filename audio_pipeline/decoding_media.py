@@ -20,13 +20,13 @@ from audio_pipeline.decoding import HEAD_BYTES, MAX_VALUES, Samples, check_shape
 from audio_pipeline.errors import RecordingError
 
 GAP_SECONDS = 0.05
-"""A time stamp this far behind the samples decoded so far means missing sound.
+"""A time stamp that jumps by more means missing sound.
 
 Browsers write stamps that jitter by some milliseconds, so a smaller difference is left alone.
 """
 
 MAX_GAP_SECONDS = 600.0
-"""A larger jump is taken for a broken time stamp, not for sound that is missing."""
+"""More, in all, is taken for broken time stamps, not for sound that is missing."""
 
 RAW_AAC_PRIMING = 1024
 """Samples. Every AAC encoder puts at least one frame of 1024 before the sound (Apple 2112, FFmpeg
@@ -140,10 +140,15 @@ class MediaDecoder:
             raise
         self._pending: Any = first
         self._silence = 0
+        self._most_silence = MAX_GAP_SECONDS * self.sample_rate
         self._position = 0
         self._timed = kind in _TIMED_KINDS
         self._start = self._start_stamp(first)
-        self._samples_per_stamp = float(first.time_base or 0) * self.sample_rate
+        self._stamp_seconds = float(first.time_base or 0)
+        lead = ((first.pts or 0) - self._start) * self._stamp_seconds
+        # Compared from frame to frame: clocks of picture and sound drift apart within an hour.
+        self._expected = self._start * self._stamp_seconds * self.sample_rate
+        self._lead = lead if GAP_SECONDS < lead < MAX_GAP_SECONDS else 0.0
         codec = self._stream.codec_context.name
         self._skip = RAW_AAC_PRIMING if codec == "aac" and kind in {"aac", "unknown"} else 0
         self.format = f"{kind} {codec}" if kind != codec else kind
@@ -184,13 +189,21 @@ class MediaDecoder:
             handle.seek(position)
             if b"Xing" not in head and b"Info" not in head:
                 return None
-        elif kind == "webm" and not self._has_picture() and self._container.duration:
-            return float(self._container.duration / av.time_base)
+        elif kind == "webm":
+            # The container says when it ends, which is the sound's end where there is only sound.
+            if self._has_picture() or not self._container.duration:
+                return None
+            return (
+                float(self._container.duration / av.time_base) - self._start * self._stamp_seconds
+            )
         elif kind not in _MEASURED_KINDS:
             return None
         if not self._stream.duration or not self._stream.time_base:
             return None
-        return float(self._stream.duration * self._stream.time_base)
+        length = float(self._stream.duration * self._stream.time_base)
+        if kind == "mp4":
+            return length + self._lead
+        return length - self._start * self._stamp_seconds if kind.startswith("ogg") else length
 
     def _has_picture(self) -> bool:
         return any(stream.type == "video" for stream in self._container.streams)
@@ -251,26 +264,31 @@ class MediaDecoder:
         size = max(count, frame.samples)
         block, rows, step = self._storage.empty(size)
         # Names looked up once: this loop runs 50 times a second of sound.
-        frames, scale, least = self._frames, self._samples_per_stamp, self._least_gap()
-        origin = self._start * scale + self._position
+        frames, least = self._frames, self._least_gap()
+        expected, scale = self._expected, self._stamp_seconds * self.sample_rate
         filled = 0
         while frame is not None:
             end = filled + frame.samples
             if end > size:
                 break
-            stamp = frame.pts
-            if stamp is not None and stamp * scale - origin - filled > least:
-                missing = round(stamp * scale - origin - filled)
-                if missing < MAX_GAP_SECONDS * self.sample_rate:
-                    self._silence = missing
-                    self.truncated = True
+            if frame.pts is not None:
+                stamp = frame.pts * scale
+                if least < stamp - expected < self._most_silence:
+                    self._silence = round(stamp - expected)
+                    self._most_silence -= self._silence
+                    # A track that begins after the picture is whole.
+                    self.truncated = self.truncated or self._position + filled > 0
+                    expected = stamp
                     break
+                expected = stamp
+            expected += frame.samples
             first, last = filled * step, end * step
             for row, plane in zip(rows, frame.planes, strict=True):
                 row[first:last] = memoryview(plane)[: last - first]
             filled = end
             frame = next(frames, None)
         self._position += filled
+        self._expected = expected
         self._pending = frame
         if frame is None:
             self.truncated = self.truncated or self._damaged or self._ended_early()
