@@ -9,6 +9,7 @@ nothing that the answers so far have settled, and it stops as soon as an answer 
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -18,7 +19,6 @@ from audio_pipeline.triage.conditions import Ranks, depends_on
 from audio_pipeline.triage.recommendation import (
     Recommendation,
     Sound,
-    Standing,
     fired_rules,
     given_advice,
     highest,
@@ -26,6 +26,9 @@ from audio_pipeline.triage.recommendation import (
     stand,
 )
 from audio_pipeline.triage.tables import AUDIO_SCALE, LEVELS, UNSURE, Question, load_tables
+
+WIDTH = 78
+"""Columns to wrap at."""
 
 Given = Mapping[str, str | int | None]
 """Answers to the questions of one screen; None is a question the person skipped."""
@@ -69,8 +72,8 @@ class Interview:
 
     @property
     def answers(self) -> Answers:
-        """The answers so far."""
-        return parse_answers(self._values)
+        """The answers so far, with those that logic has settled."""
+        return parse_answers({**self._settled(), **self._values})
 
     @property
     def declined(self) -> tuple[str, ...]:
@@ -157,10 +160,23 @@ class Interview:
     def _open(self, scale: str) -> bool:
         flag = load_tables().flags.get(scale)
         if flag is None:
-            return scale != AUDIO_SCALE and scale not in self._values
-        return flag.question not in self._values or (
-            flag.unless_no is not None and flag.unless_no not in self._values
+            return scale != AUDIO_SCALE and not self._done(scale)
+        return not self._done(flag.question) or (
+            flag.unless_no is not None and not self._done(flag.unless_no)
         )
+
+    def _done(self, question: str) -> bool:
+        """Whether a question was answered or skipped, or is settled."""
+        return question in self._values or question in self._settled()
+
+    def _settled(self) -> dict[str, str | int | None]:
+        """Return the answers that follow from others."""
+        return {
+            question.id: question.settled_as
+            for question in load_tables().questions.values()
+            if question.settled_after is not None
+            and question.settled_after.items() <= self._values.items()
+        }
 
     def _open_screens(self, emergency_only: bool) -> list[Screen]:
         tables = load_tables()
@@ -172,7 +188,7 @@ class Interview:
                 continue
             if question.id in self._details:
                 screens.append(Screen((question,), _details(question), detail=True))
-            elif question.id in self._values or question.id not in live:
+            elif self._done(question.id) or question.id not in live:
                 continue
             elif question.group is None:
                 screens.append(Screen((question,), question.answers))
@@ -190,7 +206,7 @@ class Interview:
     def _live_questions(self) -> set[str]:
         """Return the questions whose answer can still change a reason or a piece of advice."""
         tables = load_tables()
-        standing: Standing = stand(self.answers, self.sound)
+        standing = stand(self.answers, self.sound)
         low, high = dict(standing.ranks), dict(standing.ranks)
         for scale in standing.ranks:
             if self._open(scale):
@@ -207,11 +223,7 @@ class Interview:
                 live.add(flag.question)
                 if flag.unless_no is not None:
                     live.add(flag.unless_no)
-        return {name for name in live if not self._excused(tables.questions[name])}
-
-    def _excused(self, question: Question) -> bool:
-        conditions = question.not_asked_after
-        return conditions is not None and conditions.items() <= self._values.items()
+        return live
 
 
 def _details(question: Question) -> tuple[str, ...]:
@@ -229,7 +241,14 @@ class Terminal:
 
     def say(self, key: str, **values: object) -> None:
         """Write one message of the interview."""
-        self.write(self.words.text("interview", key, **values))
+        self.line(self.words.text("interview", key, **values))
+
+    def line(self, text: str, lead: str = "") -> None:
+        """Write a text, wrapped, its later lines indented to stand under the first."""
+        for line in textwrap.wrap(
+            text, WIDTH, initial_indent=lead, subsequent_indent=" " * len(lead)
+        ):
+            self.write(line)
 
 
 def ask(
@@ -291,12 +310,12 @@ def _show(screen: Screen, number: int, total: int, terminal: Terminal) -> None:
     if screen.ticked:
         terminal.say("history")
         lines = [words.tick(each) for each in screen.questions]
-        terminal.write(f"  0  {words.text('interview', 'none')}")
+        terminal.line(words.text("interview", "none"), "  0  ")
     else:
-        terminal.write(words.detail(question.id) if screen.detail else words.question(question.id))
+        terminal.line(words.detail(question.id) if screen.detail else words.question(question.id))
         lines = [words.option(question.id, option) for option in screen.offered]
     for position, line in enumerate(lines, start=1):
-        terminal.write(f"  {position}  {line}")
+        terminal.line(line, f"  {position}  ")
     if screen.ticked:
         terminal.say("history_hint")
     elif question.numeric:

@@ -39,7 +39,8 @@ class Question:
     gate: str | None = None
     stop: str | None = None
     group: str | None = None
-    not_asked_after: Mapping[str, str] | None = None
+    settled_after: Mapping[str, str] | None = None
+    settled_as: int | None = None
 
     @property
     def numeric(self) -> bool:
@@ -214,7 +215,7 @@ def _unique(entries: list[dict[str, Any]], kind: str) -> Iterator[dict[str, Any]
 def _question(entry: dict[str, Any]) -> Question:
     where = f"question {entry['id']}"
     known = {"id", "section", "options", "choices", "minimum", "maximum", "gate", "stop", "group"}
-    _only(entry, where, known | {"not_asked_after"})
+    _only(entry, where, known | {"settled_after", "settled_as"})
     question = Question(
         id=entry["id"],
         section=entry["section"],
@@ -225,7 +226,8 @@ def _question(entry: dict[str, Any]) -> Question:
         gate=entry.get("gate"),
         stop=entry.get("stop"),
         group=entry.get("group"),
-        not_asked_after=entry.get("not_asked_after"),
+        settled_after=entry.get("settled_after"),
+        settled_as=entry.get("settled_as"),
     )
     if not question.answers and not question.numeric:
         raise ValueError(f"{where}: it has neither options, choices nor a range")
