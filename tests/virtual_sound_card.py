@@ -49,6 +49,7 @@ class VirtualSoundCard:
             stderr=subprocess.DEVNULL,
         )
         self._module: str | None = None
+        self._players: list[subprocess.Popen[bytes]] = []
         self._waker: subprocess.Popen[bytes] | None = None
         deadline = time.monotonic() + 10
         while not socket.exists():
@@ -86,19 +87,29 @@ class VirtualSoundCard:
             self._waker.wait(10)  # its source is gone, so it ends
             self._waker = None
 
-    def play(self, samples: np.ndarray) -> subprocess.Popen[bytes]:
+    def play(self, samples: np.ndarray) -> None:
         """Start playing mono float samples at 48 kHz into the microphone; returns at once."""
         handle, name = tempfile.mkstemp(".wav", dir=self.folder)
         os.close(handle)
         soundfile.write(name, samples, RATE, subtype="FLOAT")
-        return subprocess.Popen(
-            ["paplay", f"--device={SINK}", name],
-            env=os.environ | self.environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+        self._players.append(
+            subprocess.Popen(
+                ["paplay", f"--device={SINK}", name],
+                env=os.environ | self.environment,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
         )
 
+    def hush(self) -> None:
+        """Stop everything that still plays."""
+        for player in self._players:
+            player.terminate()
+            player.wait(10)
+        self._players.clear()
+
     def stop(self) -> None:
+        self.hush()
         self.pull_out()
         self._server.terminate()
         self._server.wait(10)
@@ -152,4 +163,4 @@ def sound_card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Virt
     card.plug_in()
     _restart_portaudio()
     yield card
-    card.plug_in()
+    card.hush()

@@ -24,8 +24,8 @@ _SHOWN_EVENTS = 3
 ADVICE: dict[Advice, tuple[str, str]] = {
     "good": ("good", "green"),
     # Own backgrounds: yellow or red letters alone are lost on a light or a dark screen.
-    "silent": (" NO SOUND: is the microphone switched off or muted? ", "bold white on red"),
-    "quiet": (" VERY QUIET: move the microphone closer to your back ", "black on yellow"),
+    "silent": (" NO SOUND: is the microphone switched on? ", "bold white on red"),
+    "quiet": (" VERY QUIET: move the microphone closer ", "black on yellow"),
     "loud": (" TOO LOUD: move the microphone a little away ", "bold white on red"),
     "noisy": (" NOISY: switch off fans, music or the radio ", "black on yellow"),
 }
