@@ -44,7 +44,7 @@ class JointSettings:
     fresh_body : float
         Chance that the next impact of a cascade comes from another joint (judgement).
     layered : float
-        Chance that resolvable grating has a finer, softer passage under it, 6-30 dB down
+        Chance that resolvable grating has a finer, softer passage under it, 10-36 dB down
         (real gratings mix crunches with hiss; judgement).
     friction, friction_level : float, (float, float)
         Chance and level (dB) of a soft friction sound under a pop: the movement itself.
@@ -56,7 +56,7 @@ class JointSettings:
     double: float = 0.10
     creak: float = 0.20
     crunch: float = 0.20
-    scrape: float = 0.25
+    scrape: float = 0.18
     crunch_duration: tuple[float, float] = (0.16, 0.6)
     scrape_duration: tuple[float, float] = (0.2, 1.6)
     fresh_body: float = 0.3
@@ -132,7 +132,7 @@ def grating(
     if resolvable and rng.random() < settings.layered:
         fine = renewal(rng, log_uniform(rng, 400.0, 4000.0), max(float(times[-1]), 0.1), pattern)
         soft = rubbed(rng, draw_body(rng, settings.body), *fine, sample_rate)
-        sound = under(sound, soft, rng.uniform(-30.0, -6.0))
+        sound = under(sound, soft, rng.uniform(-36.0, -10.0))
     return finished(sound, sample_rate, "grating", kind, times if resolvable else ())
 
 

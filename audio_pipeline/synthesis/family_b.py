@@ -111,7 +111,7 @@ def grating(
     sound = _slips(rng, body, times, levels, sample_rate)
     if resolvable and rng.random() < settings.layered:
         soft = friction(rng, draw_body(rng, settings.body), sound.size, sample_rate)
-        sound = under(sound, soft, rng.uniform(-30.0, -6.0))
+        sound = under(sound, soft, rng.uniform(-36.0, -10.0))
     return finished(sound, sample_rate, "grating", kind, times if resolvable else ())
 
 
