@@ -83,17 +83,9 @@ def group_rows(given: Answers) -> list[tuple[str, float | None, float | None, fl
             rows.append((f"{group} (0)", None, None, None))
             continue
         share = float((given.forced[chosen] == given.truth[chosen]).mean())
-        low, high = wilson(share, count)
+        low, high = figures.wilson(share, count)
         rows.append((f"{group} ({count})", share, low, high))
     return rows
-
-
-def wilson(share: float, count: int) -> tuple[float, float]:
-    """Return Wilson's 95 % interval of a share of `count` >= 1 recordings."""
-    z = 1.96
-    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
-    half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
-    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
 
 
 def model_card(training: Training, material: Material, plots: Sequence[str]) -> str:

@@ -176,7 +176,8 @@ def _settings_for(dataset: Dataset, surveys: dict[str, Survey]) -> AnalysisSetti
     return settings.at_rate(lowest) if lowest < settings.sample_rate else settings
 
 
-def _some(names: Sequence[str]) -> str:
+def shown_names(names: Sequence[str]) -> str:
+    """Return the first five names, and how many more there are."""
     shown = ", ".join(names[:_SHOWN])
     return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"
 
@@ -193,10 +194,10 @@ def _unreadable(heard: Sequence[Heard]) -> list[Caution]:
     unusable = [one.name for one in heard if one.problem and one.extraction.status == "ok"]
     cautions = []
     if failed:
-        text = f"{len(failed)} of {len(heard)} recordings cannot be read: {_some(failed)}"
+        text = f"{len(failed)} of {len(heard)} recordings cannot be read: {shown_names(failed)}"
         cautions.append(Caution("unreadable", text))
     if unusable:
-        text = f"{len(unusable)} of {len(heard)} recordings cannot be used: {_some(unusable)}"
+        text = f"{len(unusable)} of {len(heard)} recordings cannot be used: {shown_names(unusable)}"
         cautions.append(Caution("unusable", text))
     return cautions
 
@@ -221,14 +222,14 @@ def _copies_caution(
             Caution(
                 "duplicate_labels",
                 f"{len(contradicting)} pairs of recordings hold the same sound under different "
-                f"labels; correct one of each: {_some(shown[: len(contradicting)])}",
+                f"labels; correct one of each: {shown_names(shown[: len(contradicting)])}",
             )
         )
     cautions.append(
         Caution(
             "duplicate",
             f"{len(copies)} pairs of recordings hold the same sound; they are kept on one side of "
-            f"every split: {_some(shown)}",
+            f"every split: {shown_names(shown)}",
         )
     )
     return cautions

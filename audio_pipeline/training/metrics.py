@@ -6,6 +6,7 @@ is NaN, never a guess.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -256,6 +257,19 @@ def match_spans(
             ours.add(i)
             theirs.add(j)
     return Matches(len(found), len(wanted), len(ours))
+
+
+def wilson(share: float, count: int) -> tuple[float, float]:
+    """Return Wilson's 95 % interval of a share of `count` >= 1 recordings."""
+    z = 1.96
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def plain(value: float) -> float | None:
+    """Return a figure rounded to six digits, or None for NaN."""
+    return None if math.isnan(value) else round(float(value), 6)
 
 
 def _ratio(part: NDArray[np.integer], whole: NDArray[np.integer]) -> Floats:

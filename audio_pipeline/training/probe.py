@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audio_pipeline.forest import clean_table
+from audio_pipeline.training.material import Caution
 from audio_pipeline.training.metrics import ABSTAINED, balanced_accuracy
 from audio_pipeline.training.splits import Fold
 
@@ -58,6 +59,25 @@ def probe_balanced_accuracy(
         trees.fit(rows[fold.train], truth[fold.train])
         answer[fold.test] = trees.predict(rows[fold.test])
     return balanced_accuracy(truth, answer, n_classes)
+
+
+def shortcut_caution(probe: float | None, model: float | None, n_classes: int) -> Caution | None:
+    """Return what to say when the probe comes near the model, else None.
+
+    Parameters
+    ----------
+    probe, model : float or None
+        Balanced accuracies; None where there is none.
+    n_classes : int
+    """
+    if probe is None or model is None or not is_shortcut(probe, model, n_classes):
+        return None
+    text = (
+        "recording conditions alone (length, rate, level, background) predict the label with "
+        f"balanced accuracy {probe:.2f}, the model reaches {model:.2f}: it may be hearing the "
+        "microphone or the room; record all labels under the same conditions"
+    )
+    return Caution("shortcut", text)
 
 
 def is_shortcut(probe: float, model: float, n_classes: int) -> bool:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from audio_pipeline.reporting.evaluation_page import FIGURES
 from audio_pipeline.training.card import curve_sentence
 
 if TYPE_CHECKING:
+    from audio_pipeline.training.evaluation import Evaluation
     from audio_pipeline.training.train import Training
 
 
@@ -35,3 +37,33 @@ def training_page(training: Training, folder: str) -> str:
     lines += [f"Warning ({one.code}): {one.text}" for one in training.cautions]
     lines.append(f"More in {folder}/CARD.md. Next: crepitus analyze FILE --model {folder}")
     return "\n".join(lines)
+
+
+def evaluation_text(evaluation: Evaluation) -> str:
+    """Return what an evaluation found."""
+    metrics = evaluation.metrics
+    lines = [
+        f"Model {evaluation.classifier.name}: {metrics['n_recordings']} recordings, "
+        f"{metrics['n_groups']} groups",
+        "",
+    ]
+    for name, text in FIGURES:
+        if metrics.get(name) is None:
+            continue
+        low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
+        interval = f"  ({low:.2f} to {high:.2f})" if low is not None and high is not None else ""
+        lines.append(f"{text:62}{metrics[name]:7.3f}{interval}")
+    lines += ["", f"{'label':20}{'number':>8}{'answered':>10}{'recall':>8}{'precision':>11}"]
+    for row in evaluation.by_label:
+        shares = [row["coverage"], row["recall"], row["precision"]]
+        cells = ["" if share is None else f"{share:.2f}" for share in shares]
+        label, number = row["label"][:19], row["count"]
+        lines.append(f"{label:20}{number:8}{cells[0]:>10}{cells[1]:>8}{cells[2]:>11}")
+    for title, rows in {"group": evaluation.groups, **evaluation.by}.items():
+        lines += ["", f"{title:40}{'number':>8}{'answered':>10}{'right':>8}"]
+        lines += [
+            f"{row.name[:39]:40}{row.count:8}{row.coverage:10.2f}{row.right_of_all:8.2f}"
+            for row in rows
+        ]
+    lines += ["", *(f"Warning ({one.code}): {one.text}" for one in evaluation.cautions)]
+    return "\n".join(lines).rstrip()

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-import platform
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from audio_pipeline._version import __version__
 from audio_pipeline.classifier import CARD, Classifier, refuse_existing_model, save_classifier
 from audio_pipeline.errors import RefusedError
 from audio_pipeline.settings import AnalysisSettings
@@ -33,7 +28,9 @@ from audio_pipeline.training.dataset import Dataset
 from audio_pipeline.training.judging import FIGURES
 from audio_pipeline.training.made import RealClip
 from audio_pipeline.training.material import Caution, Material, Progress, gather
-from audio_pipeline.training.probe import is_shortcut, probe_balanced_accuracy
+from audio_pipeline.training.metrics import plain
+from audio_pipeline.training.probe import probe_balanced_accuracy, shortcut_caution
+from audio_pipeline.training.provenance import provenance, versions
 from audio_pipeline.training.tuning import TuningSettings, tune
 
 MadeEvents = Callable[[AnalysisSettings, Sequence[RealClip], Progress | None], Events]
@@ -162,7 +159,10 @@ def train(
     else:
         cautions.append(_no_split(cases, material, usable.tolist()))
     metrics = _metrics(validation, material, settings, labels)
-    cautions += _shortcut(metrics, len(labels))
+    shortcut = shortcut_caution(
+        metrics["shortcut_balanced_accuracy"], metrics["recording_balanced_accuracy"], len(labels)
+    )
+    cautions += [shortcut] if shortcut else []
     if progress:
         progress("Fitting the model", 0, 1)
     tuned = tune(events, labels, settings.tuning, forest)
@@ -174,8 +174,8 @@ def train(
     if progress:
         progress("Fitting the model", 1, 1)
     description = {
-        "training": _provenance(material, settings, tuned.choice, events, base),
-        "versions": _versions(),
+        "training": provenance(material, settings.tuning, tuned.choice, events, base),
+        "versions": versions(),
         "metrics": metrics,
         "warnings": [{"code": one.code, "text": one.text} for one in cautions],
     }
@@ -269,66 +269,5 @@ def _scheme(validation: CrossValidation | None, settings: TrainSettings, n_group
     )
 
 
-def plain(value: float) -> float | None:
-    """Return a figure rounded to six digits, or None for NaN."""
-    return None if math.isnan(value) else round(float(value), 6)
-
-
-def _shortcut(metrics: Mapping[str, Any], n_labels: int) -> list[Caution]:
-    probe, model = metrics["shortcut_balanced_accuracy"], metrics["recording_balanced_accuracy"]
-    if probe is None or model is None or not is_shortcut(probe, model, n_labels):
-        return []
-    text = (
-        "recording conditions alone (length, rate, level, background) predict the label with "
-        f"balanced accuracy {probe:.2f}, the model reaches {model:.2f}: it may be hearing the "
-        "microphone or the room; record all labels under the same conditions"
-    )
-    return [Caution("shortcut", text)]
-
-
-def _provenance(
-    material: Material,
-    settings: TrainSettings,
-    choice: float,
-    events: Events,
-    base: Classifier | None,
-) -> dict[str, Any]:
-    """Return what the model was trained on and how, without names of people or files."""
-    usable = material.usable
-    licences = Counter(
-        material.cases[index].columns.get("licence", "") or "not stated" for index in usable
-    )
-    return {
-        "digest": material.digest,
-        "licences": dict(sorted(licences.items())),
-        "recordings": sorted(
-            {material.surveys[material.cases[index].name].digest for index in usable}
-        ),
-        "groups": sorted({group_mark(str(group)) for group in material.groups[usable]})
-        if material.dataset.has_groups
-        else [],
-        "label_counts": dict(sorted(Counter(material.cases[i].label for i in usable).items())),
-        "made_events": int((events.case < 0).sum()),
-        "seed": settings.tuning.seed,
-        "choice": choice,
-        "fit": settings.tuning.fit.to_dict(),
-        "base": {"name": base.name, "sha256": base.sha256} if base else None,
-    }
-
-
-def group_mark(group: str) -> str:
-    """Return what stands for a group in ``model.json``, to notice it in another dataset."""
-    return hashlib.sha256(f"crepitus group {group}".encode()).hexdigest()[:16]
-
-
 def _name(material: Material) -> str:
     return f"model-{material.digest[:12]}"
-
-
-def _versions() -> dict[str, str]:
-    packages = ("numpy", "scipy", "scikit-learn", "librosa", "soxr", "skops")
-    return {
-        "crepitus": __version__,
-        "python": platform.python_version(),
-        **{package: version(package) for package in packages},
-    }
