@@ -18,7 +18,7 @@ import click
 @click.option(
     "--group-by",
     default="group",
-    help="Manifest column that says which recordings belong together.",
+    help="Manifest column that keeps recordings together.",
 )
 @click.option(
     "--allow-overlap",

@@ -69,7 +69,7 @@ def evaluation_page(evaluation: Evaluation) -> str:
         _section(
             "By label",
             _table(
-                ("Label", "Number", "Answered", "Recall", "Precision", "Recall, all answered"),
+                ("Label", "Number", "Answered", "Recall", "Precision", "Recall of all"),
                 labels,
             ),
         ),
@@ -103,7 +103,7 @@ def _warnings(evaluation: Evaluation) -> Markup:
 
 
 def _figures(evaluation: Evaluation) -> Markup:
-    metrics = evaluation.metrics
+    metrics = evaluation.figures
     rows = []
     for name, text in FIGURES:
         if metrics.get(name) is None:

@@ -34,7 +34,8 @@ COLUMNS = ("tier", "snr", "family", "kind")
 _NUMERIC_STEP = 10.0
 _MOST_VALUES = 40
 _RESAMPLES = 500
-_NO_INTERVAL = {"coverage"}
+_NO_INTERVAL = {"ece"}
+"""Resampled events repeat, which makes any model look worse calibrated than it is."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class Evaluation:
     classifier: Classifier
     material: Material
     answers: Answers
-    metrics: dict[str, Any]
+    figures: dict[str, Any]
     groups: list[Breakdown]
     by: dict[str, list[Breakdown]]
     curve: list[metrics.OperatingPoint]
@@ -157,7 +158,7 @@ class Evaluation:
                 "digest": self.material.digest,
                 "counts": dict(sorted(Counter(c.label for c in self.material.cases).items())),
             },
-            "metrics": self.metrics,
+            "metrics": self.figures,
             "labels": self.by_label,
             "groups": [one.document() for one in self.groups],
             "by": {name: [one.document() for one in rows] for name, rows in self.by.items()},

@@ -41,7 +41,7 @@ def training_page(training: Training, folder: str) -> str:
 
 def evaluation_text(evaluation: Evaluation) -> str:
     """Return what an evaluation found."""
-    metrics = evaluation.metrics
+    metrics = evaluation.figures
     lines = [
         f"Model {evaluation.classifier.name}: {metrics['n_recordings']} recordings, "
         f"{metrics['n_groups']} groups",
