@@ -16,7 +16,7 @@ HOW_TO_RECORD: Final = (
     "- Bare skin or one thin, tight layer is best: loose clothes rustle.",
     "- Switch off noise suppression and automatic gain in the sound settings. They take away",
     "  just the clicks we listen for.",
-    "- Move as you normally do. Do not force a crack. Stop if it hurts.",
+    "- Move as you usually do. Do not force a crack. Stop if it hurts.",
 )
 
 GUIDED_PLAN: Final = (

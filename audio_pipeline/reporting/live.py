@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 REDRAW_SECONDS = 0.1
 _SHOWN_EVENTS = 3
+_LABEL_WIDTH = 13
 
 ADVICE: dict[Advice, tuple[str, str]] = {
-    "good": ("good", "green"),
+    "good": ("good", ""),
     # Own backgrounds: yellow or red letters alone are lost on a light or a dark screen.
     "silent": (" NO SOUND: is the microphone switched on? ", "bold white on red"),
     "quiet": (" VERY QUIET: move the microphone closer ", "black on yellow"),
@@ -47,7 +48,7 @@ def cue(phase: Phase, moment: float) -> tuple[str, float]:
         return "Keep still once more. Nearly done.", 0.0
     done = (moment - phase.start) / (phase.end - phase.start)
     if done < 0.4:
-        return "Turn slowly to one side, as you normally do.", done / 0.4
+        return "Turn slowly to one side, as you usually do.", done / 0.4
     if done < 0.5:
         return "Stay there a moment.", 1.0
     if done < 0.9:
@@ -134,7 +135,7 @@ class TakeScreen:
         text, _ = cue(phase, moment)
         turns = sum(other.kind == "turn" for other in self._phases)
         place = f"Turn {phase.turn} of {turns}" if phase.kind == "turn" else "Quiet"
-        return Text.assemble((f"  {place:<12}", "bold"), (text, "bold"))
+        return Text.assemble((f"  {place:<{_LABEL_WIDTH}}", "bold"), (text, "bold"))
 
     def _pace(self, phase: Phase, moment: float) -> Text:
         """Draw where the body should be: the mark walks to the side and back with the turn."""
@@ -148,33 +149,33 @@ class TakeScreen:
         else:
             done = round(width * (moment - phase.start) / (phase.end - phase.start))
             track = ("=" if self._ascii else "━") * done + track * (width - done)
-        return Text(f"  {'':<12}{track} {left:4.1f} s")
+        return Text(f"  {'':<{_LABEL_WIDTH}}{track} {left:4.1f} s")
 
     def _level(self, level_dbfs: float) -> Text:
         width = self._bar_width()
         filled = round(width * (level_dbfs - FLOOR_DBFS) / -FLOOR_DBFS)
         full, empty = ("#", ".") if self._ascii else ("█", "░")
-        text = Text(f"  {'Level':<12}")
+        text = Text(f"  {'Level':<{_LABEL_WIDTH}}")
         for place in range(width):
             dbfs = FLOOR_DBFS * (1 - (place + 1) / width)
             style = "red" if dbfs > -3 else "yellow" if dbfs > -12 else "green"
             text.append(full if place < filled else empty, style if place < filled else "dim")
-        shown = "none" if level_dbfs <= FLOOR_DBFS else f"{level_dbfs:.0f} dB"
+        shown = "none" if level_dbfs <= FLOOR_DBFS else f"{round(level_dbfs)} dB"
         return text.append(f" {shown:>6}")
 
     def _verdict(self, advice: Advice) -> Text:
         words, style = ADVICE[advice]
-        return Text(" " * 14).append(words, style)
+        return Text(" " * (_LABEL_WIDTH + 2)).append(words, style)
 
     def _heard(self) -> Text:
         latest = [self._events[start] for start in sorted(self._events)][-_SHOWN_EVENTS:]
         if not latest:
-            return Text(f"  {'Heard':<12}").append("nothing yet", "dim")
-        text = Text(f"  {'Heard':<12}", overflow="ellipsis", no_wrap=True)
+            return Text(f"  {'Heard':<{_LABEL_WIDTH}}").append("nothing yet", "dim")
+        text = Text(f"  {'Heard':<{_LABEL_WIDTH}}", overflow="ellipsis", no_wrap=True)
         return text.append(" | ".join(describe(event) for event in reversed(latest)), "bold")
 
     def _bar_width(self) -> int:
-        return max(10, min(56, self._console.width - 14 - 8))
+        return max(10, min(56, self._console.width - _LABEL_WIDTH - 10))
 
     @property
     def _ascii(self) -> bool:
@@ -182,4 +183,4 @@ class TakeScreen:
 
 
 def _stop_line() -> Text:
-    return Text("  Enter stops and keeps the recording. Stop if it hurts.", style="dim")
+    return Text("  Enter stops and keeps the recording. Stop if it hurts.")
