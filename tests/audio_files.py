@@ -6,6 +6,7 @@ PyAV's own encoders are used, so no ffmpeg has to be installed. Samples go in as
 
 from __future__ import annotations
 
+import base64
 import io
 from dataclasses import dataclass
 from fractions import Fraction
@@ -158,3 +159,22 @@ def clicks(
 def onset(samples: np.ndarray, sample_rate: int, level: float = 0.2) -> float:
     """Return the time in seconds at which the samples first exceed a level."""
     return float(np.argmax(np.abs(samples) > level)) / sample_rate
+
+
+def amr() -> bytes:
+    """Return one second of AMR (narrow band, 4.75 kbit/s, 8 kHz) with a click at 0.5 s.
+
+    Kept as bytes, made with PyAV 18: later ones can read AMR but no longer write it.
+    """
+    return base64.b85decode(
+        "BOyUeQVIk%JWG0G;`y9_rbK82HW;*XR5*futZRRi1Y;=kHiH%!bG6RkTm&?P$`d{117LmnP}~G+DBHz$2Nn2q"
+        "SJ+AfF&M{VTUm$htRSpv1Xxh>Gd-W;%gDkDd;~T_N3&GSvqYn3^{fOIXAHAC)Orj;crxMyHWoL9C*YI}k~D4T"
+        "1T}$Vw_U(uWAQjpwgk^-<^waLiF-m}l*|Mb7_P-P)l|Z^ST)!LYJppYH>9KvSvW`t1U5XFXFHQ7&SWc8)&$QM"
+        "x-%Wo)4fdPMaBd*JbcGDM<i6rALpP1HazUu7u<AESNDYg1fd>>BU=%7@-Z*rgal(HAc#|kD5{5R@RS5MiyiTK"
+        "U$JbCMSi{nSSZx<M>C}42`Z1a1QtUS#a6@QU<(Eb_yl7-=Ydzw<d<MBsCoo&7*7Qo+Q)b#skA@@z_I`j;%W6?"
+        "hy+%c1Yj>Js#lG4sYbK@It0MZE|+#i30<hm1~de~6bK4?jAy&qh3F&%7(A20S~B?QGK1jC1U5W%lNa@sCa$&5"
+        "+62!i=Lb`$8RjCAN_+%1>ThaYECT<qGVxdh7MRTOUH6g~4)erP1T}%Iqc@23j&x9x<^(r9(Ke$7sB!Puda?xE"
+        "XWB(s+A*fl+bXaGHz*rH6P9@H-U*=u1lS~v^;bT$!R8f!^aTGXGb2;pnaTEgyHEr(7$5;V5(fCB%=2yp&rBo8"
+        "6M(o0O^gzV1XvdSHCsOibg$Zzlmz~mzb7=LIJUg$yjBFy7$W68oYR*;1D2=+HyGnHI?rpV8i(|P1QizRGaHkp"
+        "M;9r%ngljBY-L-AW~!L1d*%c-nC~+;)ph;L2^|Im|LPL~7oHW#p^+9`1pk;m^9LXVpW=Y(b^"
+    )
