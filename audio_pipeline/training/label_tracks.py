@@ -52,6 +52,7 @@ def find_track(recording: Path) -> Path | None:
         f"{stem}.Table.1.selections.txt",
         f"{recording.name}.txt",
         f"{recording.name}.Table.1.selections.txt",
+        f"{recording.name}.Table.1.selections.txt",
     )
     for name in names:
         path = folder / name
@@ -63,7 +64,8 @@ def find_track(recording: Path) -> Path | None:
 def read_track(path: Path) -> tuple[Region, ...]:
     """Read an Audacity label track or a Raven selection table, told apart by their first line.
 
-    Regions without a label, or labelled ``?``, are left out: nobody has decided about them.
+    Regions without a label, or whose label ends in ``?``, are left out: nobody has decided about
+    them. So are those a Raven table of ours calls uncertain.
 
     Returns
     -------
@@ -78,7 +80,7 @@ def read_track(path: Path) -> tuple[Region, ...]:
     text = _read_text(path)
     first = text.split("\n", 1)[0]
     regions = _read_raven(text, path) if _RAVEN_START in first else _read_audacity(text, path)
-    decided = (region for region in regions if region.label not in {"", "?"})
+    decided = (region for region in regions if region.label and not region.label.endswith("?"))
     return tuple(sorted(decided, key=lambda region: (region.start, region.end, region.label)))
 
 
@@ -173,6 +175,8 @@ def _read_raven(text: str, path: Path) -> list[Region]:
         raise RefusedError(f"{path} has no label column; name one of them: {wanted}")
     regions: dict[str, Region] = {}
     for number, row in enumerate(reader, start=2):
+        if (row.get("Uncertain") or "").strip().lower() == "true":
+            continue
         start, end = row.get(_RAVEN_START) or "", row.get(_RAVEN_END) or ""
         selection = row.get("Selection") or str(number)
         regions.setdefault(selection, _region(start, end, row[column] or "", path, number))
