@@ -22,7 +22,7 @@ class FloorSettings:
 
     cell: float = 0.186
     memory: float = 6.0
-    #: The floor of the start is learnt from this much of it: the one place that looks ahead.
+    #: The first floor is learnt from this much of the first sound: the one place that looks ahead.
     start: float = 0.5
     #: A cell is steady when its broadband level spans less than this (60th minus 10th percentile).
     steady_range: float = 4.5
@@ -67,7 +67,7 @@ class NoiseFloor:
         ----------
         levels
             float32 (n, bands) in dB, ``-inf`` where digitally silent. The first call brings
-            `start_frames` frames, or all there are.
+            `start_frames` frames, the first not silent, or all there are.
 
         Returns
         -------

@@ -216,7 +216,8 @@ class Segmenter:
         self._samples = np.zeros(0, np.float32)
         self._first_sample = 0
         self._unframed: Float32 | None = None  # samples not yet in a frame; None before the start
-        self._starting: list[Float32] = []  # levels held back until the first floor is known
+        # Levels held back until the first floor is known; None from then on.
+        self._starting: Float32 | None = np.empty((0, settings.bands), np.float32)
         self._elevation = np.zeros(0, np.float32)
         self._first_frame = 0
         self._decided = 0  # frames up to here have been searched for impacts
@@ -279,12 +280,16 @@ class Segmenter:
         waiting = np.concatenate([self._unframed, samples])
         levels = band_levels(waiting, settings)
         self._unframed = waiting[len(levels) * settings.hop :]
-        if self._starting or self._known == 0:
-            self._starting.append(levels)
-            if sum(map(len, self._starting)) < self._floor.start_frames and not self._finished:
+        if self._starting is not None:
+            levels = np.concatenate([self._starting, levels])
+            heard = np.isfinite(levels[:, 0])
+            # Nothing stands out of digital silence; the floor starts where the sound does.
+            silent = int(heard.argmax()) if heard.any() else len(levels)
+            self._elevation = np.concatenate([self._elevation, np.zeros(silent, np.float32)])
+            levels = self._starting = levels[silent:]
+            if len(levels) < self._floor.start_frames and not self._finished:
                 return
-            levels = np.concatenate(self._starting)
-            self._starting = []
+            self._starting = None
         self._elevation = np.concatenate([self._elevation, self._floor.elevation(levels)])
 
     def _advance(self) -> list[Passage]:
