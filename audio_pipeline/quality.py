@@ -342,7 +342,7 @@ class QualityMeter:
         if quality.nonfinite_fraction > settings.nonfinite_fraction:
             yield QualityWarning(
                 "nonfinite",
-                f"{quality.nonfinite_fraction:.0%} of the recording is not sound but broken "
+                f"In this recording {quality.nonfinite_fraction:.0%} is not sound but broken "
                 "numbers. Save it again from where it came.",
             )
         elif self._count and self._high - self._low <= SILENT_RANGE:
@@ -423,8 +423,8 @@ class QualityMeter:
         if quality.nonfinite_fraction > 0:
             yield QualityWarning(
                 "nonfinite",
-                f"{self._nonfinite} samples were broken numbers and were taken as silence. "
-                "Save the recording again from where it came.",
+                f"A few samples ({self._nonfinite}) were broken numbers and were taken as "
+                "silence. Save the recording again from where it came.",
             )
 
 

@@ -17,9 +17,9 @@ Levels = npt.NDArray[np.int16]
 Decibels = npt.NDArray[np.float64]
 Durations = npt.NDArray[np.float64]
 
-SILENT_LEVEL = -12000
-"""-120 dB in hundredths: below one changed bit of 16 in a frame. No microphone is that quiet, so it
-is digital silence."""
+SILENT_LEVEL = -14000
+"""-140 dB in hundredths: below one changed bit of 24. No microphone is that quiet, so it is digital
+silence."""
 
 SILENT_RANGE = 1e-6
 """Samples that differ by no more (-120 dB) are one constant value, and no sound."""
