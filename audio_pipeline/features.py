@@ -500,7 +500,7 @@ def _spectral_features(strikes: _Strikes, settings: FeatureSettings, sample_rate
             entropy,
             np.log(ring_bins[ring.argmax(axis=1)] / scale),
             np.log(share @ ring_bins / scale),
-            np.log((strike @ strike_bins + 1.0) / strike.sum(axis=1) / scale + 1.0),
+            np.log(strike @ strike_bins / strike.sum(axis=1) / scale + 1.0),
         ]
     )
 
