@@ -199,11 +199,17 @@ def test_colour_adds_nothing_that_words_do_not_say() -> None:
         assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == recommendation_page(result)
 
 
-def test_reasons_come_highest_first_and_what_is_unknown_is_listed() -> None:
-    result = recommend(given(trauma="minor", swelling="yes", fever=None))
-    page = recommendation_page(result)
+def test_reasons_come_highest_first() -> None:
+    page = recommendation_page(recommend(given(trauma="minor", swelling="yes")))
     assert page.index("after a fall") < page.index("a lump, a swelling")
-    assert "You did not tell us about a high temperature." in " ".join(page.split())
+    assert "What we do not know" not in page
+
+
+def test_open_questions_are_listed_with_what_to_do() -> None:
+    page = recommendation_page(recommend(given(fever=None, both_legs="unsure")))
+    urgent = page.index("If you have any of these, call 999")
+    assert urgent < page.index("- pain, tingling, numbness or weakness in both legs")
+    assert "- a high temperature" in page
 
 
 def test_a_higher_level_on_the_way_is_mentioned() -> None:

@@ -176,7 +176,7 @@ def test_a_reason_is_true_for_the_answers_it_is_given_on(values: dict[str, Any])
         elif rule.condition.holds(told):
             assert "You did not tell us" not in reason.text
             assert "You were not sure" not in reason.text
-        elif not reason.told:
+        elif reason.told == "none":
             assert reason.text.startswith(("You did not tell us about", "You were not sure about"))
         else:
             assert reason.text.startswith("You told us about")
@@ -215,7 +215,7 @@ def test_nothing_told_is_soon_and_incomplete() -> None:
     result = recommend(parse_answers({}))
     assert result.level == "soon"
     assert result.incomplete
-    assert not any(reason.told for reason in result.reasons)
+    assert {reason.told for reason in result.reasons} == {"none"}
     assert set(result.answers.unanswered()) == {question.id for question in questionnaire()}
 
 

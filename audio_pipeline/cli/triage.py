@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Collection
 from pathlib import Path
@@ -73,9 +74,14 @@ def command(
     from audio_pipeline.reporting.recommendation import recommendation_page
 
     page = recommendation_page(
-        recommendation, colour=sys.stdout.isatty(), highest_reached=reached, answered_at=_now()
+        recommendation, colour=_colour(), highest_reached=reached, answered_at=_now()
     )
     click.echo(page, nl=False)
+
+
+def _colour() -> bool:
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return sys.stdout.isatty() and not plain
 
 
 def _now() -> str:

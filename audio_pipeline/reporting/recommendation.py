@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Iterable
 
 from audio_pipeline.triage.recommendation import Recommendation
-from audio_pipeline.triage.tables import LEVELS
+from audio_pipeline.triage.tables import LEVELS, load_tables
 
 PLAIN_WIDTH = 80
 _COLOURS = {
@@ -65,7 +65,8 @@ def recommendation_page(
         if key in _FIRST_ADVICE:
             lines += _paragraph(text, width)
     lines += _section(page["why"], _reasons(recommendation), width)
-    lines += _section(page["unknown"], _unknown(recommendation), width)
+    if not emergency:
+        lines += _unknown(recommendation, width)
     lines += _section(page["check"], recommendation.disagreements, width)
     if not emergency:
         lines += _section(page["sound"], [recommendation.sound_note], width)
@@ -82,6 +83,9 @@ def recommendation_page(
     if answered_at:
         footer += " " + words.text("page", "time", time=answered_at)
     lines += _paragraph(footer, width)
+    # The headline scrolls out of a small window, so it is said once more where reading ends.
+    title = words.level(recommendation.level, "title")
+    lines += _paragraph(words.text("page", "again", title=title), width)
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -96,23 +100,35 @@ def _headline(recommendation: Recommendation, width: int, colour: bool) -> list[
 
 
 def _reasons(recommendation: Recommendation) -> list[str]:
-    """Return the reasons of what is known, highest first, without repeating the same words."""
+    """Return the reasons of what is known, highest first, without repeating the same words.
+
+    A reason that partly rests on open answers is listed where it decides the level.
+    """
     words = recommendation.catalogue
-    texts = list(dict.fromkeys(r.text for r in recommendation.reasons if r.gate is None and r.told))
-    if texts:
-        return texts[:MOST_REASONS]
+    shown = [
+        reason.text
+        for reason in recommendation.reasons
+        if reason.told == "all" or (reason.told == "part" and reason.level == recommendation.level)
+    ]
+    if shown:
+        return list(dict.fromkeys(shown))[:MOST_REASONS]
     return [words.text("page", "only_unknown" if recommendation.reasons else "no_reason")]
 
 
-def _unknown(recommendation: Recommendation) -> list[str]:
-    words, answers = recommendation.catalogue, recommendation.answers
-    missing = [name for name in answers.unknown() if answers.get(name) is None]
-    unsure = [name for name in answers.unknown() if answers.get(name) is not None]
-    return [
-        words.text("unknown", key, topics=words.listing([words.topic(name) for name in names]))
-        for key, names in (("gate_not_told", missing), ("gate_unsure", unsure))
-        if names
-    ]
+def _unknown(recommendation: Recommendation, width: int) -> list[str]:
+    """List the open gate questions; those of an emergency with what to do if they are true."""
+    words = recommendation.catalogue
+    questions = [load_tables().questions[name] for name in recommendation.answers.unknown()]
+    urgent = [words.urgent(question.id) for question in questions if question.emergency]
+    others = [words.topic(question.id) for question in questions if not question.emergency]
+    lines: list[str] = []
+    if urgent:
+        opening = words.text("page", "urgent")
+        lines += _section(words.text("page", "unknown"), urgent, width, opening)
+    if others:
+        title = "" if urgent else words.text("page", "unknown")
+        lines += _section(title, others, width, words.text("page", "open"))
+    return lines
 
 
 def _paragraph(text: str, width: int) -> list[str]:
@@ -128,4 +144,5 @@ def _section(title: str, items: Iterable[str], width: int, opening: str = "") ->
     if not lines:
         return []
     intro = textwrap.wrap(opening, width, break_on_hyphens=False)
-    return [title, "-" * len(title), *intro, *lines, ""]
+    heading = [title, "-" * len(title)] if title else []
+    return [*heading, *intro, *lines, ""]

@@ -75,6 +75,10 @@ class Catalogue:
         """Return the line of a question that is asked in a list to tick."""
         return str(self.messages["questions"][question.id]["tick"])
 
+    def urgent(self, question: str) -> str:
+        """Return what would be an emergency, of one of the first questions."""
+        return str(self.messages["questions"][question]["urgent"])
+
     def detail(self, question: str) -> str:
         """Return what is asked of a ticked item."""
         return str(self.messages["questions"][question]["detail"])
@@ -117,7 +121,9 @@ def missing_messages(messages: Mapping[str, Any], tables: Tables) -> list[str]:
             absent += [f"{section}.{key}.{field}" for field in fields if not entry.get(field)]
     for question in tables.questions.values():
         worded = messages.get("questions", {}).get(question.id, {})
-        needed = ["text", "topic"] + (["tick"] if question.group else [])
+        needed = ["text", "topic"]
+        needed += ["tick"] if question.group else []
+        needed += ["urgent"] if question.emergency else []
         absent += [f"questions.{question.id}.{field}" for field in needed if not worded.get(field)]
         options = worded.get("options", {})
         absent += [

@@ -288,7 +288,9 @@ def ask(
         _show(screen, number, total, terminal)
         given = _answer(screen, terminal)
         if given == "stop":
+            terminal.write("")
             terminal.say("stopped")
+            terminal.write("")
             return False
         if given == "back":
             if not interview.back():
@@ -330,7 +332,8 @@ def _answer(screen: Screen, terminal: Terminal) -> Given | str:
         except EOFError:
             return "stop"
         if line in ("s", "skip"):
-            terminal.say("skipped")
+            gated = any(question.gate for question in screen.questions)
+            terminal.say("skipped_gate" if gated else "skipped")
             return dict.fromkeys((question.id for question in screen.questions), None)
         if line in ("b", "back"):
             return "back"

@@ -94,8 +94,8 @@ class Standing:
 class Reason:
     """Why a level was reached.
 
-    ``gate`` names the question of a gate. ``told`` is false where nothing the person told us made
-    the rule fire, only what they left out or were not sure of.
+    ``gate`` names the question of a gate. ``told`` says how much of what made the rule fire was
+    told: "all", "part" (something was left out or unsure) or "none".
     """
 
     rule: str
@@ -103,7 +103,7 @@ class Reason:
     text: str
     sources: tuple[Source, ...]
     gate: str | None = None
-    told: bool = True
+    told: str = "all"
 
     def document(self) -> dict[str, Any]:
         """Return the reason as it stands in ``triage --json``."""
@@ -293,8 +293,8 @@ def _reason(rule: Rule, answers: Answers, standing: Standing, words: Catalogue) 
 
 def _unknown_text(
     rule: Rule, answers: Answers, standing: Standing, words: Catalogue
-) -> tuple[str, bool]:
-    """Say what is known and what is not, where a rule fired on the latter; True if any is known."""
+) -> tuple[str, str]:
+    """Say what is known and what is not, where a rule fired on the latter; and how much is told."""
     told: dict[str, str] = {}
     not_told: dict[str, str] = {}
     unsure: dict[str, str] = {}
@@ -318,7 +318,7 @@ def _unknown_text(
     ]
     if told:
         sentences.append(words.text("unknown", "together"))
-    return " ".join(sentences), bool(told)
+    return " ".join(sentences), "part" if told else "none"
 
 
 def _questions_of(leaf: AtLeast) -> list[Question]:
