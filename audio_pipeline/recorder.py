@@ -48,12 +48,15 @@ class Capture:
         How often sound was lost.
     lost_seconds : float
         How much of it is known, s.
+    kept : bool
+        The file that was asked for is there.
     """
 
     phases: tuple[Phase, ...]
     failure: CrepitusError | None
     overflows: int
     lost_seconds: float
+    kept: bool = False
 
 
 def count_in(
@@ -122,12 +125,32 @@ def capture(
             show(Moment(take.duration, meter, live.events()))
     except CrepitusError as error:
         failure = error
+    except OSError as error:  # the terminal was closed: there is nothing to draw on
+        failure = CrepitusError(f"the screen is gone: {error.strerror or error}")
     return Capture(
         performed_phases(planned, take.duration),
         failure,
         microphone.overflows,
         microphone.lost_seconds,
     )
+
+
+def keep_take(capture: Capture, take: Take, metadata: Mapping[str, str]) -> Capture:
+    """Write the file of a finished take; a failure to do so is the capture's failure.
+
+    A take without any sound leaves no file.
+    """
+    if not take.frames:
+        take.discard()
+        return capture
+    try:
+        take.save(metadata)
+    except CrepitusError as error:
+        return replace(capture, failure=capture.failure or error)
+    failure = capture.failure
+    if failure is not None:
+        failure = type(failure)(f"{failure} ({take.duration:.1f} s are kept in {take.path})")
+    return replace(capture, failure=failure, kept=True)
 
 
 def conclude_take(

@@ -13,20 +13,14 @@ from typing import Any
 
 
 class StopRequest(AbstractContextManager["StopRequest"]):
-    """True once somebody asked to stop, so that a take ends between two blocks and is kept.
+    """Knows whether somebody asked to stop, so that a take ends between two blocks and is kept.
 
     While it is in force Ctrl-C raises nothing. Use it from the main thread.
-
-    Parameters
-    ----------
-    watch_enter : bool
-        Enter on standard input asks to stop too. What is typed meanwhile is not echoed, so that
-        it cannot tear the meter, and is thrown away.
     """
 
-    def __init__(self, watch_enter: bool = False) -> None:
-        self._watch_enter = watch_enter
-        self._asked = threading.Event()
+    def __init__(self) -> None:
+        self._watches_enter = False
+        self._event = threading.Event()
         self._undo = ExitStack()
 
     def __enter__(self) -> StopRequest:
@@ -38,8 +32,6 @@ class StopRequest(AbstractContextManager["StopRequest"]):
             if name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN:
                 continue  # nohup
             self._undo.callback(signal.signal, number, signal.signal(number, self._ask))
-        if self._watch_enter and os.name == "posix":
-            self._undo.callback(_silence_typing(sys.stdin.fileno()))
         return self
 
     def __exit__(
@@ -51,14 +43,25 @@ class StopRequest(AbstractContextManager["StopRequest"]):
         """Put everything back as it was."""
         self._undo.close()
 
-    def __bool__(self) -> bool:
-        """Return whether to stop."""
-        if self._watch_enter and not self._asked.is_set() and _enter_pressed():
-            self._asked.set()
-        return self._asked.is_set()
+    def watch_enter(self) -> None:
+        """From now on Enter on standard input asks to stop, too.
+
+        What was typed before is thrown away: a second, impatient Enter ends nothing. What is
+        typed from now on is not echoed, so that it cannot tear the meter.
+        """
+        self._watches_enter = True
+        if os.name == "posix":
+            self._undo.callback(_silence_typing(sys.stdin.fileno()))
+        _enter_pressed()
+
+    def asked(self) -> bool:
+        """Return whether anybody asked to stop."""
+        if self._watches_enter and not self._event.is_set() and _enter_pressed():
+            self._event.set()
+        return self._event.is_set()
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        self._asked.set()
+        self._event.set()
 
 
 def _enter_pressed() -> bool:
@@ -88,5 +91,5 @@ def _silence_typing(descriptor: int) -> Any:
         return lambda: None
     silent = [*before]
     silent[3] &= ~termios.ECHO
-    termios.tcsetattr(descriptor, termios.TCSADRAIN, silent)
+    termios.tcsetattr(descriptor, termios.TCSAFLUSH, silent)
     return lambda: termios.tcsetattr(descriptor, termios.TCSAFLUSH, before)

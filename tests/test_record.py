@@ -151,11 +151,10 @@ def test_a_pulled_microphone_keeps_the_take_and_says_so_in_one_line(
 
     code, out, err = record("-o", str(path), "--seconds", "60", "--json", meanwhile=pull)
     assert code == 1
-    complaints = [line for line in err.splitlines() if line.startswith("crepitus:")]
-    assert len(complaints) == 1
-    assert "plugged in" in complaints[0]
-    assert "Expression" not in err
-    assert "ALSA" not in err
+    (complaint,) = [line for line in err.splitlines() if "librosa compiles" not in line]
+    assert complaint.startswith("crepitus:")
+    assert "plugged in" in complaint
+    assert str(path) in complaint
     duration = soundfile.info(path).duration
     assert 0.5 < duration < 30
     assert recording_of(out)["duration"] == pytest.approx(duration, abs=1e-4)
@@ -207,7 +206,7 @@ def test_a_person_is_guided_sees_the_meter_and_stops_with_enter(
     answer_emergency_questions(someone)
     someone.wait_for("Do not force a crack. Stop if it hurts.")
     someone.wait_for("Press Enter when you are ready.")
-    someone.type("\n")
+    someone.type("\n\n")  # the second, impatient one ends nothing
     for number in (3, 2, 1):
         someone.wait_for(f"{number} ...")
     someone.wait_for("Keep still and quiet.")

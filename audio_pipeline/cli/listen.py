@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,7 +64,7 @@ def command(
         lost: MicrophoneLostError | None = None
         reported_overflows = 0
         try:
-            while not stop:
+            while not stop.asked():
                 block = microphone.read()
                 if block is None:
                     continue
@@ -72,9 +74,12 @@ def command(
                 if microphone.overflows > reported_overflows:
                     reported_overflows = microphone.overflows
                     click.echo(_overflow_line(microphone), err=True)
+            _report(analyzer.finish(), as_json, keeper)
         except MicrophoneLostError as error:
             lost = error
-        _report(analyzer.finish(), as_json, keeper)
+            _report(analyzer.finish(), as_json, keeper)
+        except BrokenPipeError:  # as `| head` does when it has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if keeper is not None:
             keeper.finish()
         if lost is not None:

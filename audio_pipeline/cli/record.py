@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
-import textwrap
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from audio_pipeline.reporting.conversation import read, say
 from audio_pipeline.reporting.guidance import (
     FREE_PLAN,
     GUIDED_PLAN,
@@ -21,15 +21,16 @@ from audio_pipeline.reporting.guidance import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from rich.console import Console
 
     from audio_pipeline.analysis import Analysis
     from audio_pipeline.assessment import Assessment
     from audio_pipeline.classifier import Classifier
-    from audio_pipeline.microphone import Device
-    from audio_pipeline.recorder import Capture
+    from audio_pipeline.live_analysis import LiveAnalysis
+    from audio_pipeline.microphone import Device, Microphone
+    from audio_pipeline.recorder import Capture, Moment
     from audio_pipeline.take import Take
     from audio_pipeline.triage import Answers, Recommendation
     from audio_pipeline.triage.interview import Interview
@@ -83,13 +84,16 @@ def command(
     from audio_pipeline.recorder import LONGEST_IN_MEMORY_SECONDS, LONGEST_SECONDS
     from audio_pipeline.remembered_device import pick_device
     from audio_pipeline.take import check_target
-    from audio_pipeline.triage import default_region, load_answers
 
     longest = LONGEST_IN_MEMORY_SECONDS if output is None else LONGEST_SECONDS
     if seconds is not None and seconds > longest:
         hint = " (longer with -o FILE)" if output is None else ""
         raise click.UsageError(f"--seconds is {seconds:g}; at most {longest:g}{hint}.")
-    answers = load_answers(answers_file) if answers_file else None
+    answers = None
+    if answers_file:
+        from audio_pipeline.triage import load_answers
+
+        answers = load_answers(answers_file)
     if output is not None:
         check_target(output)
     classifier = load_classifier(model)
@@ -103,7 +107,7 @@ def command(
         guided=at_terminal and not free and seconds is None,
         at_terminal=at_terminal,
         asks=at_terminal and answers is None,
-        region=region or default_region(),
+        wanted_region=region,
     )
     result = session.run(answers)
     if result is None:
@@ -133,28 +137,42 @@ class _Session:
     guided: bool
     at_terminal: bool
     asks: bool
-    region: str
+    wanted_region: str | None
+
+    @property
+    def region(self) -> str:
+        """Whose emergency numbers to show."""
+        from audio_pipeline.triage import default_region
+
+        return self.wanted_region or default_region()
 
     def run(self, answers: Answers | None) -> tuple[Assessment, _Recorded] | None:
         """Ask, record, analyse, ask the rest; None when the person was not asked to twist."""
+        if not self.at_terminal:  # capture starts before anything else is loaded
+            recorded = self._record()
+            from audio_pipeline.assessment import assess
+
+            return assess(recorded.analysis, answers, region=self.region), recorded
         from audio_pipeline.assessment import Assessment, assess, heard
         from audio_pipeline.triage.interview import Interview
 
         interview = Interview(answers)
         if self.asks and not self._ask(interview, emergency_only=True):
             return None
-        if self.at_terminal and not interview.may_twist:
+        if not interview.may_twist:
             if self.asks and not interview.emergency:
-                _say(NO_TWIST)
+                say(NO_TWIST)
                 self._ask(interview)
-            _show_recommendation(interview.recommendation(region=self.region))
+            _show_recommendation(
+                interview.recommendation(region=self.region), interview.highest_reached
+            )
             return None
         recorded = self._record_until_usable()
         if not self.asks:
             assessment = assess(recorded.analysis, answers, region=self.region)
             return assessment, recorded
         interview.sound = heard(recorded.analysis)
-        _say("")
+        say("")
         self._ask(interview)
         if self.output is None:
             _offer_to_keep(recorded)
@@ -165,37 +183,33 @@ class _Session:
         from audio_pipeline.triage.interview import ask
 
         return ask(
-            interview, region=self.region, emergency_only=emergency_only, read=_read, write=_say
+            interview, region=self.region, emergency_only=emergency_only, read=read, write=say
         )
 
     def _record_until_usable(self) -> _Recorded:
-        """Record; at a terminal offer another go while the take cannot be used."""
+        """Record; offer another go while the take cannot be used."""
         self._explain()
         while True:
             recorded = self._record()
             quality = recorded.analysis.quality
-            if not self.at_terminal:
-                return recorded
-            _say(quality_verdict(recorded.analysis))
+            say(quality_verdict(recorded.analysis))
             broken = quality is None or not quality.usable
             if not (broken and self.asks) or recorded.capture.failure is not None:
                 return recorded
             for warning in quality.warnings if quality is not None else ():
-                _say(f"- {warning.text}")
+                say(f"- {warning.text}")
             if not click.confirm("Record again?", default=True, err=True):
                 return recorded
 
     def _explain(self) -> None:
         from audio_pipeline.protocol import planned_phases
 
-        if not self.at_terminal:
-            return
         for line in HOW_TO_RECORD:
-            _say(line)
-        _say("")
+            say(line)
+        say("")
         if self.guided:
             phases = planned_phases()
-            _say(
+            say(
                 GUIDED_PLAN.format(
                     quiet=phases[0].end,
                     turns=len(phases) - 2,
@@ -204,85 +218,69 @@ class _Session:
                 )
             )
         else:
-            _say(FREE_PLAN)
-        _say(f"Microphone: {self.device.name} (another one: --device NAME)")
+            say(FREE_PLAN)
+        say(f"Microphone: {self.device.name} (another one: --device NAME)")
         if self.asks:
-            _read("Press Enter when you are ready. ")
+            read("Press Enter when you are ready. ")
 
     def _record(self) -> _Recorded:
         """One take: open, count in, capture, save, analyse."""
-        from audio_pipeline.assessment import SOFTWARE
-        from audio_pipeline.errors import CrepitusError
+        from audio_pipeline._version import __version__
         from audio_pipeline.live_analysis import LiveAnalysis
         from audio_pipeline.microphone import Microphone
-        from audio_pipeline.protocol import planned_phases
         from audio_pipeline.recorder import (
-            Moment,
-            capture,
             conclude_take,
             count_in,
+            keep_take,
             lost_sound_line,
             take_metadata,
         )
         from audio_pipeline.remembered_device import remember_device
-        from audio_pipeline.reporting.live import TakeScreen
         from audio_pipeline.startup import announce_compilation
         from audio_pipeline.stop_request import StopRequest
         from audio_pipeline.take import Take
 
-        planned = planned_phases() if self.guided else ()
-        seconds = planned[-1].end if planned else self.seconds
-        with StopRequest(watch_enter=self.at_terminal) as stop:
+        with StopRequest() as stop:
             with Microphone(self.device) as microphone:
                 if self.device_is_chosen:
                     remember_device(self.device)
-                take = Take(microphone.sample_rate, self.output)
                 announce_compilation()
                 live = LiveAnalysis(microphone.sample_rate, self.classifier)
                 if self.at_terminal:
-                    if not count_in(microphone, COUNT_IN_SECONDS, lambda: bool(stop), _say_number):
-                        take.discard()
+                    if not count_in(microphone, COUNT_IN_SECONDS, stop.asked, _say_number):
                         raise click.Abort
-                    with TakeScreen(_console(), planned, seconds) as screen:
-
-                        def show(moment: Moment) -> None:
-                            screen.hear(moment.events)
-                            screen.draw(moment.seconds, moment.level.bar_dbfs, moment.level.advice)
-
-                        done = capture(
-                            microphone,
-                            take,
-                            live,
-                            seconds=seconds,
-                            planned=planned,
-                            stop=lambda: bool(stop),
-                            show=show,
-                        )
-                else:
-                    done = capture(
-                        microphone,
-                        take,
-                        live,
-                        seconds=seconds,
-                        planned=planned,
-                        stop=lambda: bool(stop),
-                        show=lambda moment: None,
-                    )
-            metadata = take_metadata(microphone, done, SOFTWARE)
-            try:
-                if self.output is not None and take.frames:
-                    take.save(metadata)
-                    _say(f"Kept: {self.output} ({take.duration:.1f} s)")
-            except CrepitusError as error:  # the result is still worth showing
-                done = replace(done, failure=done.failure or error)
-            if not take.frames:
-                take.discard()
-                _say("Nothing was recorded.")
+                    stop.watch_enter()
+                take = Take(microphone.sample_rate, self.output)
+                done = self._capture(microphone, take, live, stop.asked)
+            metadata = take_metadata(microphone, done, f"crepitus {__version__}")
+            if self.output is not None:
+                done = keep_take(done, take, metadata)
+        if self.at_terminal and done.kept:
+            say(f"Kept: {self.output} ({take.duration:.1f} s)")
         if done.overflows:
-            _say(lost_sound_line(done))
+            say(lost_sound_line(done))
         source = "microphone" if self.output is None else str(self.output)
         analysis = conclude_take(done, take, live, self.classifier, source)
         return _Recorded(analysis, done, take, metadata)
+
+    def _capture(
+        self, microphone: Microphone, take: Take, live: LiveAnalysis, stop: Callable[[], bool]
+    ) -> Capture:
+        """Record, with the meter on the screen when somebody sits there."""
+        from audio_pipeline.protocol import planned_phases
+        from audio_pipeline.recorder import capture
+
+        planned = planned_phases() if self.guided else ()
+        seconds = planned[-1].end if planned else self.seconds
+        with ExitStack() as screens:
+            show: Callable[[Moment], None] = _show_nothing
+            if self.at_terminal:
+                from audio_pipeline.reporting.live import TakeScreen
+
+                show = screens.enter_context(TakeScreen(_console(), planned, seconds)).show
+            return capture(
+                microphone, take, live, seconds=seconds, planned=planned, stop=stop, show=show
+            )
 
 
 @dataclass(frozen=True)
@@ -300,14 +298,14 @@ def _offer_to_keep(recorded: _Recorded) -> None:
     from audio_pipeline.errors import CrepitusError
     from audio_pipeline.take import check_target
 
-    while name := _read("Keep the recording? Type a file name, or press Enter to let it go: "):
+    while name := read("Keep the recording? Type a file name, or press Enter to let it go: "):
         try:
             check_target(Path(name))
             recorded.take.save(recorded.metadata, Path(name))
         except CrepitusError as error:
-            _say(str(error))
+            say(str(error))
             continue
-        _say(f"Kept: {name}")
+        say(f"Kept: {name}")
         return
 
 
@@ -325,32 +323,23 @@ def _show(assessment: Assessment, classifier: Classifier, as_json: bool) -> None
     click.echo(analysis_page(assessment.analysis), nl=False)
 
 
-def _show_recommendation(recommendation: Recommendation) -> None:
+def _show_recommendation(
+    recommendation: Recommendation, highest_reached: str | None = None
+) -> None:
     from audio_pipeline.reporting.recommendation import recommendation_page
 
-    click.echo(recommendation_page(recommendation, colour=sys.stdout.isatty()), nl=False)
+    page = recommendation_page(
+        recommendation, colour=sys.stdout.isatty(), highest_reached=highest_reached
+    )
+    click.echo(page, nl=False)
+
+
+def _show_nothing(moment: Moment) -> None:
+    pass
 
 
 def _say_number(left: int) -> None:
-    _say(f"  {left} ...")
-
-
-def _say(line: str) -> None:
-    """Write to standard error, wrapped between words: standard output is for the result."""
-    width = shutil.get_terminal_size().columns - 1
-    for paragraph in line.splitlines() or [""]:
-        indent = " " * (len(paragraph) - len(paragraph.lstrip(" -0123456789")))
-        wrapped = textwrap.wrap(paragraph, width, subsequent_indent=indent)
-        click.echo("\n".join(wrapped), err=True)
-
-
-def _read(prompt: str) -> str:
-    """Ask for a line on standard error; Ctrl-D is Enter."""
-    click.echo(prompt, nl=False, err=True)
-    try:
-        return input()
-    except EOFError:
-        return ""
+    say(f"  {left} ...")
 
 
 def _console() -> Console:

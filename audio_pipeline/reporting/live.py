@@ -17,6 +17,7 @@ from audio_pipeline.reporting.terminal import NAMES, strength
 
 if TYPE_CHECKING:
     from audio_pipeline.analysis import LiveEvent
+    from audio_pipeline.recorder import Moment
 
 REDRAW_SECONDS = 0.1
 _SHOWN_EVENTS = 3
@@ -104,6 +105,11 @@ class TakeScreen:
         """Take the meter off the screen again."""
         if self._moves:
             self._live.stop()
+
+    def show(self, moment: Moment) -> None:
+        """Take what happened since the last call and draw it."""
+        self.hear(moment.events)
+        self.draw(moment.seconds, moment.level.bar_dbfs, moment.level.advice)
 
     def hear(self, events: Sequence[LiveEvent]) -> None:
         """Take events; a later report of the same event replaces the earlier."""
