@@ -10,7 +10,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable
 
-from audio_pipeline.triage.recommendation import Recommendation
+from audio_pipeline.triage.recommendation import Reason, Recommendation
 from audio_pipeline.triage.tables import LEVELS, load_tables
 
 PLAIN_WIDTH = 80
@@ -100,18 +100,21 @@ def _headline(recommendation: Recommendation, width: int, colour: bool) -> list[
 
 
 def _reasons(recommendation: Recommendation) -> list[str]:
-    """Return the reasons of what is known, highest first, without repeating the same words.
+    """Return the reasons of what is known, highest first, each point once.
 
-    A reason that partly rests on open answers is listed where it decides the level.
+    A reason that partly rests on open answers is listed where it decides the level. One that rests
+    only on answers that higher reasons have already named adds nothing and is left out here.
     """
     words = recommendation.catalogue
-    shown = [
-        reason.text
-        for reason in recommendation.reasons
-        if reason.told == "all" or (reason.told == "part" and reason.level == recommendation.level)
-    ]
+    shown: list[Reason] = []
+    named: frozenset[str] = frozenset()
+    for reason in recommendation.reasons:
+        open_but_deciding = reason.told == "part" and reason.level == recommendation.level
+        if (reason.told == "all" or open_but_deciding) and not reason.questions <= named:
+            shown.append(reason)
+            named |= reason.questions
     if shown:
-        return list(dict.fromkeys(shown))[:MOST_REASONS]
+        return [reason.text for reason in shown[:MOST_REASONS]]
     return [words.text("page", "only_unknown" if recommendation.reasons else "no_reason")]
 
 

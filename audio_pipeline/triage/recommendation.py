@@ -7,7 +7,7 @@ left out ranks above "no". The sound is read by two rules, neither above ``soon`
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -95,7 +95,8 @@ class Reason:
     """Why a level was reached.
 
     ``gate`` names the question of a gate. ``told`` says how much of what made the rule fire was
-    told: "all", "part" (something was left out or unsure) or "none".
+    told: "all", "part" (something was left out or unsure) or "none". ``questions`` are those it
+    rests on.
     """
 
     rule: str
@@ -104,6 +105,7 @@ class Reason:
     sources: tuple[Source, ...]
     gate: str | None = None
     told: str = "all"
+    questions: frozenset[str] = frozenset()
 
     def document(self) -> dict[str, Any]:
         """Return the reason as it stands in ``triage --json``."""
@@ -284,41 +286,38 @@ def _flag_ranks(flag: Flag, answers: Answers) -> tuple[int, int]:
 
 
 def _reason(rule: Rule, answers: Answers, standing: Standing, words: Catalogue) -> Reason:
-    if rule.question is None and rule.condition.holds(standing.told):
-        text = words.text("reasons", rule.id)
-        return Reason(rule.id, rule.level, text, rule.sources)
-    text, told = _unknown_text(rule, answers, standing, words)
-    return Reason(rule.id, rule.level, text, rule.sources, rule.question, told)
-
-
-def _unknown_text(
-    rule: Rule, answers: Answers, standing: Standing, words: Catalogue
-) -> tuple[str, str]:
-    """Say what is known and what is not, where a rule fired on the latter; and how much is told."""
-    told: dict[str, str] = {}
-    not_told: dict[str, str] = {}
-    unsure: dict[str, str] = {}
+    topics: dict[str, dict[str, str]] = {"told": {}, "not_told": {}, "unsure": {}}
     for leaf in deciding(rule.condition, standing.ranks, standing.told):
         if leaf.scale == AUDIO_SCALE:
-            told[leaf.scale] = words.text("unknown", "recording")
+            topics["told"][leaf.scale] = words.text("unknown", "recording")
             continue
         for question in _questions_of(leaf):
             value = answers.get(question.id)
-            group = not_told if value is None else unsure if value == UNSURE else told
-            group[question.id] = words.topic(question.id)
-    gate = "" if rule.question is None else "gate_"
+            state = "not_told" if value is None else "unsure" if value == UNSURE else "told"
+            topics[state][question.id] = words.topic(question.id)
+    if rule.question is None and rule.condition.holds(standing.told):
+        text, told = words.text("reasons", rule.id), "all"
+    else:
+        text, told = _open_text(rule, topics, words), "part" if topics["told"] else "none"
+    questions = frozenset().union(*topics.values())
+    return Reason(rule.id, rule.level, text, rule.sources, rule.question, told, questions)
+
+
+def _open_text(rule: Rule, topics: Mapping[str, Mapping[str, str]], words: Catalogue) -> str:
+    """Say what is told and what is open, where a rule did not fire on what was told alone."""
+    gate = "gate_" if rule.question is not None else ""
     sentences = [
-        words.text("unknown", key, topics=words.listing(list(topics.values())))
-        for key, topics in (
-            ("told", told),
-            (f"{gate}not_told", not_told),
-            (f"{gate}unsure", unsure),
+        words.text(
+            "unknown",
+            state if state == "told" else f"{gate}{state}",
+            topics=words.listing(list(named.values())),
         )
-        if topics
+        for state, named in topics.items()
+        if named
     ]
-    if told:
+    if topics["told"]:
         sentences.append(words.text("unknown", "together"))
-    return " ".join(sentences), "part" if told else "none"
+    return " ".join(sentences)
 
 
 def _questions_of(leaf: AtLeast) -> list[Question]:
