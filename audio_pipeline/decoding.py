@@ -1,8 +1,8 @@
 """Decoders: a sound file of any kind in, blocks of mono float32 samples out.
 
 The decoder is chosen by what a file holds, never by its name: libsndfile (soundfile) is the fastest
-for WAV, AIFF, FLAC and Ogg Vorbis, FFmpeg (PyAV) for what phones and browsers write. Neither is
-imported before a file needs it.
+for FLAC and AIFF, FFmpeg (PyAV) for what phones and browsers write and for MP3 and Ogg, where it
+keeps the times right behind damaged bytes. Neither is imported before a file needs it.
 """
 
 from __future__ import annotations
@@ -41,9 +41,7 @@ the length into the header."""
 
 _WAVE_KINDS = frozenset({"wav", "rf64"})
 
-_SOUNDFILE_KINDS = frozenset(
-    {"wav", "rf64", "w64", "aiff", "au", "caf", "flac", "ogg-vorbis", "ogg-flac"}
-)
+_SOUNDFILE_KINDS = frozenset({"wav", "rf64", "w64", "aiff", "au", "caf", "flac"})
 
 
 class Decoder(Protocol):
@@ -299,33 +297,30 @@ class SoundFileDecoder:
         self.format = f"{kind} {file.subtype.lower().replace('_', ' ')}"
         self.duration: float | None = file.frames / file.samplerate
         self.truncated = _promises_more(file.extra_info)
-        if kind.startswith("ogg"):
-            self.truncated = ogg_cut_short(handle)
 
     def read(self, count: int) -> Samples:
         """Return at most `count` further samples, shape (n,), float32; empty at the end."""
-        if self._rescue is not None:
-            return self._rescue.read(count)
+        rescue = self._rescue
+        if rescue is not None:
+            return rescue.read(count)
         count = max(1, min(count, MAX_VALUES // self.channels, self._left()))
         block = np.empty((count, self.channels), dtype=np.float32)
         try:
             got = len(self._file.read(out=block))
         except (RuntimeError, OSError):
             got = min(count, max(0, self._file.tell() - self._position))
-            self._start_rescue(self._position + got)
+            rescue = self._start_rescue(self._position + got)
         self._position += got
-        if got:
-            return mix(block[:got])
-        if self._rescue is not None:
-            return self._rescue.read(count)
-        self.truncated = self.truncated or self._left() > 0
-        return block[:0, 0]
+        if not got and rescue is not None:
+            return rescue.read(count)
+        self.truncated = self.truncated or (not got and self._left() > 0)
+        return mix(block[:got])
 
     def _left(self) -> int:
         """Return how many samples may follow."""
         return int(self._file.frames - self._position)
 
-    def _start_rescue(self, position: int) -> None:
+    def _start_rescue(self, position: int) -> MediaDecoder | None:
         from audio_pipeline.decoding_media import MediaDecoder
 
         self.truncated = True
@@ -336,6 +331,7 @@ class SoundFileDecoder:
                 self._rescue = rescue
             else:
                 rescue.close()
+        return self._rescue
 
     def close(self) -> None:
         """Let go of the file."""

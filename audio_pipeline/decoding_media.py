@@ -233,6 +233,10 @@ class MediaDecoder:
             except (av.error.FFmpegError, ValueError):
                 self._damaged = True
                 failures += 1
+            except OSError:
+                # The file itself cannot be read any further: a pulled card, a lost share.
+                self._damaged = True
+                return
 
     def read(self, count: int) -> Samples:
         """Return at most `count` further samples, shape (n,), float32; empty at the end."""

@@ -380,10 +380,13 @@ class QualityMeter:
                 "The recording goes beyond full scale. It was heard as it is, but other programs "
                 "may cut it off: save it at a lower level.",
             )
-        if quality.noise_floor_dbfs is not None and quality.noise_floor_dbfs > settings.noisy_dbfs:
+        # Float files may have another full scale than 1.
+        scale = max(1.0, self._high, -self._low)
+        floor = quality.noise_floor_dbfs
+        if floor is not None and floor - 20 * math.log10(scale) > settings.noisy_dbfs:
             yield QualityWarning(
                 "noisy",
-                f"The background is loud ({quality.noise_floor_dbfs:.0f} dB). "
+                f"The background is loud ({floor:.0f} dB). "
                 "Record in a quiet room, and keep still before the twist.",
             )
         if quality.event_snr_db is not None and quality.event_snr_db < settings.least_snr_db:
@@ -414,7 +417,7 @@ class QualityMeter:
                 f"({gates.sum():.1f} s in all). Noise suppression does this, and it can swallow "
                 "the very sounds we listen for: switch it off.",
             )
-        if abs(quality.dc_offset) > settings.dc_offset:
+        if abs(quality.dc_offset) > settings.dc_offset * scale:
             yield QualityWarning(
                 "dc_offset",
                 "The recording does not swing around zero, which points to a faulty microphone "
