@@ -17,8 +17,9 @@ import pytest
 import soundfile
 from virtual_sound_card import RATE, VirtualSoundCard, sound_card  # noqa: F401
 
-from audio_pipeline.analysis import StreamAnalyzer, analyze_recording
+from audio_pipeline.analysis import LiveEvent, StreamAnalyzer, analyze_recording
 from audio_pipeline.classifier import Classifier, load_classifier
+from audio_pipeline.cli.listen import Reporter
 from audio_pipeline.clips import ClipKeeper
 from audio_pipeline.errors import CrepitusError
 from audio_pipeline.finding import Event
@@ -89,8 +90,32 @@ def test_a_failure_in_the_thread_comes_out_where_the_take_is_safe(classifier: Cl
         live.finish(Take(RATE), "x")
 
 
-def pop(start: float) -> Event:
-    return Event(start, start + 0.02, "pop", {"pop": 1.0}, False, 1)
+def pop(start: float, label: str = "pop") -> Event:
+    return Event(start, start + 0.02, label, {label: 1.0}, False, 1)
+
+
+def test_people_read_an_event_once_unless_more_was_learnt(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    reporter = Reporter(as_json=False, keeper=None)
+    reporter.report([LiveEvent(pop(1.0), False)])
+    reporter.report([LiveEvent(pop(1.0), True), LiveEvent(pop(2.0), False)])
+    reporter.report([LiveEvent(pop(2.0, "grating"), True), LiveEvent(pop(3.0), True)])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        "1.0 s pop (likely)",
+        "2.0 s pop (likely)",
+        "  now heard as: 2.0 s grinding sound (likely)",
+        "3.0 s pop (likely)",
+    ]
+
+
+def test_programs_read_both_reports(capsys: pytest.CaptureFixture[str]) -> None:
+    reporter = Reporter(as_json=True, keeper=None)
+    reporter.report([LiveEvent(pop(1.0), False), LiveEvent(pop(1.0), True)])
+    first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert (first.pop("final"), second.pop("final")) == (False, True)
+    assert first == second == pop(1.0).document()
 
 
 def test_a_clip_is_its_event_with_a_second_around_it(tmp_path: Path) -> None:

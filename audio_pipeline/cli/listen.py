@@ -61,6 +61,7 @@ def command(
         analyzer = StreamAnalyzer(microphone.sample_rate, classifier, remember=False)
         keeper = ClipKeeper(save_events, microphone.sample_rate) if save_events else None
         click.echo(f"Listening to {chosen.name}. Ctrl-C stops.", err=True)
+        reporter = Reporter(as_json, keeper)
         lost: MicrophoneLostError | None = None
         reported_overflows = 0
         try:
@@ -68,16 +69,16 @@ def command(
                 block = microphone.read()
                 if block is None:
                     continue
-                _report(analyzer.push(block), as_json, keeper)
+                reporter.report(analyzer.push(block))
                 if keeper is not None:
                     keeper.add(block)
                 if microphone.overflows > reported_overflows:
                     reported_overflows = microphone.overflows
                     click.echo(_overflow_line(microphone), err=True)
-            _report(analyzer.finish(), as_json, keeper)
+            reporter.report(analyzer.finish())
         except MicrophoneLostError as error:
             lost = error
-            _report(analyzer.finish(), as_json, keeper)
+            reporter.report(analyzer.finish())
         except BrokenPipeError:  # as `| head` does when it has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if keeper is not None:
@@ -88,17 +89,36 @@ def command(
         click.echo(f"Stopped. {summary}", err=True)
 
 
-def _report(events: Iterable[LiveEvent], as_json: bool, keeper: ClipKeeper | None) -> None:
-    from audio_pipeline.reporting.live import describe
+class Reporter:
+    """Prints events, and asks for their clips once they are final."""
 
-    for event in events:
-        if as_json:
-            line = json.dumps({**event.event.document(), "final": event.final})
+    def __init__(self, as_json: bool, keeper: ClipKeeper | None) -> None:
+        self._as_json = as_json
+        self._keeper = keeper
+        self._printed: dict[float, str] = {}  # of events that are not final yet
+
+    def report(self, events: Iterable[LiveEvent]) -> None:
+        """Print events in the order they come."""
+        for event in events:
+            if self._as_json:
+                print(json.dumps({**event.event.document(), "final": event.final}), flush=True)
+            else:
+                self._print(event)
+            if self._keeper is not None and event.final:
+                self._keeper.keep(event.event)
+
+    def _print(self, event: LiveEvent) -> None:
+        """Print a line at once, and another one only where the final word differs."""
+        from audio_pipeline.reporting.live import describe
+
+        start, line = event.event.start, describe(event)
+        before = self._printed.pop(start, None)
+        if line != before:
+            print(line if before is None else f"  now heard as: {line}", flush=True)
+        if not event.final:
+            self._printed[start] = line
         else:
-            line = describe(event) + ("" if event.final else " ...")
-        print(line, flush=True)
-        if keeper is not None and event.final:
-            keeper.keep(event.event)
+            self._printed = {s: text for s, text in self._printed.items() if s > start}
 
 
 def _overflow_line(microphone: Microphone) -> str:
