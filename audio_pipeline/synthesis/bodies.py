@@ -48,7 +48,7 @@ class BodySettings:
         Share of broadband noise in the first 1-2 ms (judgement, after web spectrograms).
     """
 
-    bright: float = 0.55
+    bright: float = 0.6
     broad: float = 0.25
     modes: tuple[int, int] = (2, 8)
     frequency: tuple[float, float] = (120.0, 10_500.0)

@@ -124,9 +124,9 @@ def knock(rng: np.random.Generator, sample_rate: int) -> Sound:
 
 
 def clap(rng: np.random.Generator, sample_rate: int) -> Sound:
-    """Clap or snap: a burst of air with a broad cavity peak, one to five times."""
-    centre = log_uniform(rng, 500.0, 4000.0)
-    decay = log_uniform(rng, 2e-3, 1.2e-2)
+    """Clap: bursts of air with a broad cavity peak, one to five times, never twice alike."""
+    centre = log_uniform(rng, 500.0, 2800.0)
+    decay = log_uniform(rng, 2.5e-3, 1.5e-2)
     count = round(8 * decay * sample_rate)
     fade = np.exp(-np.arange(count) / (decay * sample_rate))
     times = np.cumsum(rng.uniform(0.18, 0.5, int(rng.choice([1, 1, 2, 3, 5]))))

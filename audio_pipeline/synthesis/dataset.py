@@ -47,14 +47,14 @@ class DatasetSettings:
     Attributes
     ----------
     families : tuple of (family, share)
-        300 scenes of each joint family to 220 of the third in the second exploratory study.
+        Near the 300 : 300 : 220 scenes of the second exploratory study, with more of the third.
     clips : float
         Share of short clips cut around one sound, among the scenes of each family (judgement).
     scene : SceneSettings
         The ranges.
     """
 
-    families: tuple[tuple[Family, float], ...] = (("a", 0.37), ("b", 0.37), ("everyday", 0.26))
+    families: tuple[tuple[Family, float], ...] = (("a", 0.34), ("b", 0.34), ("everyday", 0.32))
     clips: float = 0.25
     scene: SceneSettings = field(default_factory=SceneSettings)
 

@@ -121,7 +121,7 @@ def grating(
         resolvable = rate < 250.0
     elif which < settings.creak + settings.crunch + settings.scrape:
         kind = "scrape"
-        rate = log_uniform(rng, 600.0, 2 * pattern.dense_rate[1])
+        rate = log_uniform(rng, 300.0, pattern.dense_rate[1])
         times, levels = renewal(rng, rate, log_uniform(rng, *settings.scrape_duration), pattern)
         resolvable = False
     else:

@@ -80,7 +80,7 @@ def friction(rng: np.random.Generator, body: Body, count: int, sample_rate: int)
     widths = np.full(centres.size, rng.uniform(0.2, 0.8))
     noise = shaped_noise(rng, count, sample_rate, centres, widths, gains, floor=0.02)
     coarse = gaussian_filter1d(rng.standard_normal(count), sample_rate / log_uniform(rng, 80, 1200))
-    rough = np.exp(rng.uniform(0.2, 1.1) * coarse / max(float(coarse.std()), 1e-12))
+    rough = np.exp(rng.uniform(0.35, 1.2) * coarse / max(float(coarse.std()), 1e-12))
     hump = np.interp(np.linspace(0, 1, count), np.linspace(0, 1, 64), movement(rng, 64))
     return np.asarray(noise * rough * hump)
 
