@@ -10,16 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audio_pipeline.finding import Event
+from audio_pipeline.analysis import Analysis
+from audio_pipeline.finding import LABELS, Event, find
 from audio_pipeline.protocol import (
     Evidence,
     ProtocolSettings,
+    judge,
     performed_phases,
     phase_at,
     phases_from_document,
     planned_phases,
     weigh,
 )
+from audio_pipeline.quality import QualityMeter
 
 PHASES = planned_phases()
 TURNS = [phase for phase in PHASES if phase.kind == "turn"]
@@ -143,3 +146,43 @@ def test_sounds_at_random_points_seldom_seem_to_return(per_turn: int) -> None:
 
 def test_no_sounds_no_words() -> None:
     assert weigh(PHASES, []) == Evidence((), (), ())
+
+
+def analysis_of(events: list[Event]) -> Analysis:
+    meter = QualityMeter(8000)
+    meter.update(np.random.default_rng(0).normal(0, 0.01, 8000 * 25).astype(np.float32))
+    quality = meter.result(())
+    return Analysis("x", "ok", None, 25.0, 8000, quality, tuple(events), find(events, True))
+
+
+def test_a_sound_outside_the_movement_does_not_decide_the_finding() -> None:
+    tap = sound(1.0, "pop")
+    heard = judge(analysis_of([tap]), PHASES, LABELS)
+    assert heard.finding is not None
+    assert heard.finding.label == "uncertain"
+    (event,) = heard.events
+    assert event.uncertain
+    assert (event.label, event.probabilities) == (tap.label, tap.probabilities)
+    assert any("keep still" in reason for reason in event.reasons)
+    inside = sound(TURNS[0].start + 1, "pop")
+    both = judge(analysis_of([tap, inside]), PHASES, LABELS)
+    assert both.finding is not None
+    assert both.finding.label == "single_pop"
+
+
+def test_what_the_turns_tell_goes_into_the_finding() -> None:
+    before = analysis_of(at_each_turn(1.2))
+    after = judge(before, PHASES, LABELS)
+    assert before.finding is not None
+    assert after.finding is not None
+    assert after.finding.label == before.finding.label == "repeated_pops"
+    assert after.finding.confidence == before.finding.confidence
+    assert any("same point" in reason for reason in after.finding.reasons)
+
+
+def test_without_events_or_turns_nothing_changes() -> None:
+    for analysis, phases in (
+        (analysis_of([]), PHASES),
+        (analysis_of([sound(1.0, "pop")]), PHASES[:1]),
+    ):
+        assert judge(analysis, phases, LABELS) == analysis
