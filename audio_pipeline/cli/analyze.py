@@ -48,9 +48,11 @@ def command(
     classifier = load_classifier(model_folder)
     asks = len(files) == 1 and not (answers_file or as_json) and sys.stdin.isatty()
     if asks:
-        from audio_pipeline.triage.interview import ask
+        from audio_pipeline.triage.interview import Interview, ask
 
-        answers = ask(region=region)
+        interview = Interview()
+        ask(interview, region=region)
+        answers = interview.answers
     announce_compilation()
     from audio_pipeline.analysis import analyze_file
     from audio_pipeline.assessment import assess, document
