@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -154,9 +155,10 @@ class TestAnswers:
         for question in alone:
             for option in question["options"]:
                 answers = {question["id"]: option["value"]}
-                level = client.post("/api/v1/triage", json={"answers": answers}).json()["level"]
-                said = option["value"] in question["emergency_options"]
-                assert said == (level == "emergency"), answers
+                advice = client.post("/api/v1/advice", json={"answers": answers}).json()
+                reason = question["emergency_options"].get(option["value"])
+                assert bool(reason) == (advice["level_so_far"] == "emergency"), answers
+                assert reason is None or reason in [shown["text"] for shown in advice["why"]]
 
     def test_clear_options_rule_the_safety_questions_out(self, client: httpx.Client) -> None:
         questions = client.get("/api/v1/questions").json()["questions"]
@@ -169,14 +171,29 @@ class TestAnswers:
             if "clear_options" in question
         )
 
+    def test_who_may_twist(self, client: httpx.Client) -> None:
+        def advice(answers: dict[str, str]) -> Any:
+            return client.post("/api/v1/advice", json={"answers": answers}).json()
+
+        assert advice(CLEAR)["may_twist"]
+        assert advice(CLEAR)["level_so_far"] == "self_care"
+        assert advice(CLEAR)["level"] == "soon"
+        assert not advice(CLEAR | {"trauma": "minor"})["may_twist"]
+        assert not advice(CLEAR | {"bleeding_risk": "yes"})["may_twist"]
+
+    def test_fhir_holds_the_answers(self, client: httpx.Client) -> None:
+        response = client.post("/api/v1/fhir", json={"answers": CLEAR})
+        assert response.headers["content-type"] == "application/fhir+json"
+        resource = response.json()
+        assert resource["resourceType"] == "QuestionnaireResponse"
+        assert [item["linkId"] for item in resource["item"]] == list(CLEAR)
+
     def test_region_changes_the_number(self, client: httpx.Client) -> None:
-        numbers = {
-            region: client.get("/api/v1/questions", params={"region": region}).json()[
-                "emergency_number"
-            ]
-            for region in ("GB", "US", "EU", "AU")
-        }
-        assert numbers == {"GB": "999", "US": "911", "EU": "112", "AU": "000"}
+        def number(region: str) -> str:
+            document = client.get("/api/v1/questions", params={"region": region}).json()
+            return str(document["emergency"]["number"])
+
+        assert list(map(number, ("GB", "US", "EU", "AU"))) == ["999", "911", "112", "000"]
         error_of(client.get("/api/v1/questions", params={"region": "XX"}), 422)
 
     def test_health_and_version(self, client: httpx.Client, recording: bytes) -> None:
@@ -215,7 +232,10 @@ class TestAnswers:
         document = client.get("/openapi.json").json()
         assert set(document["paths"]) == {
             f"/api/v1/{name}"
-            for name in ("health", "version", "questions", "triage", "analyses", "reports")
+            for name in (
+                *("health", "version", "questions", "triage", "advice", "fhir"),
+                *("analyses", "reports"),
+            )
         }
         known = set(document["components"]["schemas"])
         used = set(re.findall(r"#/components/schemas/(\w+)", json.dumps(document)))

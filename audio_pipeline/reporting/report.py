@@ -19,6 +19,13 @@ from audio_pipeline.errors import CrepitusError, RecordingError
 from audio_pipeline.recording import Recording, Source, read_recording
 from audio_pipeline.reporting.markup import Markup, bullets, join, tag
 from audio_pipeline.reporting.plots import draw, spectrogram_png, waveform_svg
+from audio_pipeline.reporting.wording import (
+    Listing,
+    ShownAdvice,
+    ShownReason,
+    ShownSource,
+    shown_advice,
+)
 from audio_pipeline.triage.catalogue import load_catalogue
 
 if TYPE_CHECKING:
@@ -26,7 +33,6 @@ if TYPE_CHECKING:
     from audio_pipeline.assessment import Assessment
     from audio_pipeline.classifier import Classifier
     from audio_pipeline.finding import Event
-    from audio_pipeline.triage.recommendation import Reason, Recommendation
 
 LABEL_WORDS = {"pop": "Pop", "grating": "Grinding sound", "other": "Other sound"}
 
@@ -185,6 +191,7 @@ def _result(
     assessment: Assessment, source: Source | Recording, embed_audio: bool, number: int
 ) -> Markup:
     recommendation = assessment.recommendation
+    shown = None
     parts: list[Markup | None] = []
     if recommendation is None:
         parts.append(tag("h1", "What the recording holds"))
@@ -192,92 +199,71 @@ def _result(
             tag("p", "No answers were given, so there is no advice here.", class_="notice")
         )
     else:
-        parts.append(_recommendation(recommendation))
-    parts.append(_sound(assessment.analysis, recommendation, source, embed_audio, number))
+        shown = shown_advice(recommendation)
+        parts.append(_recommendation(shown))
+    parts.append(_sound(assessment.analysis, shown, source, embed_audio, number))
     return tag("section", *parts)
 
 
-def _recommendation(recommendation: Recommendation) -> Markup:
-    words, level = recommendation.catalogue, recommendation.level
-    said = [reason for reason in recommendation.reasons if reason.gate is None]
-    top = [reason for reason in said if reason.level == level]
-    also = [reason for reason in said if reason.level != level]
-    unknown = [words.topic(question) for question in recommendation.answers.unknown()]
+def _recommendation(shown: ShownAdvice) -> Markup:
     verdict = tag(
         "div",
-        tag("header", level_symbol(level), tag("h1", words.level(level, "title"))),
+        tag("header", level_symbol(shown.level), tag("h1", shown.title)),
         tag(
             "div",
-            tag("p", words.text("page", "see", who=words.level(level, "who"))),
-            tag("p", words.text("page", "by", when=words.level(level, "when"))),
+            tag("p", "Who to see: ", tag("strong", shown.who)),
+            tag("p", "By when: ", tag("strong", shown.when)),
+            *(tag("p", text) for text in shown.where_to_go),
             class_="body",
         ),
-        class_=f"verdict level-{level}",
+        class_=f"verdict level-{shown.level}",
     )
-    advice = [text for _, text in recommendation.advice]
-    watch = [text for key, text in recommendation.safety_net if key != "N-LIMITS"]
-    unanswered = [words.topic(question) for question in recommendation.answers.unanswered()]
     return join(
         verdict,
-        tag("h2", words.text("page", "why")),
-        _reasons(top, unknown) if top or unknown else tag("p", words.text("page", "no_reason")),
-        join(tag("h3", "Also, less urgent"), _reasons(also)) if also else None,
-        _titled(words.text("page", "check"), recommendation.disagreements),
-        tag("h2", words.text("page", "watch")),
-        bullets(watch),
-        _titled(words.text("page", "advice"), advice),
-        tag(
-            "p",
-            words.text("page", "not_answered", topics=words.listing(unanswered)),
-            class_="notice" if recommendation.incomplete else "note",
-        )
-        if unanswered
+        tag("h2", "Why"),
+        _reasons(shown.why) if shown.why else tag("p", shown.no_reason),
+        _listing("What we do not know", shown.urgent, "notice"),
+        _listing("" if shown.urgent.items else "What we do not know", shown.unknown),
+        _listing("Please check", Listing("", shown.check)),
+        _listing("What to watch for", shown.watch),
+        _listing("What may help", Listing("", shown.advice)),
+        join(tag("h2", "Other reasons"), _reasons(shown.also)) if shown.also else None,
+        _sources(shown.sources),
+        tag("p", f"Not answered: {', '.join(shown.unanswered)}.", class_="note")
+        if shown.unanswered
         else None,
-        _sources(said),
     )
 
 
-def _titled(title: str, items: Sequence[str]) -> Markup | None:
-    return join(tag("h2", title), bullets(items)) if items else None
+def _listing(title: str, listing: Listing, class_: str | None = None) -> Markup | None:
+    if not listing.items:
+        return None
+    opening = tag("p", listing.opening) if listing.opening else None
+    body = join(opening, bullets(listing.items))
+    return join(tag("h2", title) if title else None, tag("div", body, class_=class_))
 
 
-def _reasons(reasons: Sequence[Reason], unknown: Sequence[str] = ()) -> Markup:
-    """List reasons with the keys of their sources, and what is not known as one more reason."""
-    items = [
-        join(
-            reason.text,
-            tag("span", f" [{', '.join(s.key for s in reason.sources)}]", class_="source"),
-        )
+def _reasons(reasons: Sequence[ShownReason]) -> Markup:
+    return bullets(
+        join(reason.text, tag("span", f" [{', '.join(reason.keys)}]", class_="source"))
         for reason in reasons
-    ]
-    if unknown:
-        items.append(
-            join(
-                f"{len(unknown)} safety questions have no clear answer. So we cannot rule out a"
-                " problem there. An answer left out never counts as \u201cno\u201d."
-            )
-        )
-    return bullets(items)
+    )
 
 
-def _sources(reasons: Sequence[Reason]) -> Markup | None:
-    """List where the reasons come from, each source once."""
-    sources = {source.key: source for reason in reasons for source in reason.sources}
+def _sources(sources: Sequence[ShownSource]) -> Markup | None:
     items = [
         join(
-            f"{key}: ",
-            tag("a", source.title, href=source.url)
-            if source.url.startswith("https://")
-            else source.title,
+            f"{source.key}: ",
+            tag("a", source.title, href=source.url) if source.url else source.title,
         )
-        for key, source in sources.items()
+        for source in sources
     ]
     return join(tag("h3", "Where the reasons come from"), bullets(items)) if items else None
 
 
 def _sound(
     analysis: Analysis,
-    recommendation: Recommendation | None,
+    shown: ShownAdvice | None,
     source: Source | Recording,
     embed_audio: bool,
     number: int,
@@ -290,7 +276,7 @@ def _sound(
     player = _player(source, analysis) if embed_audio else None
     return join(
         tag("h2", title),
-        tag("p", recommendation.sound_note) if recommendation else None,
+        tag("p", shown.sound) if shown else None,
         bullets(analysis.finding.reasons) if analysis.finding.reasons else None,
         tag("div", tag("strong", "About this recording"), bullets(warnings), class_="notice")
         if warnings

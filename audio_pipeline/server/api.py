@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -71,6 +72,27 @@ class Api:
     async def triage(self, request: Request) -> Response:
         """Recommend from answers, and from what a recording held if there was one."""
         return JSONResponse(recommendation(await triage_input(request), self._region).document())
+
+    async def advice(self, request: Request) -> Response:
+        """Return the recommendation in words, in the order in which a page shows them."""
+        from audio_pipeline.reporting.wording import shown_advice
+        from audio_pipeline.triage.interview import Interview
+
+        result = recommendation(await triage_input(request), self._region)
+        so_far = Interview(result.answers, result.sound)
+        document = shown_advice(result).document()
+        return JSONResponse(
+            {**document, "level_so_far": so_far.level, "may_twist": so_far.may_twist}
+        )
+
+    async def fhir(self, request: Request) -> Response:
+        """Return the answers as a FHIR R4 QuestionnaireResponse."""
+        from audio_pipeline.triage.fhir import response_resource
+
+        answers = checked_answers((await triage_input(request)).answers)
+        now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+        resource = response_resource(answers, authored=now, region=self._region)
+        return JSONResponse(resource, media_type="application/fhir+json")
 
     async def analyses(self, request: Request) -> Response:
         """Analyse one recording; with answers, recommend."""

@@ -132,7 +132,8 @@ def _add_api(app: FastAPI, api: Api) -> None:
             openapi_extra={"requestBody": body} if body else None,
         )
 
-    upload_errors = (408, 413, 415, 422, 503)
+    triage_errors = (408, 413, 415, 422)
+    upload_errors = (*triage_errors, 503)
     add("GET", "/health", api.health, _responses(schemas.HealthOutput))
     add("GET", "/version", api.version, _responses(schemas.VersionOutput))
     add("GET", "/questions", api.questions, _responses(schemas.QuestionnaireOutput, 422))
@@ -140,9 +141,17 @@ def _add_api(app: FastAPI, api: Api) -> None:
         "POST",
         "/triage",
         api.triage,
-        _responses(schemas.RecommendationOutput, 408, 413, 415, 422),
+        _responses(schemas.RecommendationOutput, *triage_errors),
         schemas.TRIAGE_BODY,
     )
+    add(
+        "POST",
+        "/advice",
+        api.advice,
+        _responses(schemas.AdviceOutput, *triage_errors),
+        schemas.TRIAGE_BODY,
+    )
+    add("POST", "/fhir", api.fhir, _responses(None, *triage_errors), schemas.TRIAGE_BODY)
     add(
         "POST",
         "/analyses",

@@ -8,7 +8,7 @@ from typing import Any
 from audio_pipeline.protocol import Phase, ProtocolSettings, planned_phases
 from audio_pipeline.triage import parse_answers, recommend
 from audio_pipeline.triage.catalogue import Catalogue, load_catalogue
-from audio_pipeline.triage.recommendation import HIGH_CONFIDENCE
+from audio_pipeline.triage.interview import Interview
 from audio_pipeline.triage.tables import LEVELS, SKIP, Question, load_tables
 
 SECTION_TITLES = {
@@ -36,9 +36,9 @@ def questionnaire_document(region: str) -> dict[str, Any]:
         ``questions`` in the order asked, each with ``id``, ``section``, ``text``, ``type``
         (``choice`` or ``integer``), ``options`` or ``minimum`` and ``maximum``; its
         ``emergency_options`` (option to reason), which are an emergency whatever the other
-        answers are; and its ``clear_options``, which rule its worry out. Then the words of the
-        page: ``sections``, ``levels``, ``emergency_number``, ``protocol``,
-        and ``disagreements``: answers that cannot all be right, and what to say then.
+        answers are; and its ``clear_options``, which rule its worry out. Then what the page needs
+        before it can ask the server: ``sections``, ``emergency``, ``level_titles``, ``limits``
+        and ``protocol``.
     """
     tables, words = load_tables(), load_catalogue(region)
     return {
@@ -46,23 +46,13 @@ def questionnaire_document(region: str) -> dict[str, Any]:
         "region": region,
         "sections": [{"id": key, "title": title} for key, title in SECTION_TITLES.items()],
         "questions": [_question(entry, words) for entry in tables.questions.values()],
-        "levels": {level: _level(level, words) for level in LEVELS},
-        "emergency_number": words.messages["regions"][region]["emergency_number"],
-        "emergency_advice": words.text("advice", "A-EMERG"),
-        "disclaimer": words.text("safety_net", "N-LIMITS"),
-        "no_reason": words.text("page", "no_reason"),
-        "sound_notes": words.messages["sound"],
-        "sure_grating": HIGH_CONFIDENCE,
-        "disagreements": [
-            {
-                "text": words.text("disagreements", entry.id),
-                "answers": {
-                    name: _values(tables.questions[name], option)
-                    for name, option in entry.answers.items()
-                },
-            }
-            for entry in tables.disagreements
-        ],
+        "emergency": {
+            "title": words.level("emergency", "title"),
+            "number": words.messages["regions"][region]["emergency_number"],
+            "advice": words.text("advice", "A-EMERG"),
+        },
+        "level_titles": {level: words.level(level, "title") for level in LEVELS},
+        "limits": words.text("safety_net", "N-LIMITS"),
         "protocol": _protocol(ProtocolSettings()),
     }
 
@@ -87,12 +77,12 @@ def _question(question: Question, words: Catalogue) -> dict[str, Any]:
 
 
 def _emergency_options(question: Question, region: str) -> dict[str, str]:
-    """Return the options that alone make an emergency, each with its reason, as the engine says."""
+    """Return the options that are an emergency whatever is said elsewhere, each with its reason."""
     found = {}
     for value in question.answers:
-        result = recommend(parse_answers({question.id: value}), region=region)
-        if result.level == "emergency":
-            found[value] = result.reasons[0].text
+        answers = parse_answers({question.id: value})
+        if Interview(answers).emergency:
+            found[value] = recommend(answers, region=region).reasons[0].text
     return found
 
 
@@ -102,18 +92,6 @@ def _clear_options(question: Question) -> list[str]:
         return list(question.answers)
     below = question.options[: question.options.index(SKIP)]
     return [value for value in question.answers if value in below]
-
-
-def _values(question: Question, option: str) -> list[str | int]:
-    """Return the answers that count as an option: itself, or the numbers of a band like "4-6"."""
-    if not question.numeric:
-        return [option]
-    lowest, _, highest = option.partition("-")
-    return list(range(int(lowest), int(highest) + 1))
-
-
-def _level(level: str, words: Catalogue) -> dict[str, str]:
-    return {key: words.level(level, key) for key in ("title", "who", "when")}
 
 
 def _protocol(settings: ProtocolSettings) -> list[dict[str, Any]]:

@@ -98,6 +98,23 @@ class RecommendationOutput(BaseModel):
     rules_version: str
 
 
+class AdviceOutput(BaseModel):
+    """The recommendation in words, in the order in which a page shows them.
+
+    `level_so_far` counts only what was answered; `may_twist` is false where a recording must not
+    be asked for.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    level: Level
+    level_so_far: Level
+    may_twist: bool
+    title: str
+    who: str
+    when: str
+
+
 class WarningOutput(BaseModel):
     """Something about the recording that makes it harder to hear."""
 

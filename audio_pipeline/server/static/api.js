@@ -49,10 +49,24 @@ export async function getQuestions() {
   return (await send("api/v1/questions", {})).json();
 }
 
-export async function postTriage(answers, sound) {
+function postJson(path, answers, finding) {
+  const sound = finding && { finding: finding.label, confidence: finding.confidence };
   const body = JSON.stringify(sound ? { answers, sound } : { answers });
-  const headers = { "Content-Type": "application/json" };
-  return (await send("api/v1/triage", { method: "POST", headers, body })).json();
+  return send(path, { method: "POST", headers: { "Content-Type": "application/json" }, body });
+}
+
+// The recommendation in words, as the page shows it.
+export async function postAdvice(answers, finding) {
+  return (await postJson("api/v1/advice", answers, finding)).json();
+}
+
+// The recommendation for programs.
+export async function postTriage(answers) {
+  return (await postJson("api/v1/triage", answers)).json();
+}
+
+export async function postFhir(answers) {
+  return (await postJson("api/v1/fhir", answers)).blob();
 }
 
 function form(recording, answers) {
@@ -68,8 +82,9 @@ export async function postAnalysis(recording, answers, onWait) {
   return (await send("api/v1/analyses", { method: "POST", body }, onWait)).json();
 }
 
-export async function postReport(recording, answers) {
+export async function postReport(recording, answers, embed) {
   const body = form(recording, answers);
+  body.append("embed", embed ? "yes" : "no");
   return (await send("api/v1/reports", { method: "POST", body })).blob();
 }
 

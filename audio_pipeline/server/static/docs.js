@@ -7,6 +7,11 @@ function resolve(document, schema) {
   return name ? { name, ...document.components.schemas[name] } : schema;
 }
 
+// Wide tables scroll by themselves, not the page.
+function table(rows) {
+  return element("div", { class: "wide", tabindex: "0" }, element("table", {}, element("tbody", {}, ...rows)));
+}
+
 function fields(document, schema) {
   const rows = Object.entries(schema.properties ?? {}).map(([name, property]) => {
     const inner = resolve(document, property.items ?? property) ?? property;
@@ -19,7 +24,7 @@ function fields(document, schema) {
       element("td", {}, property.description ?? inner.description ?? kind),
     );
   });
-  return rows.length ? element("table", {}, element("tbody", {}, ...rows)) : null;
+  return rows.length ? table(rows) : null;
 }
 
 function example(schema) {
@@ -44,7 +49,7 @@ function responses(document, operation) {
       element("td", {}, response.description),
     ),
   );
-  return element("table", {}, element("tbody", {}, ...rows));
+  return table(rows);
 }
 
 function operation(document, path, method, described) {

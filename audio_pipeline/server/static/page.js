@@ -1,10 +1,10 @@
 // The page: one step at a time. Emergency questions come before any invitation to twist.
 
-import { getQuestions, postAnalysis, postTriage } from "./api.js";
+import { getQuestions, postAdvice, postAnalysis, postTriage } from "./api.js";
 import { $, element } from "./dom.js";
-import { isTapped, renderQuestion } from "./questions.js";
+import { renderQuestion } from "./questions.js";
 import * as recordStep from "./record-step.js";
-import { atLeast, emergencyView, showResult } from "./result.js";
+import { emergencyView, isHigher, showResult } from "./result.js";
 import { clear, save, setAnswer, state } from "./state.js";
 
 const STEPS = ["first", "how", "record", "more", "result"];
@@ -12,6 +12,7 @@ const TITLE = "Crepitus";
 
 let questionnaire = null;
 let recording = null;
+let current = null;
 let stopSound = () => {};
 
 // Trouble: one line at the top, read out at once, with a way to go on.
@@ -57,48 +58,48 @@ function showStep(step, focus = true) {
 
 // --- answers -----------------------------------------------------------------------------------
 
-function isEmergencyAnswer(question, value) {
-  return Boolean(question.emergency_options?.[value]);
-}
-
-// The highest level that an answer would have led to which the person gave and then changed.
-async function highestBefore(level) {
-  let highest = level;
-  for (const [id, value] of state.replaced) {
-    const { level: before } = await postTriage({ ...state.answers, [id]: value });
-    if (atLeast(before, highest)) highest = before;
-  }
-  return highest;
+function noteLevel(level) {
+  if (isHigher(level, state.highest)) state.highest = level;
+  save();
 }
 
 async function answered(question, value) {
-  setAnswer(question.id, value, isTapped(question));
+  setAnswer(question.id, value);
   if (question.section === "emergency") showMissing();
   if (value === null) return;
   // The questionnaire itself says which single answers are an emergency: no network needed.
-  if (isEmergencyAnswer(question, value)) {
-    showEmergency({
-      level: "emergency",
-      reasons: [{ level: "emergency", text: question.emergency_options[value], sources: [] }],
-    });
+  const reason = question.emergency_options?.[value];
+  if (reason) {
+    const { title, advice } = questionnaire.emergency;
+    showEmergency({ title, advice: [advice], reasons: [reason] });
   }
   try {
-    const recommendation = await postTriage(state.answers);
+    const advice = await postAdvice(state.answers);
     if (state.answers[question.id] !== value) return;
-    if (recommendation.level === "emergency") showEmergency(recommendation);
+    noteLevel(advice.level_so_far);
+    // What was not asked yet must not send anyone away in the middle.
+    if (advice.level_so_far === "emergency") showEmergency(asEmergency(advice));
   } catch {
     // The whole set of answers is sent again for the result, where trouble is shown.
   }
 }
 
-function showEmergency(recommendation) {
+const asEmergency = (advice) => ({
+  title: advice.title,
+  advice: advice.where_to_go,
+  reasons: advice.why.length ? advice.why.map((reason) => reason.text) : [advice.no_reason],
+});
+
+function showEmergency(emergency) {
+  noteLevel("emergency");
   recordStep.leave();
+  stopSound();
   state.step = "emergency";
   save();
   trouble("");
   for (const section of document.querySelectorAll("main > section")) section.hidden = true;
   $("top").querySelector("nav").hidden = true;
-  const view = emergencyView(recommendation, questionnaire, () => {
+  const view = emergencyView(emergency, questionnaire, () => {
     $("emergency").remove();
     showStep("first");
   });
@@ -136,18 +137,12 @@ function showMissing() {
 
 // --- steps -------------------------------------------------------------------------------------
 
-// Who has answered every safety question in the way that rules its reason out may be invited.
+// Only who answered every safety question, and in a way that rules its worry out, is invited.
 async function reasonNotToTwist() {
   if (missingFirst().length) return "You left out some of the safety questions.";
-  const worrying = firstQuestions().some((question) => !question.clear_options.includes(state.answers[question.id]));
-  if (worrying) return "One of your answers should be looked at first.";
-  if (otherQuestions().some((question) => question.id in state.answers)) {
-    const recommendation = await postTriage(state.answers).catch(() => null);
-    if (recommendation && atLeast(recommendation.level, "soon")) {
-      return "One of your answers should be looked at first.";
-    }
-  }
-  return "";
+  const open = firstQuestions().some((question) => !question.clear_options.includes(state.answers[question.id]));
+  const allowed = !open && (await postAdvice(state.answers).catch(() => ({ may_twist: true }))).may_twist;
+  return allowed ? "" : "One of your answers should be looked at first.";
 }
 
 async function showInvitation() {
@@ -184,11 +179,16 @@ function skipRecording() {
 }
 
 async function assess() {
-  if (!recording) return { recommendation: await postTriage(state.answers), analysis: null };
-  const analysis = await postAnalysis(recording, state.answers, (words) => {
+  const { answers } = state;
+  if (!recording) {
+    const [recommendation, advice] = await Promise.all([postTriage(answers), postAdvice(answers)]);
+    return { recommendation, advice, analysis: null };
+  }
+  const analysis = await postAnalysis(recording, answers, (words) => {
     $("more-status").textContent = words;
   });
-  return { recommendation: analysis.recordings[0].recommendation, analysis };
+  const { recommendation, finding } = analysis.recordings[0];
+  return { recommendation, advice: await postAdvice(answers, finding), analysis };
 }
 
 async function finishQuestions() {
@@ -196,10 +196,9 @@ async function finishQuestions() {
   $("more-next").disabled = true;
   $("more-status").textContent = recording ? "Listening to your recording…" : "Working…";
   try {
-    const result = await assess();
-    const { level } = result.recommendation;
-    current = { ...result, highest: await highestBefore(level) };
-    if (level === "emergency") showEmergency(result.recommendation);
+    current = await assess();
+    noteLevel(current.advice.level_so_far);
+    if (current.advice.level === "emergency") showEmergency(asEmergency(current.advice));
     else showStep("result");
   } catch (error) {
     trouble(error.message, finishQuestions);
@@ -209,14 +208,13 @@ async function finishQuestions() {
   }
 }
 
-let current = null;
-
 async function showResultStep() {
   stopSound = await showResult($("result"), {
     ...current,
     recording,
     questionnaire,
     answers: state.answers,
+    highest: state.highest,
     answeredAt: new Date().toLocaleString(),
     onAnswerMore: () => showStep(missingFirst().length ? "first" : "more"),
     trouble,
@@ -273,9 +271,9 @@ async function begin() {
   renderQuestions();
   showMissing();
   if (state.step === "emergency") {
-    const recommendation = await postTriage(state.answers).catch(() => null);
-    if (recommendation?.level === "emergency") {
-      showEmergency(recommendation);
+    const advice = await postAdvice(state.answers).catch(() => null);
+    if (advice?.level === "emergency") {
+      showEmergency(asEmergency(advice));
       return;
     }
     state.step = "first";

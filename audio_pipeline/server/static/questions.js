@@ -94,7 +94,7 @@ function number(question, answer, onAnswer) {
 }
 
 // Whether an answer comes whole, with one tap; a typed number comes digit by digit.
-export const isTapped = (question) => question.type === "choice" || question.maximum <= SCALE_MAXIMUM;
+const isTapped = (question) => question.type === "choice" || question.maximum <= SCALE_MAXIMUM;
 
 function field(question, answer, onAnswer) {
   if (!isTapped(question)) return number(question, answer, onAnswer);

@@ -1,105 +1,67 @@
 // The result: what to do first, why, what to watch for; below it the recording; then saving it.
 
+import { postFhir, postReport } from "./api.js";
 import { element, list } from "./dom.js";
-import { postReport } from "./api.js";
 import { soundView } from "./sound-view.js";
 import { levelSymbol } from "./symbols.js";
 
 const LEVELS = ["self_care", "routine", "soon", "same_day", "emergency"];
 
-const isGate = (reason) => reason.rule.startsWith("G:");
+export const isHigher = (level, other) => LEVELS.indexOf(level) > LEVELS.indexOf(other);
+
+function section(title, ...children) {
+  return element("section", {}, title ? element("h2", {}, title) : null, ...children);
+}
+
+function verdict(level, title, ...body) {
+  return element(
+    "div",
+    { class: `verdict level-${level}` },
+    element("header", {}, levelSymbol(level), element("h1", { id: "result-title", tabindex: "-1" }, title)),
+    element("div", { class: "body" }, ...body),
+  );
+}
 
 function reasonList(reasons) {
   return element(
     "ul",
     {},
-    ...reasons.map((reason) => {
-      const keys = reason.sources.map((source) => source.key).join(", ");
-      const from = keys ? element("span", { class: "source" }, ` [${keys}]`) : null;
-      return element("li", {}, reason.text, from);
-    }),
+    ...reasons.map(({ text, keys }) =>
+      element("li", {}, text, keys.length ? element("span", { class: "source" }, ` [${keys.join(", ")}]`) : null),
+    ),
   );
 }
 
-// What nobody knows is one more reason, told once.
-function addUnknown(items, gates) {
-  if (!gates.length) return;
-  const many = gates.length === 1 ? "One safety question has" : `${gates.length} safety questions have`;
-  const words = `${many} no clear answer. So we cannot rule out a problem there. An answer left out never counts as “no”.`;
-  items.append(element("li", {}, words));
+function listing(title, { opening, items }, attributes = {}) {
+  if (!items.length) return null;
+  const body = element("div", attributes, opening ? element("p", {}, opening) : null, list("ul", items));
+  return section(title, body);
 }
 
-function sourceList(reasons) {
-  const sources = new Map(reasons.flatMap((reason) => reason.sources).map((source) => [source.key, source]));
-  if (!sources.size) return null;
-  const items = [...sources.values()].map((source) =>
-    element(
-      "span",
-      {},
-      `${source.key}: `,
-      source.url.startsWith("https://")
-        ? element("a", { href: source.url, rel: "noreferrer", target: "_blank" }, source.title)
-        : source.title,
-    ),
+function sourceList(sources) {
+  if (!sources.length) return null;
+  const items = sources.map(({ key, title, url }) =>
+    element("span", {}, `${key}: `, url ? element("a", { href: url, rel: "noreferrer", target: "_blank" }, title) : title),
   );
   return element("details", {}, element("summary", {}, "Where the reasons come from"), list("ul", items));
 }
 
-function why(recommendation, texts) {
-  const said = recommendation.reasons.filter((reason) => !isGate(reason));
-  const top = said.filter((reason) => reason.level === recommendation.level);
-  const also = said.filter((reason) => reason.level !== recommendation.level);
-  const gates = recommendation.reasons.filter(isGate);
-  const items = reasonList(top);
-  addUnknown(items, gates);
-  return section(
-    "Why",
-    items.children.length ? items : element("p", {}, texts.no_reason),
-    also.length ? element("details", {}, element("summary", {}, "Also, less urgent"), reasonList(also)) : null,
-    sourceList(said),
-  );
-}
-
-function callButton(texts) {
-  return element(
-    "p",
-    { class: "numbers" },
-    element("a", { href: `tel:${texts.emergency_number}` }, `Call ${texts.emergency_number}`),
-  );
-}
-
-export const atLeast = (level, other) => LEVELS.indexOf(level) >= LEVELS.indexOf(other);
-
-function verdict(recommendation, texts) {
-  const level = texts.levels[recommendation.level];
-  return element(
-    "div",
-    { class: `verdict level-${recommendation.level}` },
-    element(
-      "header",
-      {},
-      levelSymbol(recommendation.level),
-      element("h1", { id: "result-title", tabindex: "-1" }, level.title),
-    ),
-    element("div", { class: "body" }, element("p", {}, "Who to see: ", element("strong", {}, level.who), "."), element("p", {}, "By when: ", element("strong", {}, level.when), ".")),
-  );
-}
-
 // Shown at once when an answer says so: nothing else is on the screen.
-export function emergencyView(recommendation, texts, onChange) {
-  const card = verdict(recommendation, texts);
-  const top = recommendation.reasons.filter((reason) => reason.level === "emergency");
-  card.querySelector(".body").replaceChildren(
-    element("p", {}, texts.emergency_advice),
-    callButton(texts),
+export function emergencyView({ title, advice, reasons }, questionnaire, onChange) {
+  const { number } = questionnaire.emergency;
+  const card = verdict(
+    "emergency",
+    title,
+    ...advice.map((text) => element("p", {}, text)),
+    element("p", { class: "numbers" }, element("a", { href: `tel:${number}` }, `Call ${number}`)),
     element("h2", {}, "Why"),
-    reasonList(top),
+    list("ul", reasons),
   );
   return element(
     "div",
     { role: "region", "aria-label": "Emergency" },
     card,
-    element("p", {}, texts.disclaimer),
+    element("p", {}, questionnaire.limits),
     element(
       "p",
       { class: "note" },
@@ -109,32 +71,14 @@ export function emergencyView(recommendation, texts, onChange) {
   );
 }
 
-function section(title, ...children) {
-  return element("section", {}, element("h2", {}, title), ...children);
-}
-
-function unanswered(recommendation, questions, onChange) {
-  if (!recommendation.unanswered.length) return null;
-  const texts = Object.fromEntries(questions.map((question) => [question.id, question.text]));
-  const missing = recommendation.unanswered.map((id) => texts[id] ?? id);
+function unanswered(topics, onAnswerMore) {
+  if (!topics.length) return null;
+  const count = topics.length === 1 ? "One question" : `${topics.length} questions`;
   return section(
     "What you did not answer",
-    element("details", {}, element("summary", {}, `${missing.length} questions without an answer`), list("ul", missing)),
-    element("div", { class: "buttons" }, element("button", { type: "button", onclick: onChange }, "Answer more questions")),
+    element("details", {}, element("summary", {}, `${count} without an answer`), list("ul", topics)),
+    element("div", { class: "buttons" }, element("button", { type: "button", onclick: onAnswerMore }, "Answer more questions")),
   );
-}
-
-// Said once, at the end of the page.
-const LIMITS = "N-LIMITS";
-
-const watchFor = (recommendation) =>
-  recommendation.safety_net.filter((item) => item.id !== LIMITS).map((item) => item.text);
-
-function contradictions(answers, texts) {
-  const both = texts.disagreements.filter((entry) =>
-    Object.entries(entry.answers).every(([id, values]) => values.includes(answers[id])),
-  );
-  return both.length ? section("Please check", list("ul", both.map((entry) => entry.text))) : null;
 }
 
 function download(blob, name) {
@@ -146,91 +90,93 @@ function download(blob, name) {
   setTimeout(() => URL.revokeObjectURL(url), 10000);
 }
 
+function saveButton(words, work, trouble) {
+  const button = element("button", { type: "button" }, words);
+  button.addEventListener("click", async () => {
+    button.disabled = true;
+    try {
+      await work();
+      trouble("");
+    } catch (error) {
+      trouble(error.message);
+    } finally {
+      button.disabled = false;
+    }
+  });
+  return button;
+}
+
 function saving({ recommendation, analysis, recording, answers, trouble }) {
-  const button = (words, work) =>
-    element(
-      "button",
-      {
-        type: "button",
-        onclick: async (event) => {
-          const pressed = event.currentTarget;
-          pressed.disabled = true;
-          try {
-            await work();
-            trouble("");
-          } catch (error) {
-            trouble(error.message);
-          } finally {
-            pressed.disabled = false;
-          }
-        },
-      },
-      words,
-    );
-  const json = (value) => new Blob([JSON.stringify(value, null, 2)], { type: "application/json" });
+  const json = () => new Blob([JSON.stringify(analysis ?? recommendation, null, 2)], { type: "application/json" });
+  const button = (words, work) => saveButton(words, work, trouble);
+  const embed = element("input", { type: "checkbox", id: "embed" });
+  const pageName = "crepitus.html";
   return section(
     "Keep this result",
     element("p", {}, "Nothing is kept unless you save it. A saved page is something to show a doctor or a physiotherapist."),
+    recording
+      ? element("div", { class: "option" }, embed, element("label", { for: "embed" }, "Put the sound into the saved page"))
+      : null,
     element(
       "div",
       { class: "buttons" },
       button("Print or save as PDF", () => window.print()),
-      recording ? button("Save as a page", async () => download(await postReport(recording, answers), "crepitus.html")) : null,
+      recording
+        ? button("Save as a page", async () => download(await postReport(recording, answers, embed.checked), pageName))
+        : null,
       recording ? button("Save the recording", () => download(recording.blob, recording.name)) : null,
-      button("Save for programs (JSON)", () => download(json(analysis ?? recommendation), "crepitus.json")),
+      button("Save for programs (JSON)", () => download(json(), "crepitus.json")),
+      button("Save the answers for clinics (FHIR)", async () => download(await postFhir(answers), "crepitus-fhir.json")),
     ),
   );
 }
 
-// What the sound means for the advice; a grinding sound that is not sure changes nothing.
-function soundNote({ label, confidence }, texts) {
-  const notes = texts.sound_notes;
-  const unsure = ["grating", "mixed"].includes(label) && confidence < texts.sure_grating;
-  return unsure ? notes.unsure_grating : (notes[label] ?? notes.other);
-}
-
-async function soundSection(analysis, recording, texts) {
-  const [heard] = analysis.recordings;
+async function soundSection(heard, recording, note) {
   const view = await soundView(heard, recording.blob);
   const warnings = heard.quality.warnings.map((warning) => warning.text);
   const node = section(
     "What the recording holds",
-    element("p", {}, soundNote(heard.finding, texts)),
+    element("p", {}, note),
     list("ul", heard.finding.reasons),
     warnings.length
       ? element("div", { class: "notice" }, element("p", {}, element("strong", {}, "About this recording")), list("ul", warnings))
       : null,
     view.node,
   );
-  return { node, draw: view.draw, stop: view.stop };
+  return { ...view, node };
 }
 
 // Fills `target`; the recording is optional. Returns a function that stops what plays.
 export async function showResult(target, given) {
-  const { recommendation, analysis, recording, answers, questionnaire, highest, onAnswerMore, answeredAt } = given;
-  const texts = questionnaire;
-  const sound = analysis && (await soundSection(analysis, recording, texts));
-  const card = verdict(recommendation, texts);
-  const lowered = !atLeast(recommendation.level, highest);
+  const { advice, analysis, recording, questionnaire, highest, onAnswerMore, answeredAt } = given;
+  const sound = analysis && (await soundSection(analysis.recordings[0], recording, advice.sound));
   const parts = [
-    card,
-    lowered
+    verdict(
+      advice.level,
+      advice.title,
+      element("p", {}, "Who to see: ", element("strong", {}, advice.who)),
+      element("p", {}, "By when: ", element("strong", {}, advice.when)),
+      ...advice.where_to_go.map((text) => element("p", {}, text)),
+    ),
+    isHigher(highest, advice.level)
       ? element(
           "p",
           { class: "notice" },
-          `An answer that you gave first and then changed leads to more urgent advice: “${texts.levels[highest].title}”. If you are in doubt, follow that, and show this to whoever you see.`,
+          `An answer that you gave first and then changed leads to more urgent advice: “${questionnaire.level_titles[highest]}”. If you are in doubt, follow that, and show this to whoever you see.`,
         )
       : null,
-    why(recommendation, texts),
-    contradictions(answers, texts),
-    section("What to watch for", list("ul", watchFor(recommendation))),
-    recommendation.advice.length
-      ? section("What may help", list("ul", recommendation.advice.map((item) => item.text)))
-      : null,
-    unanswered(recommendation, questionnaire.questions, onAnswerMore),
-    sound ? sound.node : section("The recording", element("p", {}, texts.sound_notes.none)),
+    section("Why", advice.why.length ? reasonList(advice.why) : element("p", {}, advice.no_reason)),
+    listing("What we do not know", advice.urgent, { class: "notice" }),
+    listing(advice.urgent.items.length ? null : "What we do not know", advice.unknown),
+    listing("Please check", { items: advice.check }),
+    listing("What to watch for", advice.watch),
+    listing("What may help", { items: advice.advice }),
+    unanswered(advice.unanswered, onAnswerMore),
+    advice.also.length ? element("details", {}, element("summary", {}, "Other reasons"), reasonList(advice.also)) : null,
+    sourceList(advice.sources),
+    sound ? sound.node : section("The recording", element("p", {}, advice.sound)),
     saving(given),
-    element("p", { class: "note" }, `${texts.disclaimer} Answers given on ${answeredAt}. Rules ${recommendation.rules_version}.`),
+    element("p", { class: "note" }, `${advice.limits} Answers given ${answeredAt}. ${advice.rules}`),
   ];
   target.replaceChildren(...parts.filter(Boolean));
   sound?.draw();

@@ -1,8 +1,8 @@
 // What the person typed, kept in this tab only: a reload loses nothing, "Start again" clears it.
 
 const KEY = "crepitus";
-// replaced: answers that were given and then changed, [id, value] pairs.
-const empty = () => ({ answers: {}, replaced: [], step: "first" });
+// highest: the highest level that the answers reached at any time.
+const empty = () => ({ answers: {}, highest: "self_care", step: "first" });
 
 function load() {
   try {
@@ -22,10 +22,7 @@ export function save() {
   }
 }
 
-export function setAnswer(id, value, remember) {
-  const before = state.answers[id];
-  const known = state.replaced.some(([other, old]) => other === id && old === before);
-  if (remember && before !== undefined && before !== value && !known) state.replaced.push([id, before]);
+export function setAnswer(id, value) {
   if (value === null) delete state.answers[id];
   else state.answers[id] = value;
   save();

@@ -1,0 +1,187 @@
+"""What is shown of a recommendation on a page: the right words in the right order.
+
+The page on the phone and the saved report are drawn from the same value, so they cannot differ.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from audio_pipeline.triage.recommendation import Reason, Recommendation
+from audio_pipeline.triage.tables import Source, load_tables
+
+# Advice that says where to go stands right under the headline; the rest comes later.
+FIRST_ADVICE = ("A-EMERG", "A-MATERNITY", "A-TODAY", "A-SOON", "A-ROUTINE", "A-SELF")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A list with the sentence that opens it; both empty when there is nothing to list."""
+
+    opening: str = ""
+    items: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ShownReason:
+    """A reason in words, with the keys of its sources."""
+
+    text: str
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ShownSource:
+    """A publication; `url` is empty where it is a page of our own documentation."""
+
+    key: str
+    title: str
+    url: str
+
+
+@dataclass(frozen=True)
+class ShownAdvice:
+    """A recommendation, ready to be drawn.
+
+    Attributes
+    ----------
+    level, title, who, when
+        The verdict.
+    where_to_go
+        What to do first, in sentences.
+    why
+        Reasons of what is known, highest first, each point once; empty when `no_reason` is not.
+    no_reason
+        Said instead, where nothing that was told is a reason.
+    also
+        Other reasons, for whoever wants to read on.
+    urgent, unknown
+        Safety questions without a clear answer: those of an emergency, and the others.
+    check
+        Answers that cannot all be right.
+    sound
+        What the recording means for the result.
+    advice
+        What may help.
+    watch
+        What to watch out for.
+    limits
+        What this could not check.
+    unanswered
+        What the questions without an answer are about.
+    sources
+        Where the reasons come from.
+    rules
+        Version of the rules, in words.
+    """
+
+    level: str
+    title: str
+    who: str
+    when: str
+    where_to_go: tuple[str, ...]
+    why: tuple[ShownReason, ...]
+    no_reason: str
+    also: tuple[ShownReason, ...]
+    urgent: Listing
+    unknown: Listing
+    check: tuple[str, ...]
+    sound: str
+    advice: tuple[str, ...]
+    watch: Listing
+    limits: str
+    unanswered: tuple[str, ...]
+    sources: tuple[ShownSource, ...]
+    rules: str
+
+    def document(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return asdict(self)
+
+
+def shown_advice(recommendation: Recommendation) -> ShownAdvice:
+    """Put a recommendation into words.
+
+    Parameters
+    ----------
+    recommendation
+        Its catalogue gives language and region.
+
+    Returns
+    -------
+    ShownAdvice
+        On an emergency nothing stands beside what to do now and why: no list of unknowns.
+    """
+    words, level = recommendation.catalogue, recommendation.level
+    why, also = _split_reasons(recommendation)
+    urgent, unknown = Listing(), Listing()
+    if level != "emergency":
+        urgent, unknown = _unknowns(recommendation)
+    opening, *watched = (text for _, text in recommendation.safety_net)
+    *watched, limits = watched
+    nothing = "only_unknown" if recommendation.reasons else "no_reason"
+    return ShownAdvice(
+        level=level,
+        title=words.level(level, "title"),
+        who=words.level(level, "who"),
+        when=words.level(level, "when"),
+        where_to_go=tuple(text for key, text in recommendation.advice if key in FIRST_ADVICE),
+        why=tuple(map(_shown, why)),
+        no_reason="" if why else words.text("page", nothing),
+        also=tuple(map(_shown, also)),
+        urgent=urgent,
+        unknown=unknown,
+        check=recommendation.disagreements,
+        sound=recommendation.sound_note,
+        advice=tuple(text for key, text in recommendation.advice if key not in FIRST_ADVICE),
+        watch=Listing(opening, tuple(watched)),
+        limits=limits,
+        unanswered=tuple(words.topic(name) for name in recommendation.answers.unanswered()),
+        sources=_sources([*why, *also]),
+        rules=words.text("page", "rules", version=recommendation.rules_version),
+    )
+
+
+def _split_reasons(recommendation: Recommendation) -> tuple[list[Reason], list[Reason]]:
+    """Return the main reasons and the others, highest first.
+
+    A reason that partly rests on open answers is a main one where it decides the level. One that
+    rests only on answers which a higher reason has named adds nothing to the main ones.
+    """
+    main: list[Reason] = []
+    others: list[Reason] = []
+    for reason in recommendation.reasons:
+        decides = reason.told == "part" and reason.level == recommendation.level
+        named = any(reason.questions <= other.questions for other in main)
+        if (reason.told == "all" or decides) and not named:
+            main.append(reason)
+        elif reason.gate is None and reason.told != "none":
+            others.append(reason)
+    return main, others
+
+
+def _unknowns(recommendation: Recommendation) -> tuple[Listing, Listing]:
+    """List the gate questions without a clear answer: those of an emergency, and the others."""
+    words = recommendation.catalogue
+    questions = [load_tables().questions[name] for name in recommendation.answers.unknown()]
+    urgent = tuple(words.urgent(each.id) for each in questions if each.emergency)
+    others = tuple(words.topic(each.id) for each in questions if not each.emergency)
+    return (
+        Listing(words.text("page", "urgent"), urgent) if urgent else Listing(),
+        Listing(words.text("page", "open"), others) if others else Listing(),
+    )
+
+
+def _shown(reason: Reason) -> ShownReason:
+    return ShownReason(reason.text, tuple(source.key for source in reason.sources))
+
+
+def _sources(reasons: list[Reason]) -> tuple[ShownSource, ...]:
+    unique: dict[str, Source] = {
+        source.key: source for reason in reasons for source in reason.sources
+    }
+    return tuple(
+        ShownSource(source.key, source.title, source.url if "://" in source.url else "")
+        for source in unique.values()
+    )
