@@ -28,6 +28,8 @@ Float32 = NDArray[np.float32]
 #: Power of a frame below which it holds no information (dither at 24 bits is about 1e-14).
 DIGITAL_SILENCE = 1e-15
 
+_GROUP = 64
+
 
 @dataclass(frozen=True)
 class SegmentationSettings:
@@ -172,13 +174,20 @@ def band_levels(samples: Float32, settings: SegmentationSettings) -> Float32:
         samples, n_fft=settings.n_fft, hop_length=settings.hop, center=False, dtype=np.complex64
     )
     # Squared real and imaginary parts side by side: the filter bank, each row twice, adds them up.
-    parts = np.ascontiguousarray(spectrum.T).view(np.float32)
-    levels: Float32 = np.square(parts, out=parts) @ _filter_bank(settings)
+    # BLAS rounds by the number of rows: groups of one size make blocks of any size give equal levels.
+    frames, width = spectrum.shape[1], settings.n_fft + 2
+    parts = np.zeros((frames + -frames % _GROUP, width), np.float32)
+    parts[:frames].view(np.complex64)[:] = spectrum.T
+    groups = np.square(parts, out=parts).reshape(-1, _GROUP, width)
+    levels: Float32 = (groups @ _filter_bank(settings)).reshape(-1, settings.bands)[:frames]
     silent = levels.max(axis=1) < DIGITAL_SILENCE * settings.n_fft
     np.log10(np.maximum(levels, np.float32(1e-20), out=levels), out=levels)
     levels *= np.float32(10.0)
     levels[silent] = -np.inf
     return levels
+
+
+_NOTHING: Float32 = np.zeros(0, np.float32)
 
 
 @dataclass(frozen=True)
@@ -244,16 +253,21 @@ class Segmenter:
         self._add_levels(samples)
         return self._advance()
 
-    def finish(self) -> list[Passage]:
-        """Return the segments left when the stream has ended."""
+    def finish(self, samples: Float32 = _NOTHING) -> list[Passage]:
+        """Take the last samples of the stream; return the segments left."""
         self._finished = True
+        self._samples = np.concatenate([self._samples, samples])
         half = self.settings.n_fft // 2
         if self._unframed is None:
             if not len(self._samples):
                 return []
-            self._unframed = np.pad(self._samples, (half, 0), mode="symmetric")
+            if len(self._samples) > half:
+                self._unframed, samples = self._samples[half:0:-1], self._samples
+            else:
+                self._unframed = np.pad(self._samples, (half, 0), mode="symmetric")
+                samples = _NOTHING
         beyond = self._samples[-half - 1 : -1][::-1]
-        self._add_levels(np.pad(beyond, (0, half - len(beyond))))
+        self._add_levels(np.concatenate([samples, beyond, np.zeros(half - len(beyond), np.float32)]))
         return self._advance()
 
     def provisional(self) -> list[Passage]:
