@@ -270,3 +270,30 @@ def test_ctrl_c_before_the_take_leaves_with_130(
     assert someone.leave() == 130
     assert "Traceback" not in someone.screen
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_a_silent_take_may_be_done_again_and_any_take_may_be_kept_afterwards(
+    card: VirtualSoundCard, tmp_path: Path, person: Callable[..., Person]
+) -> None:
+    someone = person("record", "--seconds", "2")
+    answer_emergency_questions(someone)
+    someone.wait_for("It records for 2 seconds")
+    someone.wait_for("Press Enter when you are ready.")
+    someone.type("\n")
+    someone.wait_for("NO SOUND")
+    someone.wait_for("The recording cannot be used.")
+    someone.wait_for("Record again?")
+    card.play(taps(8.0, (6.0,)))
+    someone.type("y\n")
+    someone.wait_for("3 ...")
+    someone.wait_for("Question 7 of")
+    someone.type("q\n")
+    someone.wait_for("Keep the recording?")
+    someone.type("kept.mp3\n")
+    someone.wait_for(".wav or .flac")
+    someone.type("kept.wav\n")
+    someone.wait_for("Kept: kept.wav")
+    assert someone.leave() == 0
+    assert os.listdir(tmp_path) == ["kept.wav"]
+    assert soundfile.info(tmp_path / "kept.wav").frames == 2 * RATE

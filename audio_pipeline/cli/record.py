@@ -17,6 +17,7 @@ from audio_pipeline.reporting.guidance import (
     GUIDED_PLAN,
     HOW_TO_RECORD,
     NO_TWIST,
+    TIMED_PLAN,
     quality_verdict,
 )
 
@@ -103,7 +104,8 @@ def command(
         device_is_chosen=device is not None,
         classifier=classifier,
         output=output,
-        seconds=seconds or longest,
+        seconds=seconds,
+        longest=longest,
         guided=at_terminal and not free and seconds is None,
         at_terminal=at_terminal,
         asks=at_terminal and answers is None,
@@ -114,6 +116,8 @@ def command(
         return
     assessment, recorded = result
     _show(assessment, classifier, as_json)
+    if session.asks and output is None and recorded.take.frames:
+        _offer_to_keep(recorded)
     if report:
         from audio_pipeline.recording import Recording
         from audio_pipeline.reporting.report import write_report
@@ -133,7 +137,8 @@ class _Session:
     device_is_chosen: bool
     classifier: Classifier
     output: Path | None
-    seconds: float
+    seconds: float | None
+    longest: float
     guided: bool
     at_terminal: bool
     asks: bool
@@ -158,6 +163,7 @@ class _Session:
 
         interview = Interview(answers)
         if self.asks and not self._ask(interview, emergency_only=True):
+            _show_recommendation(interview.recommendation(region=self.region))
             return None
         if not interview.may_twist:
             if self.asks and not interview.emergency:
@@ -174,8 +180,6 @@ class _Session:
         interview.sound = heard(recorded.analysis)
         say("")
         self._ask(interview)
-        if self.output is None:
-            _offer_to_keep(recorded)
         recommendation = interview.recommendation(region=self.region)
         return Assessment(recorded.analysis, recommendation), recorded
 
@@ -218,7 +222,7 @@ class _Session:
                 )
             )
         else:
-            say(FREE_PLAN)
+            say(FREE_PLAN if self.seconds is None else TIMED_PLAN.format(seconds=self.seconds))
         say(f"Microphone: {self.device.name} (another one: --device NAME)")
         if self.asks:
             read("Press Enter when you are ready. ")
@@ -271,7 +275,7 @@ class _Session:
         from audio_pipeline.recorder import capture
 
         planned = planned_phases() if self.guided else ()
-        seconds = planned[-1].end if planned else self.seconds
+        seconds = planned[-1].end if planned else self.seconds or self.longest
         with ExitStack() as screens:
             show: Callable[[Moment], None] = _show_nothing
             if self.at_terminal:
@@ -335,7 +339,7 @@ def _show_recommendation(
 
 
 def _show_nothing(moment: Moment) -> None:
-    pass
+    """Draw nothing: nobody sits there."""
 
 
 def _say_number(left: int) -> None:

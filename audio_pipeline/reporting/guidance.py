@@ -24,6 +24,7 @@ GUIDED_PLAN: Final = (
     "the screen,\nthen keep still for {still:.0f} seconds. It takes {total:.0f} seconds."
 )
 FREE_PLAN: Final = "Record as long as you like. Enter stops."
+TIMED_PLAN: Final = "It records for {seconds:g} seconds. Enter stops earlier."
 
 NO_TWIST: Final = (
     "Because of your answers we do not ask you to twist for a recording. The questions alone\n"
