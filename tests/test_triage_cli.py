@@ -255,3 +255,13 @@ def test_it_asks_when_a_person_sits_at_a_terminal() -> None:
     assert prompts == 2
     assert "Get emergency help now" in shown
     assert "999" in shown
+
+
+def test_triage_opens_no_socket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a socket was opened")
+
+    monkeypatch.setattr("socket.socket.__init__", refuse)
+    kept = tmp_path / "kept.yaml"
+    assert "999" in run("triage", "--answers", write(tmp_path, {"fever": "yes"}), "--region", "GB")
+    run("triage", "--answers", write(tmp_path, BASE), "--save", str(kept))
