@@ -220,10 +220,13 @@ def _periodicity(signal: Float64, rate: float, lowest: float, highest: float) ->
     shortest, longest = max(1, int(rate / highest)), min(int(rate / lowest), len(signal) // 2)
     if longest <= shortest + 1:
         return 0.0, lowest
-    centred = signal - signal.mean()
-    size = 1 << int(np.ceil(np.log2(2 * len(centred))))
-    spectrum = np.fft.rfft(centred, size)
-    correlation = np.fft.irfft(spectrum * spectrum.conj(), size)[: longest + 1]
+    from scipy.fft import irfft, next_fast_len, rfft
+
+    # Long enough that the lags which are looked at do not wrap around.
+    size = next_fast_len(len(signal) + longest + 1, real=True)
+    spectrum = rfft(signal - signal.mean(), size)
+    power = np.square(spectrum.real) + np.square(spectrum.imag)
+    correlation = irfft(power, size)[: longest + 1]
     if correlation[0] <= _SMALL * len(signal):
         return 0.0, lowest
     # Undo the shrinking overlap, so that a long period is not held back.
@@ -241,8 +244,8 @@ def _texture_features(passage: Passage, settings: FeatureSettings, sample_rate: 
     if len(samples) < 2 * frame:
         samples = np.pad(samples, (0, 2 * frame - len(samples)))
     samples = samples - samples.mean()
-    squares = np.square(samples)
-    mean = squares.mean() + 1e-30
+    squares = np.square(samples) + 1e-30
+    mean = squares.mean()
     powers = squares[: len(squares) // frame * frame].reshape(-1, frame).mean(axis=1) / mean
     ordered = np.sort(powers)
     n = len(ordered)

@@ -15,12 +15,12 @@ _SLOPES = {"white": 0.0, "pink": -0.5, "brown": -1.0}
 def background(
     kind: str, seconds: float, rate: int, seed: int = 0, level: float = 0.002
 ) -> Float32:
-    """Return steady noise of root mean square `level`: `white`, `pink`, `brown`, or `hum` with hiss."""
+    """Return steady noise of a level: `white`, `pink`, `brown`, or `hum` with hiss."""
     count = round(seconds * rate)
     rng = np.random.default_rng([seed, 7])
     spectrum = np.fft.rfft(rng.standard_normal(count))
     frequency = np.fft.rfftfreq(count, 1 / rate)
-    # Below 20 Hz nothing is a sound: without this limit brown noise is a slow drift and little else.
+    # Without this limit brown noise is a slow drift and little else.
     spectrum *= np.maximum(frequency, 20.0) ** _SLOPES["pink" if kind == "hum" else kind]
     noise = np.fft.irfft(spectrum, count)
     noise *= level / noise.std()
@@ -54,7 +54,7 @@ def with_impacts(
 
 
 def grating_times(start: float, seconds: float, seed: int = 0, rate: float = 60.0) -> list[float]:
-    """Return times of irregular impacts, about `rate` a second, from `start` to `start` + `seconds`."""
+    """Return times of irregular impacts, about `rate` a second, for some seconds."""
     rng = np.random.default_rng([seed, 13])
     gaps = rng.gamma(3.0, 1 / (3.0 * rate), round(3 * seconds * rate) + 2)
     times = start + np.concatenate([[0.0], np.cumsum(gaps)])

@@ -1,7 +1,8 @@
-"""Impacts and segments: the written definition of pop and grating, and relations that always hold."""
+"""Impacts and segments: the written definition of pop and grating, and lasting relations."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -178,7 +179,7 @@ def test_where_a_recording_starts_only_shifts(seed: int, cut: int) -> None:
 
 
 def assert_shifted(found: list[Segment], expected: list[Segment], shift: float) -> None:
-    """Frames fall elsewhere, so times agree to a frame or two, and a grating's weak last impacts."""
+    """Frames fall elsewhere: times agree to a frame or two, a grating's end to an impact."""
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):
         assert one.start == pytest.approx(other.start + shift, abs=ONSET)
@@ -201,7 +202,7 @@ def test_segments_are_in_order_and_hold_their_impacts(seed: int) -> None:
     samples = scene(seed)
     found = segments(samples)
     assert found
-    assert all(one.end <= other.start for one, other in zip(found, found[1:], strict=False))
+    assert all(one.end <= other.start for one, other in itertools.pairwise(found))
     for segment in found:
         assert 0 <= segment.start < segment.end <= len(samples) / RATE
         assert list(segment.impacts) == sorted(segment.impacts)
