@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 Float32 = NDArray[np.float32]
 
+#: Describing many passages together is cheaper; they hold up to 10 s of sound each.
+_PASSAGES_AT_ONCE = 32
+
 _NO_ROWS: Float32 = np.empty((0, len(FEATURES)), np.float32)
 
 
@@ -139,7 +142,7 @@ class _Ear:
     def finish(self) -> list[Passage]:
         if not self._listens:
             return []
-        return self.segmenter.push(self._resampler.finish()) + self.segmenter.finish()
+        return self.segmenter.finish(self._resampler.finish())
 
     def describe(self, passages: Sequence[Passage]) -> Float32:
         return feature_table(passages, self.settings.features, self.settings.sample_rate)
@@ -174,9 +177,13 @@ def extract(
     try:
         with open_recording(source) as reader:
             ear = _Ear(reader.sample_rate, settings, regions)
+            passages: list[Passage] = []
             for block in reader.blocks():
-                _add(ear, ear.push(block), segments, tables)
-            _add(ear, ear.finish(), segments, tables)
+                passages += ear.push(block)
+                if len(passages) >= _PASSAGES_AT_ONCE:
+                    _add(ear, passages, segments, tables)
+                    passages = []
+            _add(ear, passages + ear.finish(), segments, tables)
             rate, truncated = reader.sample_rate, reader.truncated
     except RecordingError as error:
         return Extraction(name, "failed", str(error), None, None, None, (), _NO_ROWS)

@@ -98,7 +98,7 @@ class Cluster:
         from distributed import as_completed
 
         portions: dict[Any, list[Pending]] = {}
-        finished = as_completed()
+        finished = as_completed(loop=self._client.loop)
 
         def submit(portion: list[Pending]) -> None:
             future = self._client.submit(examine_all, portion, settings, verify, pure=False)

@@ -220,7 +220,7 @@ class _Batch:
         finished = datetime.now(UTC)
         document = {
             "schema_version": SCHEMA_VERSION,
-            "software": {"name": "crepitus", "version": __version__},
+            "software": f"crepitus {__version__}",
             "model": {"name": self._classifier.name, "sha256": self._classifier.sha256},
             "settings": self._classifier.settings.to_dict(),
             "inputs": [readable(os.fsencode(name)) for name in request.inputs],

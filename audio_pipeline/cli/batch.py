@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
+
+if TYPE_CHECKING:
+    from audio_pipeline.batch.run import BatchRequest
 
 
 @click.command(
@@ -34,6 +37,7 @@ import click
 )
 @click.option("--model", type=click.Path(file_okay=False), help="Model folder.")
 @click.option("--answers", metavar="TABLE.csv", help="A row of answers a recording.")
+@click.option("--report", metavar="FILE.html", help="Also write a summary page.")
 @click.option("--verify", is_flag=True, help="Trust what files hold, not their time stamps.")
 @click.option("--restart", is_flag=True, help="Forget what an earlier run left in OUT.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -46,6 +50,7 @@ def command(
     formats: str,
     model: str | None,
     answers: str | None,
+    report: str | None,
     verify: bool,
     restart: bool,
     as_json: bool,
@@ -71,6 +76,8 @@ def command(
     from audio_pipeline.batch.run import BatchRequest, run_batch
     from audio_pipeline.classifier import load_classifier
 
+    from audio_pipeline.startup import announce_compilation
+
     if not inputs and list_file is None:
         raise click.UsageError("name files, a folder or --list")
     request = BatchRequest(
@@ -84,17 +91,37 @@ def command(
         verify=verify,
         restart=restart,
     )
-    report = run_batch(request, load_classifier(model), progress_for())
-    for name, reason in (*report.unreadable, *report.failures):
+    classifier = load_classifier(model)
+    announce_compilation()
+    ended = run_batch(request, classifier, progress_for())
+    if report:
+        _write_report(report, request)
+    for name, reason in (*ended.unreadable, *ended.failures):
         click.echo(f"failed: {name}: {reason}", err=True)
     if as_json:
-        failures = [{"recording": name, "error": reason} for name, reason in report.failures]
-        click.echo(json.dumps({**report.document, "failures": failures}, ensure_ascii=False))
+        failures = [{"recording": name, "error": reason} for name, reason in ended.failures]
+        click.echo(json.dumps({**ended.document, "failures": failures}, ensure_ascii=False))
     else:
-        counts = report.counts
+        counts = ended.counts
         click.echo(
             f"{counts['found']} recordings: {counts['done']} done, {counts['resumed']} from "
             f"before, {counts['failed']} failed, {counts['unusable']} unusable. Results in {out}"
         )
-    if not report.all_well:
+    if not ended.all_well:
         raise click.exceptions.Exit(1)
+
+
+def _write_report(file: str, request: BatchRequest) -> None:
+    """Write the summary page of a finished batch."""
+    from audio_pipeline.batch.store import StoreReader
+    from audio_pipeline.reporting.batch_page import write_batch_report
+
+    with StoreReader(request.out) as store:
+        rows = ((row.recording, row.document) for row in store.rows())
+        if request.answers is not None:
+            table = request.answers
+            rows = (
+                (row.recording, {**row.document, "recommendation": table.recommend(row).document()})
+                for row in store.rows()
+            )
+        write_batch_report(file, rows)
