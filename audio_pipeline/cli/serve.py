@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -81,13 +82,32 @@ def command(
 
 def _show(address: str, again: bool) -> None:
     """Print the code to scan; each works for the first device that uses it."""
-    import segno
-
     if again:
         click.echo("A device is paired. To pair another one, scan this new code:")
     else:
         click.echo("Scan this with the phone, on the same network:")
-    code = segno.make(address, error="l")
-    if click.get_text_stream("stdout").isatty():
-        code.terminal(compact=True)
+    click.echo(qr_code(address, colour=sys.stdout.isatty()))
     click.echo(f"Crepitus is at {address}")
+
+
+def qr_code(text: str, *, colour: bool) -> str:
+    """Return a QR code as lines of half blocks, two rows of squares a line.
+
+    Parameters
+    ----------
+    text
+        What it says.
+    colour
+        Black on white whatever the theme of the terminal, as some phones insist on.
+    """
+    import segno
+
+    rows = [list(row) for row in segno.make(text, error="l").matrix_iter(border=2)]
+    if len(rows) % 2:
+        rows.append([0] * len(rows[0]))
+    start, end = ("\x1b[38;5;16;48;5;231m", "\x1b[0m") if colour else ("", "")
+    blocks = {(0, 0): " ", (1, 0): "▀", (0, 1): "▄", (1, 1): "█"}
+    return "\n".join(
+        start + "".join(blocks[bool(t), bool(b)] for t, b in zip(top, bottom, strict=True)) + end
+        for top, bottom in zip(rows[::2], rows[1::2], strict=True)
+    )

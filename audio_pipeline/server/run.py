@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 from collections.abc import Callable
@@ -84,8 +85,9 @@ class Service:
             self.on_paired(self.address)
 
     def run(self) -> None:
-        """Serve until Ctrl-C."""
-        self.server().run(sockets=self.sockets)
+        """Serve until Ctrl-C, which is the way to stop it and so no error."""
+        with contextlib.suppress(KeyboardInterrupt):
+            self.server().run(sockets=self.sockets)
 
     def server(self) -> uvicorn.Server:
         """Return the server, to be run with ``sockets=service.sockets``."""
