@@ -59,6 +59,9 @@ class Decoder(Protocol):
         Seconds as the file's header says; None where it does not.
     truncated : bool
         True once it is known that sound is missing.
+    comment : str
+        What the file says about itself, where that can be read; recordings of our own say when
+        which part of the guided recording was performed.
     """
 
     sample_rate: int
@@ -66,6 +69,7 @@ class Decoder(Protocol):
     format: str
     duration: float | None
     truncated: bool
+    comment: str
 
     def read(self, count: int) -> Samples:
         """Return at most `count` further samples, shape (n,), float32; empty at the end."""
@@ -297,6 +301,7 @@ class SoundFileDecoder:
         self.format = f"{kind} {file.subtype.lower().replace('_', ' ')}"
         self.duration: float | None = file.frames / file.samplerate
         self.truncated = _promises_more(file.extra_info)
+        self.comment: str = file.comment
 
     def read(self, count: int) -> Samples:
         """Return at most `count` further samples, shape (n,), float32; empty at the end."""

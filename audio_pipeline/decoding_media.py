@@ -154,6 +154,7 @@ class MediaDecoder:
         self.format = f"{kind} {codec}" if kind != codec else kind
         self.duration = self._declared_duration(handle, kind)
         self.truncated = kind.startswith("ogg") and ogg_cut_short(handle)
+        self.comment = ""
 
     def _choose_stream(self) -> Any:
         chosen = None

@@ -17,6 +17,9 @@ _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 
 _MOST_CHUNKS = 1000
 
+_LONGEST_LIST = 1 << 17
+"""Bytes of titles and comments that are looked at."""
+
 _UNFINISHED_SIZE = 0x7FFFFFFF
 """A recorder writes this or more where it cannot know the length yet."""
 
@@ -64,6 +67,7 @@ class WaveDecoder:
         self.format = f"wav {'float' if self._float else 'pcm'} {width * 8}"
         self.duration: float | None = self._left / sample_rate
         self.truncated = truncated
+        self.comment = ""
 
     def read(self, count: int) -> Samples:
         """Return at most `count` further samples, shape (n,), float32; empty at the end."""
@@ -133,6 +137,7 @@ def open_wave(handle: BinaryIO) -> WaveDecoder | None:
     """
     length = handle.seek(0, 2)
     layout: tuple[int, int, int, int] | None = None
+    comment = ""
     long_size = 0
     position = 12
     for _ in range(_MOST_CHUNKS):
@@ -147,14 +152,31 @@ def open_wave(handle: BinaryIO) -> WaveDecoder | None:
             long_size = struct.unpack("<Q", sizes[8:])[0] if len(sizes) == 16 else 0
         elif name == b"fmt ":
             layout = _layout(handle.read(min(size, 40)))
+        elif name == b"LIST":
+            comment = _comment(handle.read(min(size, _LONGEST_LIST))) or comment
         elif name == b"data":
             if layout is None:
                 return None
             if size == 0xFFFFFFFF and long_size:
                 size = long_size
-            return _open_data(handle, layout, position, size, length)
+            decoder = _open_data(handle, layout, position, size, length)
+            if decoder is not None:
+                decoder.comment = comment
+            return decoder
         position += size + size % 2
     return None
+
+
+def _comment(chunk: bytes) -> str:
+    """Return the comment in the content of a LIST chunk; empty where there is none."""
+    position = 4 if chunk.startswith(b"INFO") else len(chunk)
+    while position + 8 <= len(chunk):
+        name, size = chunk[position : position + 4], *struct.unpack_from("<I", chunk, position + 4)
+        position += 8
+        if name == b"ICMT":
+            return chunk[position : position + size].rstrip(b"\0").decode("utf-8", "replace")
+        position += size + size % 2
+    return ""
 
 
 def _layout(chunk: bytes) -> tuple[int, int, int, int] | None:

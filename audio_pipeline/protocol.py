@@ -9,9 +9,12 @@ point, it came in one turn only, or it fell outside the movement, as a tap or a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from audio_pipeline.finding import JOINT_LABELS, Event, find
 
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from audio_pipeline.analysis import Analysis
 
 PhaseKind = Literal["quiet", "turn", "still"]
+PHASE_KINDS: tuple[PhaseKind, ...] = get_args(PhaseKind)
+LONGEST_COMMENT = 65_536
 
 
 @dataclass(frozen=True)
@@ -104,22 +109,27 @@ def phase_at(phases: Iterable[Phase], time: float) -> Phase | None:
     return next((phase for phase in phases if phase.start <= time < phase.end), None)
 
 
-def phases_from_document(entries: Sequence[Mapping[str, Any]]) -> tuple[Phase, ...]:
-    """Read phases back from a file's metadata.
+def phases_in_comment(comment: str) -> tuple[Phase, ...]:
+    """Read the phases that `record` wrote into a file's comment.
 
-    Raises
-    ------
-    ValueError
-        When an entry is not a phase.
+    Returns
+    -------
+    tuple of Phase
+        Empty for any comment that is not ours: it then is a recording like any other.
     """
+    if len(comment) > LONGEST_COMMENT or '"protocol"' not in comment:
+        return ()
     try:
-        return tuple(
+        entries = json.loads(comment)["protocol"]
+        phases = tuple(
             Phase(entry["kind"], float(entry["start"]), float(entry["end"]), int(entry["turn"]))
             for entry in entries
-            if entry["kind"] in ("quiet", "turn", "still")
         )
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"not a list of phases: {error}") from None
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return ()
+    in_order = all(a.end <= b.start for a, b in pairwise(phases))
+    sound = all(p.kind in PHASE_KINDS and 0 <= p.start <= p.end < math.inf for p in phases)
+    return phases if in_order and sound else ()
 
 
 def weigh(

@@ -77,6 +77,8 @@ class RecordingReader:
         Container and codec, like ``mp4 aac``.
     duration : float or None
         Seconds as the header says; None where it does not say.
+    comment : str
+        What the file says about itself; often empty.
     """
 
     def __init__(self, decoder: Decoder, source: str, owned: BinaryIO | None) -> None:
@@ -88,6 +90,7 @@ class RecordingReader:
         self.channels = decoder.channels
         self.format = decoder.format
         self.duration = decoder.duration
+        self.comment = decoder.comment
 
     @property
     def truncated(self) -> bool:
@@ -314,6 +317,7 @@ class _MemoryDecoder:
         self.format = "samples"
         self.duration: float | None = recording.duration
         self.truncated = False
+        self.comment = ""
 
     def read(self, count: int) -> Samples:
         block, self._rest = self._rest[:count], self._rest[count:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 
 import numpy as np
@@ -18,7 +19,7 @@ from audio_pipeline.protocol import (
     judge,
     performed_phases,
     phase_at,
-    phases_from_document,
+    phases_in_comment,
     planned_phases,
     weigh,
 )
@@ -64,9 +65,28 @@ def test_a_time_belongs_to_exactly_one_phase() -> None:
 
 
 def test_phases_survive_the_metadata() -> None:
-    assert phases_from_document([phase.document() for phase in PHASES]) == PHASES
-    with pytest.raises(ValueError, match="not a list of phases"):
-        phases_from_document([{"start": 1}])
+    comment = json.dumps({"device": "x", "protocol": [phase.document() for phase in PHASES]})
+    assert phases_in_comment(comment) == PHASES
+
+
+@pytest.mark.parametrize(
+    "comment",
+    [
+        "",
+        "recorded in my kitchen",
+        '"protocol"',
+        '{"protocol": 3}',
+        '{"protocol": [{"start": 1}]}',
+        '{"protocol": [{"kind": "jump", "start": 0, "end": 1, "turn": 1}]}',
+        '{"protocol": [{"kind": "turn", "start": 0, "end": NaN, "turn": 1}]}',
+        '{"protocol": [{"kind": "turn", "start": 2, "end": 1, "turn": 1}]}',
+        '{"protocol": [{"kind": "turn", "start": 0, "end": 1, "turn": 1e999}]}',
+        '{"protocol": ' + "[" * 100_000,
+        '{"protocol": ' + "[" * 60_000,
+    ],
+)
+def test_a_comment_of_somebody_else_is_no_protocol(comment: str) -> None:
+    assert phases_in_comment(comment) == ()
 
 
 @pytest.mark.parametrize("label", ["pop", "grating"])

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audio_pipeline.errors import CrepitusError, RefusedError
-from audio_pipeline.recording import read_recording
+from audio_pipeline.recording import open_recording, read_recording
 from audio_pipeline.take import Take, check_target
 
 RATE = 48_000
@@ -32,13 +32,15 @@ def test_a_saved_take_reads_back_bit_for_bit(tmp_path: Path, ending: str) -> Non
         for block in np.array_split(sound(30_000), 17):
             take.add(block)
         heard = take.samples()
-        take.save({"comment": "{}", "software": "crepitus"})
+        take.save({"title": "odd", "comment": '{"ä": 1}', "software": "crepitus"})
         assert np.array_equal(take.samples(), heard)  # now from the file
     assert os.listdir(tmp_path) == [path.name]
     assert soundfile.info(path).subtype == "PCM_24"
     back = read_recording(path)
     assert np.array_equal(back.samples, heard)
     assert back.sample_rate == RATE
+    with open_recording(path) as reader:
+        assert reader.comment == '{"ä": 1}'
     assert np.abs(heard - np.clip(sound(30_000), -1, 1)).max() <= 2**-23
 
 
