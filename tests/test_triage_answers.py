@@ -141,7 +141,7 @@ def test_a_name_with_a_newline_stays_on_one_line(tmp_path: Path) -> None:
 
 
 @over(ANSWERS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_json_yaml_rows_and_the_saved_form_agree(values: dict[str, Any]) -> None:
     answers = parse_answers(values)
     told = dict(answers.values)
@@ -154,7 +154,7 @@ def test_json_yaml_rows_and_the_saved_form_agree(values: dict[str, Any]) -> None
 
 
 @over(st.one_of(st.binary(max_size=80), st.text(string.printable, max_size=80)))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_any_text_is_taken_or_refused(text: str | bytes) -> None:
     line = ""
     try:
@@ -175,7 +175,7 @@ def test_any_text_is_taken_or_refused(text: str | bytes) -> None:
         min_size=1,
     )
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_an_unknown_question_is_always_refused(values: dict[str, Any]) -> None:
     with pytest.raises(RefusedError, match="unknown question"):
         parse_answers(values)

@@ -68,7 +68,7 @@ def test_reference_figures_hold_on_our_own_cases() -> None:
 
 
 @over(ANSWERS, st.sampled_from(ORDERED), SOUNDS)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_a_worse_answer_never_lowers_the_level(
     values: dict[str, Any], name: str, sound: Sound | None
 ) -> None:
@@ -87,7 +87,7 @@ def test_no_pair_of_answers_lets_a_worse_one_lower_the_level() -> None:
 
 
 @over(FEW_ANSWERS, st.sampled_from(ORDERED))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_a_worse_answer_never_takes_a_reason_away(values: dict[str, Any], name: str) -> None:
     before: set[str] = set()
     for value in values_of(name):
@@ -117,7 +117,7 @@ def test_order_does_not_matter_and_twice_is_the_same(
 
 
 @over(st.one_of(ANSWERS, FEW_ANSWERS), SOUNDS)
-@settings(max_examples=70, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_a_sound_never_lowers_and_lifts_one_step_to_soon_at_most(
     values: dict[str, Any], sound: Sound | None
 ) -> None:
@@ -140,7 +140,7 @@ def test_an_unanswered_emergency_question_is_at_least_soon(
 
 
 @over(st.one_of(ANSWERS, FEW_ANSWERS), SOUNDS, st.sampled_from(REGIONS))
-@settings(max_examples=70, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_the_document_is_consistent(
     values: dict[str, Any], sound: Sound | None, region: str
 ) -> None:
@@ -164,7 +164,7 @@ def test_the_document_is_consistent(
 
 
 @over(st.one_of(ANSWERS, FEW_ANSWERS))
-@settings(max_examples=70, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_a_reason_is_true_for_the_answers_it_is_given_on(values: dict[str, Any]) -> None:
     answers = parse_answers(values)
     told = stand(answers).told

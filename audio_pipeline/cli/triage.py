@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Collection
 from pathlib import Path
@@ -71,17 +70,12 @@ def command(
     if as_json:
         click.echo(json.dumps(recommendation.document(), ensure_ascii=False, indent=2))
         return
-    from audio_pipeline.reporting.recommendation import recommendation_page
+    from audio_pipeline.reporting.recommendation import recommendation_page, wants_colour
 
     page = recommendation_page(
-        recommendation, colour=_colour(), highest_reached=reached, answered_at=_now()
+        recommendation, colour=wants_colour(sys.stdout), highest_reached=reached, answered_at=_now()
     )
     click.echo(page, nl=False)
-
-
-def _colour() -> bool:
-    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-    return sys.stdout.isatty() and not plain
 
 
 def _now() -> str:

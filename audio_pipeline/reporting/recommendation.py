@@ -7,8 +7,10 @@ a symbol, and with colour where there is one.
 
 from __future__ import annotations
 
+import os
 import textwrap
 from collections.abc import Iterable
+from typing import TextIO
 
 from audio_pipeline.triage.recommendation import Reason, Recommendation
 from audio_pipeline.triage.tables import LEVELS, load_tables
@@ -26,6 +28,12 @@ _RESET = "\x1b[0m"
 _FIRST_ADVICE = ("A-EMERG", "A-MATERNITY", "A-TODAY", "A-SOON", "A-ROUTINE", "A-SELF")
 MOST_REASONS = 6
 """Reasons printed; all of them are in the JSON document."""
+
+
+def wants_colour(stream: TextIO) -> bool:
+    """Return whether a stream is a terminal whose person has not asked for plain text."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return stream.isatty() and not plain
 
 
 def recommendation_page(

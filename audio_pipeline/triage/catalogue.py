@@ -26,17 +26,14 @@ EMERGENCY_FIELDS: tuple[str, ...] = (
     "maternity",
 )
 
-# Country codes of a locale that belong to a region with another code.
+# Countries whose emergency number is that of a region with another code. Everywhere else a mobile
+# phone reaches help by the number of EU, 112.
 _COUNTRIES = {
-    "GB": ("GB", "IM", "JE", "GG"),
-    "US": ("US", "PR", "GU", "VI"),
+    "GB": ("GB", "IM", "JE", "GG", "GI"),
+    "US": ("US", "PR", "GU", "VI", "CA", "MX"),
     "AU": ("AU", "CX", "CC", "NF"),
-    "EU": (
-        *("AT", "BE", "BG", "CY", "CZ", "DE", "DK", "EE", "ES", "FI", "FR", "GR", "HR", "HU"),
-        *("IE", "IT", "LT", "LU", "LV", "MT", "NL", "PL", "PT", "RO", "SE", "SI", "SK"),
-        *("IS", "LI", "NO", "CH"),
-    ),
 }
+_ELSEWHERE = "EU"
 
 
 @dataclass(frozen=True)
@@ -175,8 +172,8 @@ def load_catalogue(
 def default_region() -> str:
     """Return the region of the machine's locale, or :data:`DEFAULT_REGION` where it names none."""
     for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
-        country = os.environ.get(name, "").partition(".")[0].partition("_")[2]
-        for region, countries in _COUNTRIES.items():
-            if country in countries:
-                return region
+        country = os.environ.get(name, "").partition(".")[0].partition("_")[2].partition("@")[0]
+        if country:
+            known = (region for region, codes in _COUNTRIES.items() if country in codes)
+            return next(known, _ELSEWHERE)
     return DEFAULT_REGION
