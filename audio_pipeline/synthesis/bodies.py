@@ -117,8 +117,13 @@ def draw_body(rng: np.random.Generator, settings: BodySettings) -> Body:
 
 
 def varied(rng: np.random.Generator, body: Body, spread: float = 0.05) -> Body:
-    """Return the same body struck elsewhere: modes shifted by ``spread``, other gains."""
+    """Return the same body struck elsewhere: modes shifted by ``spread``, other gains.
+
+    ``spread`` is the standard deviation of the logarithm of frequency.
+    """
     count = body.frequencies.size
-    frequencies = body.frequencies * np.exp(spread * rng.standard_normal(count))
-    gains = body.gains * np.exp(6 * spread * rng.standard_normal(count))
-    return Body(body.kind, frequencies, body.decays, gains / np.sum(gains), body.contact, body.tick)
+    shift = np.exp(spread * rng.standard_normal(count))
+    frequencies = np.clip(body.frequencies * shift, 60.0, 11_000.0)
+    decays = np.maximum(body.decays, 0.6 / frequencies)
+    gains = body.gains * np.exp(min(6 * spread, 0.8) * rng.standard_normal(count))
+    return Body(body.kind, frequencies, decays, gains / np.sum(gains), body.contact, body.tick)

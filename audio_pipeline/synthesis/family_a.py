@@ -21,6 +21,11 @@ from audio_pipeline.synthesis.patterns import (
 from audio_pipeline.synthesis.ringing import struck
 from audio_pipeline.synthesis.sounds import Samples, Sound, finished, log_uniform
 
+SPOT_SPREAD = (0.03, 0.6)
+"""How far the modes of the spots of one passage lie apart (natural logarithm of frequency): from
+one ringing body to a crunch in which no two impacts sound alike; judgement, kept wide because a
+constant ring would tell grating from cloth in made sounds and in no real ones."""
+
 
 @dataclass(frozen=True)
 class JointSettings:
@@ -142,18 +147,19 @@ def rubbed(
     times: Samples,
     levels: Samples,
     sample_rate: int,
-    places: int = 4,
+    places: int = 6,
 ) -> Samples:
     """Strike a handful of places of one body in turn, with random polarity; float64 (n,)."""
     tail = 8.0 * float(body.decays.max()) + 0.01
     total = np.zeros(round((times[-1] + tail) * sample_rate) + 16)
     turn = rng.integers(0, places, times.size)
+    spread = log_uniform(rng, *SPOT_SPREAD)
     signed = levels * np.where(rng.random(times.size) < 0.7, 1.0, -1.0)
     for place in range(places):
         mine = turn == place
         if not mine.any():
             continue
-        spot = varied(rng, body)
+        spot = varied(rng, body, spread)
         ring = struck(
             rng,
             times[mine],

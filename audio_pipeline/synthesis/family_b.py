@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.signal import oaconvolve
 
 from audio_pipeline.synthesis.bodies import Body, draw_body, varied
-from audio_pipeline.synthesis.family_a import JointSettings, pop_pattern, under
+from audio_pipeline.synthesis.family_a import SPOT_SPREAD, JointSettings, pop_pattern, under
 from audio_pipeline.synthesis.patterns import creak, movement, stick_slip
 from audio_pipeline.synthesis.ringing import HIGHEST, impulses, shaped_noise
 from audio_pipeline.synthesis.sounds import Samples, Sound, finished, log_uniform
@@ -123,7 +123,8 @@ def _slips(
     sample_rate: int,
     variants: int = 6,
 ) -> Samples:
-    shots = [burst(rng, varied(rng, body), sample_rate) for _ in range(variants)]
+    spread = log_uniform(rng, *SPOT_SPREAD)
+    shots = [burst(rng, varied(rng, body, spread), sample_rate) for _ in range(variants)]
     longest = max(shot.size for shot in shots)
     count = round(times[-1] * sample_rate) + 2
     total = np.zeros(count + longest - 1)

@@ -109,7 +109,7 @@ def finished(
     kind: str,
     impacts: NDArray[np.float64] | tuple[float, ...] = (),
 ) -> Sound:
-    """Normalise to a peak of 1, cut silent ends and measure the audible extent.
+    """Normalise to a peak of 1, cut the silent end and measure the audible extent.
 
     Parameters
     ----------
@@ -131,11 +131,13 @@ def finished(
     audible = np.nonzero(envelope >= END_LEVEL * envelope.max())[0]
     tail = np.nonzero(envelope >= 1e-3 * envelope.max())[0]
     times = tuple(float(t) for t in np.sort(np.asarray(impacts, dtype=np.float64)))
-    start = audible[0] / sample_rate
-    if times:
-        start = min(times[0], start) if times[0] < start else times[0]
+    start = times[0] if times else audible[0] / sample_rate
     end = max((audible[-1] + 1) / sample_rate, (times[-1] + 5e-4) if times else 0.0)
-    return Sound(sound[: tail[-1] + 1], label, kind, float(start), float(end), times)
+    sound = sound[: tail[-1] + 1].copy()
+    # A last fade of 1 ms: a sound that was cut off while it rang would end in a click of its own.
+    fade = min(sound.size, sample_rate // 1000)
+    sound[sound.size - fade :] *= np.linspace(1.0, 0.0, fade)
+    return Sound(sound, label, kind, float(start), float(end), times)
 
 
 def level_envelope(samples: Samples, sample_rate: int, window: float = 1e-3) -> Samples:
