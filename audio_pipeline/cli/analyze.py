@@ -53,6 +53,12 @@ def command(
         interview = Interview()
         ask(interview, region=region)
         answers = interview.answers
+        if interview.emergency and report is None:  # help first; the recording can wait
+            from audio_pipeline.reporting.recommendation import recommendation_page
+
+            urgent = interview.recommendation(region=region)
+            click.echo(recommendation_page(urgent, colour=sys.stdout.isatty()), nl=False)
+            return
     announce_compilation()
     from audio_pipeline.analysis import analyze_file
     from audio_pipeline.assessment import assess, document
