@@ -28,6 +28,7 @@ Float32 = NDArray[np.float32]
 #: Power of a frame below which it holds no information (dither at 24 bits is about 1e-14).
 DIGITAL_SILENCE = 1e-15
 
+#: Frames transformed together.
 _GROUP = 64
 
 
@@ -161,25 +162,36 @@ def _filter_bank(settings: SegmentationSettings) -> Float32:
     return np.repeat(bank.T, 2, axis=0)
 
 
+@lru_cache(maxsize=8)
+def _window(length: int) -> Float32:
+    """Return the window of :func:`librosa.stft`, float32 (length,)."""
+    import librosa
+
+    window: Float32 = librosa.filters.get_window("hann", length).astype(np.float32)
+    return window
+
+
 def band_levels(samples: Float32, settings: SegmentationSettings) -> Float32:
     """Return band levels in dB, float32 (frames, bands), for every whole frame in `samples`.
 
     Digitally silent frames are ``-inf`` in every band. Fewer samples than one frame give (0, bands).
     """
-    import librosa
+    from scipy.fft import rfft
 
     if len(samples) < settings.n_fft:
         return np.empty((0, settings.bands), np.float32)
-    spectrum = librosa.stft(
-        samples, n_fft=settings.n_fft, hop_length=settings.hop, center=False, dtype=np.complex64
-    )
-    # Squared real and imaginary parts side by side: the filter bank, each row twice, adds them up.
-    # BLAS rounds by the number of rows: groups of one size make blocks of any size give equal levels.
-    frames, width = spectrum.shape[1], settings.n_fft + 2
-    parts = np.zeros((frames + -frames % _GROUP, width), np.float32)
-    parts[:frames].view(np.complex64)[:] = spectrum.T
-    groups = np.square(parts, out=parts).reshape(-1, _GROUP, width)
-    levels: Float32 = (groups @ _filter_bank(settings)).reshape(-1, settings.bands)[:frames]
+    window, bank = _window(settings.n_fft), _filter_bank(settings)
+    frames = np.lib.stride_tricks.sliding_window_view(samples, settings.n_fft)[:: settings.hop]
+    levels = np.empty((len(frames) + -len(frames) % _GROUP, settings.bands), np.float32)
+    parts = np.zeros((_GROUP, settings.n_fft + 2), np.float32)
+    # librosa.stft group by group: what stays in the processor's cache is three times faster. BLAS
+    # rounds by the number of rows: groups of one size make blocks of any size give equal levels.
+    for first in range(0, len(frames), _GROUP):
+        group = frames[first : first + _GROUP]
+        parts[: len(group)] = rfft(group * window, axis=1).view(np.float32)
+        # Squared real and imaginary parts side by side: the bank, each row twice, adds them up.
+        np.matmul(np.square(parts, out=parts), bank, out=levels[first : first + _GROUP])
+    levels = levels[: len(frames)]
     silent = levels.max(axis=1) < DIGITAL_SILENCE * settings.n_fft
     np.log10(np.maximum(levels, np.float32(1e-20), out=levels), out=levels)
     levels *= np.float32(10.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
+import librosa
 import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
@@ -241,3 +242,21 @@ def test_memory_stays_bounded() -> None:
         segmenter.push(block)
     assert len(segmenter._samples) < 2 * RATE
     assert len(segmenter._elevation) < 2 * SETTINGS.frame_rate
+
+
+def test_levels_are_those_of_librosa() -> None:
+    samples = scene()
+    spectrum = librosa.stft(samples, n_fft=SETTINGS.n_fft, hop_length=SETTINGS.hop, center=False)
+    bank = librosa.filters.mel(
+        sr=RATE,
+        n_fft=SETTINGS.n_fft,
+        n_mels=SETTINGS.bands,
+        fmin=SETTINGS.lowest,
+        fmax=SETTINGS.highest,
+        norm=None,
+    )
+    expected = 10 * np.log10(np.maximum(bank @ np.square(np.abs(spectrum)), 1e-20)).T
+    levels = band_levels(samples, SETTINGS)
+    assert levels.shape == expected.shape
+    filled = bank.sum(axis=1) > 0
+    np.testing.assert_allclose(levels[:, filled], expected[:, filled], atol=0.01)
