@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
 import resource
-import select
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from pseudo_terminal import Person
 from triage_cases import BASE, CASES, given
 
 from audio_pipeline.cli import app
@@ -28,6 +26,7 @@ KEYS = [
     *("level", "reasons", "advice", "safety_net", "incomplete", "unanswered"),
     *("no_self_manipulation", "rules_version"),
 ]
+SAMPLES = Path(__file__).parents[1] / "datasets" / "samples"
 HEAVY = {"librosa", "numpy", "scipy", "sklearn", "soundfile", "av", "pydantic", "rich", "numba"}
 
 
@@ -229,32 +228,28 @@ def test_levels_have_distinct_symbols_and_titles() -> None:
         assert len({words.level(level, field) for level in LEVELS}) == len(LEVELS)
 
 
-def test_it_asks_when_a_person_sits_at_a_terminal() -> None:
+def test_it_asks_when_a_person_sits_at_a_terminal(tmp_path: Path) -> None:
     """A real terminal: answer the second question with yes and read the emergency page."""
-    environment = {**os.environ, "LC_ALL": "C.UTF-8", "TERM": "dumb"}
-    pid, terminal = pty.fork()
-    if pid == 0:  # pragma: no cover - the child becomes the command
-        os.execve(sys.executable, [sys.executable, "-m", "audio_pipeline", "triage"], environment)
-    shown = ""
-    answers = iter(["1", "2"])
-    deadline = time.monotonic() + 30
-    prompts = 0
-    while time.monotonic() < deadline:
-        ready, _, _ = select.select([terminal], [], [], 0.2)
-        if ready:
-            try:
-                shown += os.read(terminal, 65536).decode()
-            except OSError:
-                break
-        if shown.count("Your answer: ") > prompts:
-            prompts += 1
-            os.write(terminal, f"{next(answers)}\n".encode())
-    os.close(terminal)
-    _, status = os.waitpid(pid, 0)
-    assert os.waitstatus_to_exitcode(status) == 0
-    assert prompts == 2
-    assert "Get emergency help now" in shown
-    assert "999" in shown
+    person = Person("triage", "--region", "GB", cwd=tmp_path)
+    person.wait_for("Your answer:")
+    person.type("1\n")
+    person.wait_for("Question 2")
+    person.wait_for("Your answer:")
+    person.type("2\n")
+    person.wait_for("Get emergency help now")
+    person.wait_for("999")
+    assert person.leave() == 0
+    assert "Question 3" not in person.screen
+
+
+def test_analyze_shows_an_emergency_before_it_listens(tmp_path: Path) -> None:
+    person = Person("analyze", str(SAMPLES / "twist_two_pops.flac"), "--region", "US", cwd=tmp_path)
+    person.wait_for("Your answer:")
+    person.type("2\n")
+    person.wait_for("Get emergency help now")
+    person.wait_for("911")
+    assert person.leave() == 0
+    assert "pop" not in person.screen
 
 
 def test_triage_opens_no_socket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
