@@ -19,6 +19,7 @@ from audio_pipeline.errors import RecordingError
 from audio_pipeline.explanation import reasons
 from audio_pipeline.features import FEATURES, feature_table
 from audio_pipeline.finding import Event, Finding, find
+from audio_pipeline.protocol import Phase, judge, phases_in_comment
 from audio_pipeline.quality import Quality, QualityMeter
 from audio_pipeline.recording import Recording, Resampler, Source, open_recording
 from audio_pipeline.segmentation import Passage, Segment, Segmenter
@@ -55,6 +56,8 @@ class Extraction:
         Segments in order of time.
     table
         float32 (n_segments, n_features).
+    phases
+        Of the guided protocol, where the file says that it was recorded by it.
     """
 
     source: str
@@ -65,6 +68,7 @@ class Extraction:
     quality: Quality | None
     segments: tuple[Segment, ...]
     table: Float32
+    phases: tuple[Phase, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -184,15 +188,24 @@ def extract(
                     _add(ear, passages, segments, tables)
                     passages = []
             _add(ear, passages + ear.finish(), segments, tables)
-            rate, truncated = reader.sample_rate, reader.truncated
+            rate, truncated, comment = reader.sample_rate, reader.truncated, reader.comment
     except RecordingError as error:
         return Extraction(name, "failed", str(error), None, None, None, (), _NO_ROWS)
     times = [(segment.start, segment.end) for segment in segments]
     quality = ear.meter.result(times, truncated=truncated)
     if not quality.usable:
         segments, tables = [], [_NO_ROWS]
+    duration = ear.received / rate
     return Extraction(
-        name, "ok", None, ear.received / rate, rate, quality, tuple(segments), np.concatenate(tables)
+        name,
+        "ok",
+        None,
+        duration,
+        rate,
+        quality,
+        tuple(segments),
+        np.concatenate(tables),
+        phases_in_comment(comment, duration),
     )
 
 
@@ -233,7 +246,7 @@ def conclude(
         )
     )
     quality = extraction.quality
-    return Analysis(
+    analysis = Analysis(
         extraction.source,
         extraction.status,
         extraction.error,
@@ -243,6 +256,7 @@ def conclude(
         events,
         None if quality is None else find(events, quality.usable, classifier.labels),
     )
+    return judge(analysis, extraction.phases, classifier.labels) if extraction.phases else analysis
 
 
 def _event(

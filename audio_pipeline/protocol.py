@@ -109,8 +109,16 @@ def phase_at(phases: Iterable[Phase], time: float) -> Phase | None:
     return next((phase for phase in phases if phase.start <= time < phase.end), None)
 
 
-def phases_in_comment(comment: str) -> tuple[Phase, ...]:
+def phases_in_comment(comment: str, duration: float) -> tuple[Phase, ...]:
     """Read the phases that `record` wrote into a file's comment.
+
+    Parameters
+    ----------
+    comment : str
+        Anything.
+    duration : float
+        Length of the recording, s. Another program may have cut it and kept the comment, whose
+        times are then wrong: the phases must fill the recording.
 
     Returns
     -------
@@ -129,7 +137,8 @@ def phases_in_comment(comment: str) -> tuple[Phase, ...]:
         return ()
     in_order = all(a.end <= b.start for a, b in pairwise(phases))
     sound = all(p.kind in PHASE_KINDS and 0 <= p.start <= p.end < math.inf for p in phases)
-    return phases if in_order and sound else ()
+    fills = bool(phases) and phases[0].start == 0 and abs(phases[-1].end - duration) < 0.01
+    return phases if in_order and sound and fills else ()
 
 
 def weigh(

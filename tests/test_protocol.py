@@ -5,13 +5,15 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audio_pipeline.analysis import Analysis
+from audio_pipeline.analysis import Analysis, analyze_file
+from audio_pipeline.classifier import load_classifier
 from audio_pipeline.finding import LABELS, Event, find
 from audio_pipeline.protocol import (
     Evidence,
@@ -24,6 +26,8 @@ from audio_pipeline.protocol import (
     weigh,
 )
 from audio_pipeline.quality import QualityMeter
+from audio_pipeline.recording import Recording
+from audio_pipeline.take import Take
 
 PHASES = planned_phases()
 TURNS = [phase for phase in PHASES if phase.kind == "turn"]
@@ -66,7 +70,8 @@ def test_a_time_belongs_to_exactly_one_phase() -> None:
 
 def test_phases_survive_the_metadata() -> None:
     comment = json.dumps({"device": "x", "protocol": [phase.document() for phase in PHASES]})
-    assert phases_in_comment(comment) == PHASES
+    assert phases_in_comment(comment, END) == PHASES
+    assert phases_in_comment(comment, END - 1) == ()  # somebody cut the file
 
 
 @pytest.mark.parametrize(
@@ -86,7 +91,7 @@ def test_phases_survive_the_metadata() -> None:
     ],
 )
 def test_a_comment_of_somebody_else_is_no_protocol(comment: str) -> None:
-    assert phases_in_comment(comment) == ()
+    assert phases_in_comment(comment, 1.0) == ()
 
 
 @pytest.mark.parametrize("label", ["pop", "grating"])
@@ -206,3 +211,25 @@ def test_without_events_or_turns_nothing_changes() -> None:
         (analysis_of([sound(1.0, "pop")]), PHASES[:1]),
     ):
         assert judge(analysis, phases, LABELS) == analysis
+
+
+@pytest.mark.parametrize("ending", ["wav", "flac"])
+def test_a_guided_recording_is_judged_the_same_when_its_file_is_analysed(
+    tmp_path: Path, ending: str
+) -> None:
+    rate = 48_000
+    samples = np.random.default_rng(1).normal(0, 0.001, round(END * rate)).astype(np.float32)
+    click = 0.4 * np.exp(-np.arange(480) / 50) * np.sin(np.arange(480) * 0.5)
+    for moment in (1.0, *(turn.start + 1.5 for turn in TURNS)):
+        samples[round(moment * rate) :][:480] += click
+    path = tmp_path / f"twist.{ending}"
+    take = Take(rate, path)
+    take.add(samples)
+    take.save({"comment": json.dumps({"protocol": [phase.document() for phase in PHASES]})})
+    classifier = load_classifier()
+    guided = analyze_file(path, classifier)
+    plain = analyze_file(Recording(take.samples(), rate, str(path)), classifier)
+    assert guided == judge(plain, PHASES, classifier.labels)
+    assert guided.events[0].uncertain
+    assert any("keep still" in reason for reason in guided.events[0].reasons)
+    assert [event.start for event in guided.events] == [event.start for event in plain.events]
