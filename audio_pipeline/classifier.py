@@ -156,6 +156,7 @@ def load_classifier(folder: Path | str | None = None) -> Classifier:
     RefusedError
         When the folder or one of its files is missing, altered, of another schema, or not a model.
     """
+    from audio_pipeline.features import FEATURE_NAMES
     from audio_pipeline.settings import AnalysisSettings
 
     where = default_model_folder() if folder is None else Path(folder)
@@ -188,6 +189,8 @@ def load_classifier(folder: Path | str | None = None) -> Classifier:
         raise _refused(where, "its estimator knows other labels than its model.json")
     if forest.n_features_in_ != len(classifier.feature_names):
         raise _refused(where, "its estimator takes another number of features than its model.json")
+    if classifier.feature_names != FEATURE_NAMES:
+        raise _refused(where, "it takes other features than this version computes; train it again")
     return classifier
 
 

@@ -74,7 +74,7 @@ def command(
     if trees < 1 or folds < 2:
         raise click.UsageError("--trees must be at least 1 and --folds at least 2")
     fit = FitSettings(trees=trees)
-    tuning = TuningSettings(fit=fit, trees=min(60, trees), seed=seed)
+    tuning = TuningSettings(fit=fit, trees=min(40, trees), seed=seed)
     settings = TrainSettings(tuning, folds, ignore_groups, sample_rate, name)
     start = None
     if base is not None:

@@ -14,6 +14,9 @@ from audio_pipeline.forest import Forest, clean_table
 Labels = NDArray[np.str_]
 Weights = NDArray[np.float64]
 
+_FEW_ROWS = 3000
+"""Below, starting threads costs more than they gain."""
+
 
 @dataclass(frozen=True)
 class FitSettings:
@@ -36,7 +39,7 @@ class FitSettings:
         Leaves grow with the number of events so that a tree has about this many at most; bounds
         the size of the model file.
     jobs : int
-        Threads; the result does not depend on it.
+        Threads for more than a few thousand events; the result does not depend on it.
     """
 
     trees: int = 250
@@ -121,7 +124,7 @@ def fit_forest(
     common = {
         "n_estimators": settings.trees,
         "bootstrap": True,
-        "n_jobs": settings.jobs,
+        "n_jobs": settings.jobs if len(rows) > _FEW_ROWS else 1,
     }
     forest = RandomForestClassifier(
         min_samples_leaf=max(settings.forest_leaf, smallest_leaf),

@@ -24,6 +24,7 @@ LOWEST_RATE = 1000
 _FEW_RECORDINGS = 10
 _FEW_GROUPS = 5
 _SHOWN = 5
+_MANY_UNHEARD = 0.1
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, done, total)."""
@@ -148,6 +149,7 @@ def gather(
     cautions = [
         *_synthetic_caution(dataset),
         *_unreadable(heard),
+        *_silent_caution(cases),
         *_copies_caution(copies, recordings_labels(dataset)),
         *_groups_caution(dataset, ignore_groups),
         *_sizes_caution(cases, groups),
@@ -200,6 +202,19 @@ def _unreadable(heard: Sequence[Heard]) -> list[Caution]:
         text = f"{len(unusable)} of {len(heard)} recordings cannot be used: {shown_names(unusable)}"
         cautions.append(Caution("unusable", text))
     return cautions
+
+
+def _silent_caution(cases: Sequence[Case]) -> list[Caution]:
+    """Say so when much of a dataset is of sounds that the segmentation does not find."""
+    usable = [case for case in cases if len(case.table)]
+    unheard = [case.name for case in usable if not len(case.extraction.table)]
+    if len(unheard) <= _MANY_UNHEARD * len(usable):
+        return []
+    text = (
+        f"in {len(unheard)} of {len(usable)} recordings no sound stood out, so the whole recording "
+        f"was learnt from; the model will answer nothing about such: {shown_names(unheard)}"
+    )
+    return [Caution("nothing_found", text)]
 
 
 def _copies_caution(

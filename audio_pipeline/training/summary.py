@@ -47,6 +47,8 @@ def evaluation_text(evaluation: Evaluation) -> str:
         f"{metrics['n_groups']} groups",
         "",
     ]
+    if not metrics["n_recordings"]:
+        lines.append("Nothing is left to measure on: see the warnings.")
     for name, text in FIGURES:
         if metrics.get(name) is None:
             continue

@@ -20,7 +20,6 @@ CONDITIONS: Final = (
     "duration",
     "sample_rate",
     "level",
-    "peak",
     "floor",
     "floor_below_200",
     "floor_200_1000",
@@ -33,9 +32,9 @@ CONDITIONS: Final = (
 )
 """Recording conditions, in the order of :attr:`Survey.conditions`.
 
-Seconds; Hz; dB of full scale: root mean square, peak, and power in the quietest tenth of the
-frames, in all and by band; dB of the strongest mains harmonic over its surroundings; dB of the
-mean; Hz below which 99 % of the quiet frames' power lies.
+Seconds; Hz; dB of full scale: the lower quartile of the frames, and the quietest tenth of them in
+all and by band; dB of the strongest mains harmonic over its surroundings in the quietest half
+second; dB of the median sample; Hz below which 99 % of the quiet frames' power lies.
 """
 
 MOST_SECONDS: Final = 60.0
@@ -148,36 +147,42 @@ def recording_conditions(recording: Recording) -> Floats:
         [
             recording.duration,
             rate,
-            _decibel(np.mean(samples**2)),
-            _decibel(np.max(samples**2)),
+            _decibel(np.quantile(loudness, 0.25)),
             _decibel(spectrum.sum()),
             *(_decibel(band) for band in bands),
             _hum(samples, rate),
-            _decibel(np.mean(samples) ** 2),
+            _decibel(np.median(samples) ** 2),
             frequency[min(int(reached), frequency.size - 1)],
         ]
     )
 
 
 def _hum(samples: Floats, rate: int) -> float:
-    """Return how far the strongest mains harmonic stands above its surroundings, in dB."""
-    part = samples[: 4 * rate]
-    if part.size < rate // 4:
+    """Return how far the strongest mains harmonic stands above its surroundings, in dB.
+
+    Measured where it is quietest, so that no sound of interest counts; 0 for less than half a second.
+    """
+    width, step = rate // 2, max(1, rate // 8)
+    if samples.size < width:
         return 0.0
-    size = max(part.size, rate)
-    power = np.abs(np.fft.rfft((part - part.mean()) * np.hanning(part.size), size)) ** 2
-    frequency = np.fft.rfftfreq(size, 1 / rate)
+    energy = np.concatenate([[0.0], np.cumsum(samples**2)])
+    starts = np.arange(0, samples.size - width + 1, step)
+    quietest = int(starts[(energy[starts + width] - energy[starts]).argmin()])
+    part = samples[quietest : quietest + width]
+    power = np.abs(np.fft.rfft((part - part.mean()) * np.hanning(width), 2 * width)) ** 2
+    frequency = np.fft.rfftfreq(2 * width, 1 / rate)
     excess = [0.0]
     for mains in _MAINS:
-        near = np.abs(frequency - mains) <= 2.0
-        around = (np.abs(frequency - mains) <= 20.0) & ~near
+        near = np.abs(frequency - mains) <= 3.0
+        around = (np.abs(frequency - mains) <= 20.0) & (np.abs(frequency - mains) > 8.0)
         if near.any() and around.any():
             excess.append(_decibel(power[near].max()) - _decibel(np.median(power[around])))
     return max(excess)
 
 
 def _decibel(power: float | np.floating) -> float:
-    return float(10.0 * np.log10(power + _SILENCE))
+    """Return a level in whole dB: finer steps say more about chance than about a microphone."""
+    return float(np.round(10.0 * np.log10(power + _SILENCE)))
 
 
 def _moments(samples: NDArray[np.float32]) -> NDArray[np.float32]:

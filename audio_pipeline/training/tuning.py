@@ -45,8 +45,8 @@ class TuningSettings:
     fit: FitSettings = field(default_factory=FitSettings)
     leaf_scales: tuple[float, ...] = (1.0, 0.35, 0.1)
     strengths: tuple[float, ...] = (3.0, 10.0, 30.0, 1e6)
-    trees: int = 60
-    folds: int = 4
+    trees: int = 40
+    folds: int = 3
     budgets: Mapping[str, float] = field(default_factory=lambda: {"pop": 0.05, "grating": 0.01})
     seed: int = 0
 
