@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from audio_pipeline.context import bouts, in_context
 from audio_pipeline.errors import RecordingError
 from audio_pipeline.explanation import reasons
 from audio_pipeline.features import FEATURES, feature_table
@@ -239,12 +240,7 @@ def conclude(
     classifier
         Its labels and thresholds.
     """
-    events = tuple(
-        _event(segment, row, chances, classifier)
-        for segment, row, chances in zip(
-            extraction.segments, extraction.table, probabilities, strict=True
-        )
-    )
+    events = tuple(_events(extraction.segments, extraction.table, probabilities, classifier))
     quality = extraction.quality
     analysis = Analysis(
         extraction.source,
@@ -257,6 +253,21 @@ def conclude(
         None if quality is None else find(events, quality.usable, classifier.labels),
     )
     return judge(analysis, extraction.phases, classifier.labels) if extraction.phases else analysis
+
+
+def _events(
+    segments: Sequence[Segment],
+    table: Float32,
+    probabilities: NDArray[np.float64],
+    classifier: Classifier,
+) -> list[Event]:
+    """Return the events of segments in order of time, each in the light of those around it."""
+    spans = [(segment.start, segment.end) for segment in segments]
+    weighed = in_context(probabilities, spans, classifier.settings.context)
+    return [
+        _event(segment, row, chances, classifier)
+        for segment, row, chances in zip(segments, table, weighed, strict=True)
+    ]
 
 
 def _event(
@@ -302,7 +313,8 @@ class StreamAnalyzer:
     Notes
     -----
     An event is reported with ``final=False`` as soon as it has died away, and with ``final=True`` when
-    nothing that follows can be joined to it. The final events equal those of a file of the same samples.
+    nothing that follows can be joined to it or change its context. The final events equal those of a
+    file of the same samples.
     """
 
     def __init__(self, sample_rate: int, classifier: Classifier, *, remember: bool = True) -> None:
@@ -310,22 +322,33 @@ class StreamAnalyzer:
         self.classifier = classifier
         self._ear = _Ear(sample_rate, classifier.settings)
         self._remember = remember
-        self._reported: set[tuple[float, int]] = set()
+        self._told: set[tuple[float, int]] = set()  # provisional events already reported
+        self._bout: list[tuple[Segment, Float32, NDArray[np.float64]]] = []
         self._segments: list[Segment] = []
         self._tables = [_NO_ROWS]
 
     def push(self, block: Float32) -> list[LiveEvent]:
         """Take the next samples, float32 (n,); return what can be said now."""
-        final = self._events(self._ear.push(block), final=True)
+        final = self._settle(self._ear.push(block), self._ear.segmenter.settled)
         waiting = self._ear.segmenter.provisional()
-        known = {(p.segment.start, len(p.segment.impacts)) for p in waiting}
-        new = [p for p in waiting if (p.segment.start, len(p.segment.impacts)) not in self._reported]
-        self._reported = known
-        return final + self._events(new, final=False)
+        told = {(p.segment.start, len(p.segment.impacts)) for p in waiting}
+        news = [p for p in waiting if (p.segment.start, len(p.segment.impacts)) not in self._told]
+        self._told = told
+        if not news:
+            return final
+        segments, table, chances = self._judged(news)
+        known = len(self._bout)
+        events = _events(
+            [*(segment for segment, _, _ in self._bout), *segments],
+            np.concatenate([*(row[None] for _, row, _ in self._bout), table]),
+            np.concatenate([*(chance[None] for _, _, chance in self._bout), chances]),
+            self.classifier,
+        )
+        return final + [LiveEvent(event, False) for event in events[known:]]
 
     def finish(self) -> list[LiveEvent]:
         """Return the last events when the stream has ended."""
-        return self._events(self._ear.finish(), final=True)
+        return self._settle(self._ear.finish(), np.inf)
 
     def analysis(self, source: str = "") -> Analysis:
         """Return the analysis of all that came, after :meth:`finish`; the same as of its file."""
@@ -347,15 +370,33 @@ class StreamAnalyzer:
         )
         return conclude(extraction, self.classifier.predict_proba(table), self.classifier)
 
-    def _events(self, passages: Sequence[Passage], final: bool) -> list[LiveEvent]:
-        if not passages:
-            return []
+    def _judged(
+        self, passages: Sequence[Passage]
+    ) -> tuple[list[Segment], Float32, NDArray[np.float64]]:
         table = self._ear.describe(passages)
-        if final and self._remember:
-            self._segments += [passage.segment for passage in passages]
-            self._tables.append(table)
-        chances = self.classifier.predict_proba(table)
-        return [
-            LiveEvent(_event(passage.segment, row, chance, self.classifier), final)
-            for passage, row, chance in zip(passages, table, chances, strict=True)
-        ]
+        return [p.segment for p in passages], table, self.classifier.predict_proba(table)
+
+    def _settle(self, passages: Sequence[Passage], settled: float) -> list[LiveEvent]:
+        """Add segments to the bout under way; return the events of the bouts that are over.
+
+        A bout is over when no segment can start any more within its gap, that is, when all before
+        `settled` seconds is known.
+        """
+        if passages:
+            segments, table, chances = self._judged(passages)
+            self._bout += zip(segments, table, chances, strict=True)
+            if self._remember:
+                self._segments += segments
+                self._tables.append(table)
+        context = self.classifier.settings.context
+        whole = bouts([(segment.start, segment.end) for segment, _, _ in self._bout], context)
+        if whole and self._bout[-1][0].end + context.gap >= settled:
+            whole.pop()
+        events: list[LiveEvent] = []
+        for bout in whole:
+            segments, rows, chances = zip(*self._bout[bout], strict=True)
+            judged = _events(segments, np.array(rows), np.array(chances), self.classifier)
+            events += [LiveEvent(event, True) for event in judged]
+        if whole:
+            del self._bout[: whole[-1].stop]
+        return events

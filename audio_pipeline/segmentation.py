@@ -30,6 +30,7 @@ DIGITAL_SILENCE = 1e-15
 
 #: Frames transformed together.
 _GROUP = 64
+_KINK = 20.0  # dB that the kink at a mirrored border lies under the sound, at least
 
 
 @dataclass(frozen=True)
@@ -202,6 +203,13 @@ def band_levels(samples: Float32, settings: SegmentationSettings) -> Float32:
 _NOTHING: Float32 = np.zeros(0, np.float32)
 
 
+def _mend(mirrored: Float32, whole: Float32) -> None:
+    """Give the weak bands of mirrored frames no more than the nearest whole frame has."""
+    if np.isfinite(whole[0]):
+        weak = mirrored < mirrored.max(axis=1, keepdims=True) - _KINK
+        np.copyto(mirrored, np.minimum(mirrored, whole), where=weak)
+
+
 @dataclass(frozen=True)
 class _Impact:
     frame: int
@@ -237,6 +245,7 @@ class Segmenter:
         self._samples = np.zeros(0, np.float32)
         self._first_sample = 0
         self._unframed: Float32 | None = None  # samples not yet in a frame; None before the start
+        self._whole: Float32 | None = None  # levels of the last frame without mirrored samples
         # Levels held back until the first floor is known; None from then on.
         self._starting: Float32 | None = np.empty((0, settings.bands), np.float32)
         self._elevation = np.zeros(0, np.float32)
@@ -251,16 +260,21 @@ class Segmenter:
         """Seconds of sound received so far."""
         return (self._first_sample + len(self._samples)) / self.settings.sample_rate
 
+    @property
+    def settled(self) -> float:
+        """Seconds before which no segment that is still to come can start."""
+        frame = min([self._decided, *(impact.frame for impact in self._impacts[:1])])
+        return (frame - self.settings.frames(self.settings.dense_gap)) / self.settings.frame_rate
+
     def push(self, samples: Float32) -> list[Passage]:
         """Take the next samples, float32 (n,); return the segments that have become certain."""
         self._samples = np.concatenate([self._samples, samples])
         if self._unframed is None:
             # Frame i is centred on sample i * hop: the first half frame is mirrored, for a step
-            # from silence would sound like a click. A recording shorter than that waits.
-            half = self.settings.n_fft // 2
-            if len(self._samples) <= half:
+            # from silence would sound like a click. The first whole frame has to be there too.
+            if len(self._samples) < self.settings.n_fft + self.settings.hop:
                 return []
-            self._unframed = self._samples[half:0:-1]
+            self._unframed = self._samples[self.settings.n_fft // 2 : 0 : -1]
             samples = self._samples
         self._add_levels(samples)
         return self._advance()
@@ -305,6 +319,7 @@ class Segmenter:
         assert self._unframed is not None
         waiting = np.concatenate([self._unframed, samples])
         levels = band_levels(waiting, settings)
+        self._mend_borders(levels, len(waiting))
         self._unframed = waiting[len(levels) * settings.hop :]
         if self._starting is not None:
             levels = np.concatenate([self._starting, levels])
@@ -317,6 +332,23 @@ class Segmenter:
                 return
             self._starting = None
         self._elevation = np.concatenate([self._elevation, self._floor.elevation(levels)])
+
+    def _mend_borders(self, levels: Float32, samples: int) -> None:
+        """Take out, in place, what mirroring at the borders has added to frames of `samples`.
+
+        The kink that mirroring makes lies well under the sound, but in bands that hold nothing, as
+        those above 4 kHz of a telephone call, it would stand out like an impact.
+        """
+        settings, half = self.settings, self.settings.n_fft // 2
+        stop = len(levels)
+        if self._finished:
+            stop = max(0, (samples - half - settings.n_fft) // settings.hop + 1)
+        border = -(-half // settings.hop) if self._whole is None else 0
+        if stop > border:
+            self._whole = levels[stop - 1].copy()
+            _mend(levels[:border], levels[border])
+        if self._whole is not None:
+            _mend(levels[stop:], self._whole)
 
     def _advance(self) -> list[Passage]:
         self._find_impacts()

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, TypeVar, get_type_hints
 
+from audio_pipeline.context import ContextSettings
 from audio_pipeline.errors import RefusedError
 from audio_pipeline.features import FeatureSettings
 from audio_pipeline.quality import QualitySettings
@@ -20,11 +21,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class AnalysisSettings:
-    """How a recording is analysed, up to and including its features."""
+    """How a recording is analysed."""
 
     segmentation: SegmentationSettings = field(default_factory=SegmentationSettings)
     features: FeatureSettings = field(default_factory=FeatureSettings)
     quality: QualitySettings = field(default_factory=QualitySettings)
+    context: ContextSettings = field(default_factory=ContextSettings)
 
     @property
     def sample_rate(self) -> int:
