@@ -9,6 +9,7 @@ import resource
 import stat
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from pseudo_terminal import Person
 from triage_cases import BASE, CASES, given
 
 from audio_pipeline.cli import app
-from audio_pipeline.reporting.recommendation import recommendation_page
+from audio_pipeline.reporting.recommendation import recommendation_page, wants_colour
 from audio_pipeline.triage import LEVELS, load_answers, questionnaire, recommend
 from audio_pipeline.triage.catalogue import load_catalogue
 
@@ -196,6 +197,23 @@ def test_colour_adds_nothing_that_words_do_not_say() -> None:
         coloured = recommendation_page(result, colour=True)
         assert coloured != recommendation_page(result)
         assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == recommendation_page(result)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [("NO_COLOR", "1", False), ("TERM", "dumb", False), ("X", "", True)],
+)
+def test_colour_only_on_a_terminal_that_wants_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, wanted: bool
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv(name, value)
+    ours, theirs = os.openpty()
+    with os.fdopen(theirs, "w") as terminal:
+        assert wants_colour(terminal) == wanted
+    os.close(ours)
+    assert not wants_colour(StringIO())
 
 
 def test_reasons_come_highest_first() -> None:

@@ -137,6 +137,16 @@ def test_the_reviewed_page_is_up_to_date() -> None:
     assert written == review_page(), "run: python -m audio_pipeline.triage.review > docs/triage.md"
 
 
+def test_the_hazard_log_names_tests_and_cases_that_exist() -> None:
+    log = (DOCS / "hazards.md").read_text(encoding="utf-8")
+    sources = "".join(path.read_text(encoding="utf-8") for path in DOCS.parent.glob("tests/*.py"))
+    for name in set(re.findall(r"`(test_\w+)`", log)):
+        assert f"def {name}(" in sources, name
+    for name in set(re.findall(r"`(test_\w+\.py)`", log)):
+        assert (DOCS.parent / "tests" / name).is_file(), name
+    assert set(re.findall(r"`([a-z]{2}\d{2})`", log)) <= {case.id for case in CASES}
+
+
 # --------------------------------------------------------------- languages
 
 
