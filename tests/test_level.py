@@ -142,3 +142,17 @@ def test_every_turn_goes_out_and_comes_back() -> None:
 
 def test_an_event_is_described_in_words() -> None:
     assert describe(heard(7.14, True)) == "7.1 s pop (likely)"
+
+
+def test_nothing_a_person_reads_frightens_or_promises() -> None:
+    from test_wording import BANNED
+
+    from audio_pipeline import protocol
+    from audio_pipeline.reporting import guidance
+
+    said = [words for words, _ in ADVICE.values()]
+    said += [*protocol._RETURNS.values(), *protocol._ONCE.values(), *guidance.HOW_TO_RECORD]
+    said += [guidance.GUIDED_PLAN, guidance.FREE_PLAN, guidance.TIMED_PLAN, guidance.NO_TWIST]
+    for phase in planned_phases():
+        said += [cue(phase, float(at))[0] for at in np.linspace(phase.start, phase.end - 0.01, 9)]
+    assert [text for text in said if BANNED.search(text)] == []
