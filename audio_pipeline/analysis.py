@@ -394,8 +394,13 @@ class StreamAnalyzer:
             whole.pop()
         events: list[LiveEvent] = []
         for bout in whole:
-            segments, rows, chances = zip(*self._bout[bout], strict=True)
-            judged = _events(segments, np.array(rows), np.array(chances), self.classifier)
+            parts = self._bout[bout]
+            judged = _events(
+                [segment for segment, _, _ in parts],
+                np.array([row for _, row, _ in parts]),
+                np.array([chance for _, _, chance in parts]),
+                self.classifier,
+            )
             events += [LiveEvent(event, True) for event in judged]
         if whole:
             del self._bout[: whole[-1].stop]

@@ -5,6 +5,7 @@ Both are fitted on answers about groups the trees had not seen, and stored as pl
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -145,7 +146,7 @@ def choose_thresholds(
     if highest.size:
         lowest = min(0.5, max(0.35, round(1 / len(labels), 2)))
         common = float(np.clip(np.quantile(highest, 1 - _LEAST_COVERAGE), lowest, 0.5))
-    thresholds = {label: round(common, 2) for label in labels}
+    thresholds = {label: math.floor(common * 100) / 100 for label in labels}
     if not budgets or background not in labels:
         return thresholds
     of_background = truth == list(labels).index(background)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audio_pipeline.analysis import Extraction, extract
+from audio_pipeline.context import ContextSettings, in_context
 from audio_pipeline.recording import Recording
 from audio_pipeline.segmentation import Segment
 from audio_pipeline.settings import AnalysisSettings
@@ -236,6 +237,8 @@ class Events:
         1 / sqrt(events of the case): a file of a hundred clicks is not a hundred opinions.
     case : int64 array, shape (n,)
         Index of the case; -1 for events that are only trained on (made sounds).
+    spans : float64 array, shape (n, 2)
+        Start and end in seconds; NaN for events without surroundings.
     """
 
     table: NDArray[np.float32]
@@ -243,6 +246,7 @@ class Events:
     groups: NDArray[np.str_]
     weights: NDArray[np.float64]
     case: NDArray[np.int64]
+    spans: NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.table)
@@ -255,7 +259,19 @@ class Events:
             self.groups[chosen],
             self.weights[chosen],
             self.case[chosen],
+            self.spans[chosen],
         )
+
+    def in_context(
+        self, probabilities: NDArray[np.float64], context: ContextSettings
+    ) -> NDArray[np.float64]:
+        """Return the events' probabilities in the light of the other events of their case."""
+        weighed = probabilities.copy()
+        for case in np.unique(self.case[~np.isnan(self.spans[:, 0])]):
+            rows = np.flatnonzero(self.case == case)
+            spans = [(start, end) for start, end in self.spans[rows].tolist()]
+            weighed[rows] = in_context(probabilities[rows], spans, context)
+        return weighed
 
 
 def events_of(cases: Sequence[Case], groups: NDArray[np.str_]) -> Events:
@@ -275,7 +291,15 @@ def events_of(cases: Sequence[Case], groups: NDArray[np.str_]) -> Events:
         np.repeat(groups, counts),
         np.repeat(1.0 / np.sqrt(np.maximum(counts, 1)), counts),
         np.repeat(np.arange(len(cases)), counts),
+        np.concatenate([_spans(case) for case in cases]),
     )
+
+
+def _spans(case: Case) -> NDArray[np.float64]:
+    segments = case.extraction.segments
+    if len(segments) != len(case.table):
+        return np.full((len(case.table), 2), np.nan)
+    return np.array([(one.start, one.end) for one in segments], np.float64).reshape(-1, 2)
 
 
 def joined(first: Events, second: Events) -> Events:
@@ -286,4 +310,5 @@ def joined(first: Events, second: Events) -> Events:
         np.concatenate([first.groups, second.groups]),
         np.concatenate([first.weights, second.weights]),
         np.concatenate([first.case, np.full(len(second), -1)]),
+        np.concatenate([first.spans, second.spans]),
     )

@@ -90,7 +90,7 @@ def cross_validate(
     judged: list[Judged | None] = [None] * len(cases)
     for number, fold in enumerate(folds, start=1):
         outside = ~np.isin(events.groups, np.unique(groups[fold.test]))
-        tuned = tune(events.rows(outside), labels, tuning, base)
+        tuned = tune(events.rows(outside), labels, tuning, settings.context, base)
         model = classifier_of(tuned, labels, settings)
         for index, one in zip(
             fold.test, judge([cases[index] for index in fold.test], model), strict=True

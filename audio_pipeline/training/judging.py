@@ -39,7 +39,7 @@ class Judged:
     answer : str or None
         The label the finding stands for; None for an abstention.
     probabilities : float64 array, shape (n_events, n_labels)
-        Of the case's events, the whole case being one where no segment was found.
+        Of the case's events in context, the whole case being one where no segment was found.
     """
 
     case: Case
@@ -76,7 +76,11 @@ def judge(cases: Sequence[Case], classifier: Classifier) -> list[Judged]:
         analysis = conclude(case.extraction, probabilities[len(cases) + number], classifier)
         finding = analysis.finding
         answer = None if finding is None else answer_of(finding.label, classifier.labels)
-        judged.append(Judged(case, analysis, answer, probabilities[number]))
+        weighed = probabilities[number]
+        if len(analysis.events) == len(weighed):
+            chances = [list(event.probabilities.values()) for event in analysis.events]
+            weighed = np.array(chances).reshape(weighed.shape)
+        judged.append(Judged(case, analysis, answer, weighed))
     return judged
 
 

@@ -18,7 +18,7 @@ from audio_pipeline.training.material import Caution
 from audio_pipeline.training.metrics import ABSTAINED, balanced_accuracy
 from audio_pipeline.training.splits import Fold
 
-_TREES: Final = 200
+_TREES: Final = 100
 _LEAF: Final = 3
 _ABOVE_CHANCE: Final = 0.15
 _SHARE: Final = 0.5

@@ -165,7 +165,7 @@ def train(
     cautions += [shortcut] if shortcut else []
     if progress:
         progress("Fitting the model", 0, 1)
-    tuned = tune(events, labels, settings.tuning, forest)
+    tuned = tune(events, labels, settings.tuning, material.settings.context, forest)
     curve = (
         learning_curve(validation, cases, events, labels, settings.tuning, tuned.choice, forest)
         if validation

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audio_pipeline.classifier import Calibration
+from audio_pipeline.context import ContextSettings
 from audio_pipeline.forest import Forest
 from audio_pipeline.training.adapt import adapt_forest
 from audio_pipeline.training.calibration import choose_thresholds, fit_calibration
@@ -74,6 +75,7 @@ def tune(
     events: Events,
     labels: Sequence[str],
     settings: TuningSettings,
+    context: ContextSettings,
     base: Forest | None = None,
 ) -> Tuned:
     """Choose, fit, calibrate.
@@ -85,6 +87,8 @@ def tune(
         saw nothing of their group.
     labels : sequence of str
     settings : TuningSettings
+    context : ContextSettings
+        Thresholds hold for probabilities in context.
     base : Forest or None
         Start from this model instead of from nothing.
 
@@ -114,9 +118,9 @@ def tune(
         losses = {one: _log_loss(scores, truth, weights) for one, scores in tried.items()}
         choice = min(losses, key=lambda one: losses[one])
         calibration = fit_calibration(tried[choice], truth, weights)
-        thresholds = choose_thresholds(
-            calibration.apply(tried[choice]), truth, events.case[judged], labels, settings.budgets
-        )
+        cases = events.rows(judged)
+        weighed = cases.in_context(calibration.apply(tried[choice]), context)
+        thresholds = choose_thresholds(weighed, truth, cases.case, labels, settings.budgets)
     return Tuned(grow(events, labels, choice, settings, base), calibration, thresholds, choice)
 
 
