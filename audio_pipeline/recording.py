@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -268,16 +269,29 @@ class Resampler:
     ----------
     in_rate, out_rate : int
         Hz. Where they are equal the samples pass through untouched.
+
+    Notes
+    -----
+    Beyond its borders the stream is taken to stay at its first and last value. Silence there would
+    be a step, at which hum or the offset of a cheap sound card rings like an impact.
     """
 
     def __init__(self, in_rate: int, out_rate: int) -> None:
         self.in_rate = in_rate
         self.out_rate = out_rate
         self._stream: Any = None
+        self._received = 0
+        self._returned = 0
+        self._last = np.float32(0.0)
         if in_rate != out_rate:
             import soxr
 
             self._stream = soxr.ResampleStream(in_rate, out_rate, 1, "float32", "HQ")
+        # At least as long as the filter, and a whole number of samples at both rates.
+        common = math.gcd(in_rate, out_rate)
+        steps = -(-_FILTER_PERIODS * common // min(in_rate, out_rate))
+        self._border = steps * in_rate // common
+        self._early = steps * out_rate // common
 
     def push(self, block: Samples) -> Samples:
         """Take the next samples and return those that are ready.
@@ -291,18 +305,33 @@ class Resampler:
         float32, (m,)
             Sample k lies at k / out_rate seconds; m may be 0.
         """
-        if self._stream is None:
+        if self._stream is None or not len(block):
             return block
-        resampled: Samples = self._stream.resample_chunk(block)
-        return resampled
+        if not self._received:
+            self._take(self._stream.resample_chunk(np.full(self._border, block[0])))
+        self._received += len(block)
+        self._last = block[-1]
+        return self._take(self._stream.resample_chunk(block))
 
     def finish(self) -> Samples:
         """Return the last samples, shape (m,); after this nothing may be pushed."""
-        if self._stream is None:
+        if not self._received:
             return _NOTHING
-        rest: Samples = self._stream.resample_chunk(_NOTHING, last=True)
-        return rest
+        beyond = np.full(self._border, self._last)
+        rest = self._take(self._stream.resample_chunk(beyond, last=True))
+        surplus = self._returned - -(-self._received * self.out_rate // self.in_rate)
+        return rest[: len(rest) - surplus]
 
+    def _take(self, resampled: Samples) -> Samples:
+        """Return new samples without those from before the start."""
+        early = min(self._early, len(resampled))
+        self._early -= early
+        self._returned += len(resampled) - early
+        return resampled[early:]
+
+
+_FILTER_PERIODS = 256
+"""Periods of the lower rate; the filter of soxr HQ rings for about 100 on each side."""
 
 _NOTHING: Samples = np.zeros(0, dtype=np.float32)
 
