@@ -254,6 +254,10 @@ function wire() {
   for (const form of document.querySelectorAll("form")) {
     form.addEventListener("submit", (event) => event.preventDefault());
   }
+  // On paper nothing can be opened.
+  window.addEventListener("beforeprint", () => {
+    for (const details of document.querySelectorAll("details")) details.open = true;
+  });
   // Answers survive a reload; a recording that was not saved does not.
   window.addEventListener("beforeunload", (event) => {
     if (recording && state.step !== "first") event.preventDefault();

@@ -10,7 +10,7 @@ const LEVELS = ["self_care", "routine", "soon", "same_day", "emergency"];
 export const isHigher = (level, other) => LEVELS.indexOf(level) > LEVELS.indexOf(other);
 
 function section(title, ...children) {
-  return element("section", {}, title ? element("h2", {}, title) : null, ...children);
+  return element("div", { class: "part" }, title ? element("h2", {}, title) : null, ...children);
 }
 
 function verdict(level, title, ...body) {
@@ -111,7 +111,7 @@ function saving({ recommendation, analysis, recording, answers, trouble }) {
   const button = (words, work) => saveButton(words, work, trouble);
   const embed = element("input", { type: "checkbox", id: "embed" });
   const pageName = "crepitus.html";
-  return section(
+  const keep = section(
     "Keep this result",
     element("p", {}, "Nothing is kept unless you save it. A saved page is something to show a doctor or a physiotherapist."),
     recording
@@ -129,6 +129,8 @@ function saving({ recommendation, analysis, recording, answers, trouble }) {
       button("Save the answers for clinics (FHIR)", async () => download(await postFhir(answers), "crepitus-fhir.json")),
     ),
   );
+  keep.classList.add("keep");
+  return keep;
 }
 
 async function soundSection(heard, recording, note) {

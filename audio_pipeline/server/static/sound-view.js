@@ -150,7 +150,7 @@ export async function soundView(recording, blob) {
     children.push(element("p", { class: "note" }, "This browser cannot play this kind of file. The times below are right."));
   }
   if (events.length) {
-    if (samples) children.push(element("p", {}, "Choose a mark or a Play button to hear a sound."));
+    if (samples) children.push(element("p", { class: "on-screen" }, "Choose a mark or a Play button to hear a sound."));
     children.push(element("ol", { class: "events" }, ...details));
   }
   const node = element("div", {}, ...children);
