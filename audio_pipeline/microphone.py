@@ -36,9 +36,13 @@ class CaptureSettings:
     """How a microphone is opened and how much is held between the sound card and the rest."""
 
     block_seconds: float = 0.02
-    host_latency_seconds: float = 0.2  # room for a stalled interpreter; costs < 0.1 s of delay
+    host_latency_seconds: float = 0.2  # room for an interpreter that stalls while it imports
     queue_seconds: float = 30.0  # how far the reader may fall behind before sound is lost
     lost_after_seconds: float = 5.0  # no sound for this long: the device is gone
+
+
+PROMPT_CAPTURE = CaptureSettings(host_latency_seconds=0.1)
+"""For listening live, where all code is loaded before the microphone opens and nothing stalls."""
 
 
 class MicrophoneLostError(CrepitusError):

@@ -24,7 +24,7 @@ from audio_pipeline.clips import ClipKeeper
 from audio_pipeline.errors import CrepitusError
 from audio_pipeline.finding import Event
 from audio_pipeline.live_analysis import LiveAnalysis, warm_up
-from audio_pipeline.microphone import Microphone, choose_device, devices
+from audio_pipeline.microphone import PROMPT_CAPTURE, Microphone, choose_device, devices
 from audio_pipeline.recording import Recording, read_recording
 from audio_pipeline.take import Take
 
@@ -165,7 +165,7 @@ def test_events_are_reported_within_their_time(
     arrivals: list[tuple[float, float]] = []  # when a block came, and the sound's time at its end
     reported: list[tuple[float, Event]] = []
     finals: list[Event] = []
-    with Microphone(choose_device("pulse", devices())) as microphone:
+    with Microphone(choose_device("pulse", devices()), PROMPT_CAPTURE) as microphone:
         seen = 0
         while seen < 11.5 * RATE:
             block = microphone.read()
@@ -250,7 +250,7 @@ def test_ten_minutes_in_flat_memory(
     early_memory = 0
     began = time.perf_counter()
     spent = time.process_time()
-    with Microphone(choose_device("pulse", devices())) as microphone:
+    with Microphone(choose_device("pulse", devices()), PROMPT_CAPTURE) as microphone:
         while seen < minutes * 60 * RATE:
             block = microphone.read()
             if block is None:

@@ -45,7 +45,7 @@ def command(
     from audio_pipeline.classifier import load_classifier
     from audio_pipeline.clips import ClipKeeper
     from audio_pipeline.live_analysis import warm_up
-    from audio_pipeline.microphone import Microphone, MicrophoneLostError
+    from audio_pipeline.microphone import PROMPT_CAPTURE, Microphone, MicrophoneLostError
     from audio_pipeline.remembered_device import pick_device, remember_device
     from audio_pipeline.startup import announce_compilation
     from audio_pipeline.stop_request import StopRequest
@@ -55,7 +55,7 @@ def command(
     click.echo("Getting ready ...", err=True)
     announce_compilation()
     warm_up(classifier)
-    with StopRequest() as stop, Microphone(chosen) as microphone:
+    with StopRequest() as stop, Microphone(chosen, PROMPT_CAPTURE) as microphone:
         if device is not None:
             remember_device(chosen)
         analyzer = StreamAnalyzer(microphone.sample_rate, classifier, remember=False)
