@@ -192,6 +192,7 @@ def _screen(name: str) -> Screen:
         ("fever", "very_unwell", "very_unwell"),
         ("age", "42", 42),
         ("severity", "0", 0),
+        ("severity", "7/10", 7),
     ],
 )
 def test_what_a_line_means(name: str, line: str, value: object) -> None:
@@ -200,7 +201,15 @@ def test_what_a_line_means(name: str, line: str, value: object) -> None:
 
 @pytest.mark.parametrize(
     ("name", "line"),
-    [("fever", "0"), ("fever", "9"), ("fever", ""), ("age", "200"), ("age", "-1"), ("pain", "y")],
+    [
+        ("fever", "0"),
+        ("fever", "9"),
+        ("fever", ""),
+        ("age", "200"),
+        ("age", "-1"),
+        ("pain", "y"),
+        ("age", "7/10"),
+    ],
 )
 def test_a_line_that_means_nothing(name: str, line: str) -> None:
     assert read_choice(_screen(name), line) is None

@@ -23,7 +23,12 @@ from audio_pipeline.triage import (
 
 @click.command(epilog="Example: crepitus triage --answers answers.yaml --sound grating --json")
 @click.option("--answers", "answers_file", metavar="FILE", help="Answers file, YAML or JSON.")
-@click.option("--sound", type=click.Choice(FINDINGS), help="What a recording held.")
+@click.option(
+    "--sound",
+    metavar="FINDING",
+    type=click.Choice(FINDINGS),
+    help=f"What a recording held: {', '.join(FINDINGS)}.",
+)
 @click.option("--confidence", type=float, metavar="P", help="How sure the sound is, 0 to 1.")
 @click.option(
     "--region",
@@ -52,19 +57,19 @@ def command(
         raise click.UsageError("--confidence needs --sound.")
     heard = Sound(sound, confidence) if sound else None
     region = region or default_region()
-    answers = load_answers(answers_file) if answers_file else Answers()
+    answers = load_answers(answers_file) if answers_file is not None else Answers()
     declined: Collection[str] = ()
     reached = None
-    if not answers_file and not as_json and sys.stdin.isatty():
+    if answers_file is None and not as_json and sys.stdin.isatty():
         from audio_pipeline.triage.interview import Interview, ask
 
         interview = Interview(sound=heard)
         ask(interview, region=region)
         answers, declined = interview.answers, interview.declined
         reached = interview.highest_reached
-    if save:
+    if save is not None:
         _save_answers(answers, save, region)
-    if fhir:
+    if fhir is not None:
         _save_response(answers, declined, fhir, region)
     recommendation = recommend(answers, heard, region=region)
     if as_json:

@@ -107,7 +107,7 @@ def load_answers(path: str | os.PathLike[str]) -> Answers:
     RefusedError
         The file cannot be read, is too large, or is not a valid answers file.
     """
-    name = repr(os.fspath(path)).strip("'\"")
+    name = repr(os.fspath(path)).strip("'\"") or "the answers file"
     try:
         with Path(path).open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)

@@ -359,16 +359,19 @@ def _help(screen: Screen, terminal: Terminal) -> None:
 def read_choice(screen: Screen, line: str) -> Given | None:
     """Return the answer a line gives to one question, or None when it gives none.
 
-    A choice is given by its number, or by its id: "yes" and "no" (or "y" and "n") work as typed.
+    A choice is given by its number, or by its id: "yes" and "no" (or "y" and "n") work as typed,
+    and so does "7/10" for a number up to ten.
     """
     question = screen.questions[0]
     line = {"y": "yes", "n": "no", "?": UNSURE}.get(line, line)
     if question.numeric:
-        if re.fullmatch(r"[0-9]{1,3}", line):
-            assert question.minimum is not None
-            assert question.maximum is not None
-            if question.minimum <= int(line) <= question.maximum:
-                return {question.id: int(line)}
+        assert question.minimum is not None
+        assert question.maximum is not None
+        number = line.removesuffix(f"/{question.maximum}").rstrip()
+        if re.fullmatch(r"[0-9]{1,3}", number):
+            value = int(number)
+            if question.minimum <= value <= question.maximum:
+                return {question.id: value}
         return None
     if line in screen.offered:
         return {question.id: line}
