@@ -263,7 +263,7 @@ def test_an_emergency_stops_everything_at_once(
     assert page.heading() == "Get emergency help now"
     words = page.tab.locator("main").inner_text()
     assert "Call 999" in words
-    assert "wee or poo" in words
+    assert "pee or poo" in words
     for absent in ("twist", "Record", "Next", "exercise"):
         assert absent not in words
     assert page.tab.locator("#steps").is_hidden()
