@@ -83,6 +83,9 @@ _SAMPLE_FORMATS: dict[str, tuple[str, float]] = {
     "dbl": ("f8", 1.0),
 }
 
+_LONGEST_PIECE = 1 << 15
+"""Values (samples x channels) that are mixed at once."""
+
 _STAMP_STEP = 0.002
 """Seconds. Where a packet was lost, its length is known to the step of the time stamps."""
 
@@ -211,19 +214,23 @@ class MediaDecoder:
 
     def _decode(self) -> Generator[Any, None, None]:
         """Yield decoded frames of one shape; damaged packets are passed over and remembered."""
-        shape: tuple[int, str, int] | None = None
+        rate, name, channels = 0, "", 0
         converter: Any = None
         failures = 0
         while failures < _MOST_FAILURES:
             try:
                 for frame in self._container.decode(self._stream):
                     failures = 0
-                    found = (frame.sample_rate, frame.format.name, frame.layout.nb_channels)
-                    if found == shape:
+                    if (
+                        frame.sample_rate == rate
+                        and frame.format.name == name
+                        and frame.layout.nb_channels == channels
+                    ):
                         yield frame
-                    elif shape is None:
-                        shape = found
-                        converter = av.AudioResampler(frame.format, frame.layout, found[0])
+                    elif not rate:
+                        rate, name = frame.sample_rate, frame.format.name
+                        channels = frame.layout.nb_channels
+                        converter = av.AudioResampler(frame.format, frame.layout, rate)
                         yield frame
                     else:
                         frame.pts = None
@@ -241,7 +248,26 @@ class MediaDecoder:
 
     def read(self, count: int) -> Samples:
         """Return at most `count` further samples, shape (n,), float32; empty at the end."""
-        count = min(count, max(1, MAX_VALUES // self.channels))
+        if self.duration is not None:
+            left = int(self.duration * self.sample_rate) - self._position
+            count = min(count, left + _SPARE) if left > 0 else count
+        count = min(count, MAX_VALUES)
+        if self._storage.is_mono_float:
+            return self._read_some(count)
+        # Mixed piece by piece: all channels of a long block would not fit the processor's cache.
+        block: Samples = np.empty(count + _LONGEST_PIECE, dtype=np.float32)
+        filled = 0
+        while filled < count and len(
+            piece := self._read_some(min(_LONGEST_PIECE // self.channels, count - filled))
+        ):
+            end = filled + len(piece)
+            if end > len(block):
+                block = np.concatenate([block[:filled], piece])
+            block[filled:end] = piece
+            filled = end
+        return block[:filled]
+
+    def _read_some(self, count: int) -> Samples:
         while self._pending is not None or self._silence:
             block = self._read_silence(count) if self._silence else self._read_frames(count)
             skipped = min(self._skip, len(block))
@@ -262,9 +288,6 @@ class MediaDecoder:
 
     def _read_frames(self, count: int) -> Samples:
         """Decode up to a time gap, at most `count` samples, or one frame where that is longer."""
-        if self.duration is not None:
-            left = int(self.duration * self.sample_rate) - self._position
-            count = min(count, left + _SPARE) if left > 0 else count
         frame = self._pending
         size = max(count, frame.samples)
         block, rows, step = self._storage.empty(size)
@@ -276,9 +299,10 @@ class MediaDecoder:
             end = filled + frame.samples
             if end > size:
                 break
-            if frame.pts is not None:
-                stamp = frame.pts * scale
-                if least < stamp - expected < self._most_silence:
+            stamp = frame.pts
+            if stamp is not None:
+                stamp *= scale
+                if stamp != expected and least < stamp - expected < self._most_silence:
                     self._silence = round(stamp - expected)
                     self._most_silence -= self._silence
                     # A track that begins after the picture is whole.
@@ -338,12 +362,16 @@ class _Storage:
         self._planar = name.endswith("p")
         self._dtype, self._scale = _SAMPLE_FORMATS[name.removesuffix("p")]
         self._channels: int = frame.layout.nb_channels
+        self.is_mono_float = self._channels == 1 and self._dtype == "f4"
+        self._scratch = np.empty((0, 0), dtype=self._dtype)
 
     def empty(self, size: int) -> tuple[npt.NDArray[Any], list[memoryview], int]:
         """Return an array for `size` samples, a view in bytes of each row, and bytes a sample."""
         width = 1 if self._planar else self._channels
         rows = self._channels if self._planar else 1
-        block = np.empty((rows, size * width), dtype=self._dtype)
+        block = self._scratch
+        if self.is_mono_float or block.shape != (rows, size * width):
+            block = self._scratch = np.empty((rows, size * width), dtype=self._dtype)
         views = [row.data.cast("B") for row in block]
         return block, views, width * block.itemsize
 

@@ -15,6 +15,9 @@ from audio_pipeline.decoding import MAX_VALUES, Samples, check_shape, mix
 
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 
+_LONGEST_PIECE = 1 << 15
+"""Values (samples x channels) that are mixed at once."""
+
 _MOST_CHUNKS = 1000
 
 _LONGEST_LIST = 1 << 17
@@ -71,7 +74,20 @@ class WaveDecoder:
 
     def read(self, count: int) -> Samples:
         """Return at most `count` further samples, shape (n,), float32; empty at the end."""
-        count = min(count, max(1, MAX_VALUES // self.channels), self._left)
+        count = min(count, MAX_VALUES, self._left)
+        if self.channels == 1:
+            return self._read_some(count)
+        # Mixed piece by piece: all channels of a long block would not fit the processor's cache.
+        block: Samples = np.empty(count, dtype=np.float32)
+        step = max(1, _LONGEST_PIECE // self.channels)
+        for start in range(0, count, step):
+            piece = self._read_some(min(step, count - start))
+            block[start : start + len(piece)] = piece
+            if not self._left:
+                return block[: start + len(piece)]
+        return block
+
+    def _read_some(self, count: int) -> Samples:
         wanted = count * self._frame
         self._handle.seek(self._offset)
         parts: list[bytes] = []
