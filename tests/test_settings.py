@@ -1,0 +1,96 @@
+"""Settings travel through JSON unchanged, and what they do not know is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import FrozenInstanceError, fields, is_dataclass
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from audio_pipeline.errors import RefusedError
+from audio_pipeline.settings import AnalysisSettings
+
+rates = st.integers(1000, 48_000)
+
+
+def places(values: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the path of every value in nested mappings."""
+    for key, value in values.items():
+        yield (*path, key)
+        if isinstance(value, dict):
+            yield from places(value, (*path, key))
+
+
+def plain() -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(json.dumps(AnalysisSettings().to_dict()))
+    return document
+
+
+def parent(values: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+    for key in path[:-1]:
+        values = values[key]
+    return values
+
+
+EVERY_PLACE = list(places(plain()))
+
+
+@given(rates)
+def test_settings_survive_json(rate: int) -> None:
+    settings = AnalysisSettings().at_rate(rate)
+    assert AnalysisSettings.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
+
+
+@pytest.mark.parametrize("path", EVERY_PLACE, ids=".".join)
+def test_a_missing_value_is_refused_by_name(path: tuple[str, ...]) -> None:
+    values = plain()
+    del parent(values, path)[path[-1]]
+    with pytest.raises(RefusedError, match=path[-1]):
+        AnalysisSettings.from_dict(values)
+
+
+@pytest.mark.parametrize("path", [path for path in EVERY_PLACE if len(path) < 3], ids=".".join)
+def test_an_unknown_key_is_refused_by_name(path: tuple[str, ...]) -> None:
+    values = plain()
+    parent(values, path)["window_of_luck"] = 1
+    with pytest.raises(RefusedError, match="window_of_luck"):
+        AnalysisSettings.from_dict(values)
+
+
+@pytest.mark.parametrize("path", EVERY_PLACE, ids=".".join)
+@pytest.mark.parametrize("odd", [None, "a word", True, {"deep": 1}], ids=repr)
+def test_a_value_of_another_type_is_refused(path: tuple[str, ...], odd: object) -> None:
+    values = plain()
+    parent(values, path)[path[-1]] = odd
+    with pytest.raises(RefusedError):
+        AnalysisSettings.from_dict(values)
+
+
+@given(rates)
+def test_frames_and_bands_scale_with_the_rate(rate: int) -> None:
+    base, scaled = AnalysisSettings().segmentation, AnalysisSettings().at_rate(rate).segmentation
+    assert scaled.sample_rate == rate
+    assert scaled.n_fft % 2 == 0
+    assert 0 < scaled.hop < scaled.n_fft
+    assert 0 < scaled.lowest < scaled.highest <= rate / 2
+    assert scaled.highest / rate == pytest.approx(base.highest / base.sample_rate)
+    # Frames last as long as they did, to the rounding of a hop, which has at least four samples.
+    hop = max(4.0, base.hop * rate / base.sample_rate)
+    assert abs(scaled.hop - hop) <= 0.5
+
+
+def test_a_lower_rate_is_then_enough() -> None:
+    assert AnalysisSettings().quality.minimum_rate == 8000
+    assert AnalysisSettings().at_rate(2000).quality.minimum_rate <= 2000
+
+
+def test_settings_cannot_change() -> None:
+    settings = AnalysisSettings()
+    for field in fields(settings):
+        assert is_dataclass(getattr(settings, field.name))
+        with pytest.raises(FrozenInstanceError):
+            setattr(settings, field.name, None)
