@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pyphen
 import pytest
 
+import audio_pipeline.triage
 from audio_pipeline.triage import REGIONS, languages
 from audio_pipeline.triage.catalogue import MESSAGES, load_catalogue, read_messages
 from audio_pipeline.triage.tables import LEVELS, load_tables
@@ -136,6 +138,15 @@ def test_no_unused_message() -> None:
     assert set(catalogue["advice"]) == {advice.id for advice in tables.advice}
     assert set(catalogue["safety_net"]) == set(tables.safety_net)
     assert set(catalogue["questions"]) == set(tables.questions)
+    package = Path(audio_pipeline.triage.__file__).parents[1]
+    code = "".join(
+        path.read_text(encoding="utf-8")
+        for folder in ("triage", "reporting")
+        for path in (package / folder).glob("*.py")
+    )
+    for section in ("page", "interview", "unknown", "sound"):
+        for key in catalogue[section]:
+            assert f'"{key.removeprefix("gate_")}"' in code, f"{section}.{key}"
 
 
 def test_advice_on_cracking_is_worded_with_may() -> None:
