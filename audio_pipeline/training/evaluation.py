@@ -227,6 +227,7 @@ def evaluate(
         figures["shortcut_balanced_accuracy"],
         figures["recording_balanced_accuracy"],
         np.unique(given.truth).size,
+        len({case.name for case in cases}),
     )
     cautions += [shortcut] if shortcut else []
     figures["n_recordings"] = len({case.name for case in cases})

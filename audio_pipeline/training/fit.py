@@ -129,7 +129,7 @@ def fit_forest(
     forest = RandomForestClassifier(
         min_samples_leaf=max(settings.forest_leaf, smallest_leaf),
         max_features=settings.forest_features,
-        max_samples=settings.forest_samples,
+        max_samples=max(1, round(settings.forest_samples * len(rows))),
         random_state=seed,
         **common,
     ).fit(rows, target, balanced)

@@ -46,6 +46,7 @@ _MOMENT_SECONDS: Final = 0.064
 _FRAME_SECONDS: Final = 0.032
 _BAND_EDGES: Final = (0.0, 200.0, 1000.0, 4000.0, 8000.0, np.inf)
 _MAINS: Final = (50.0, 60.0, 100.0, 120.0, 150.0, 180.0)
+_LEAST_DC: Final = -80.0
 _SILENCE: Final = 1e-12
 
 
@@ -151,7 +152,7 @@ def recording_conditions(recording: Recording) -> Floats:
             _decibel(spectrum.sum()),
             *(_decibel(band) for band in bands),
             _hum(samples, rate),
-            _decibel(np.median(samples) ** 2),
+            max(_LEAST_DC, _decibel(np.median(samples) ** 2)),
             frequency[min(int(reached), frequency.size - 1)],
         ]
     )

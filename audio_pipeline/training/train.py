@@ -160,7 +160,10 @@ def train(
         cautions.append(_no_split(cases, material, usable.tolist()))
     metrics = _metrics(validation, material, settings, labels)
     shortcut = shortcut_caution(
-        metrics["shortcut_balanced_accuracy"], metrics["recording_balanced_accuracy"], len(labels)
+        metrics["shortcut_balanced_accuracy"],
+        metrics["recording_balanced_accuracy"],
+        len(labels),
+        metrics["n_recordings"],
     )
     cautions += [shortcut] if shortcut else []
     if progress:

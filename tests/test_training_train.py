@@ -1,0 +1,265 @@
+"""Retraining end to end: labels and rates nobody planned for, honest refusals, the same twice."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from audio_pipeline.analysis import analyze_file
+from audio_pipeline.classifier import load_classifier
+from audio_pipeline.cli import main
+from audio_pipeline.errors import RefusedError
+from audio_pipeline.recording import Recording, read_recording, write_recording
+from audio_pipeline.settings import AnalysisSettings
+from audio_pipeline.training.adapt import adapt_forest
+from audio_pipeline.training.cases import hear_recording
+from audio_pipeline.training.dataset import LabelledClip, read_dataset
+from audio_pipeline.training.fit import FitSettings
+from audio_pipeline.training.train import Training, TrainSettings, train
+from audio_pipeline.training.tuning import TuningSettings
+from tests.labelled_sounds import LABELS, sound, write_people
+
+SMALL = TrainSettings(
+    TuningSettings(FitSettings(trees=8, jobs=1), leaf_scales=(0.3, 0.1), trees=3, folds=2),
+    folds=2,
+)
+KEYS = {
+    "balanced_accuracy",
+    "recording_balanced_accuracy",
+    "auc",
+    "coverage",
+    "ece",
+    "shortcut_balanced_accuracy",
+    "n_recordings",
+    "n_groups",
+    "scheme",
+}
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_people(tmp_path_factory.mktemp("data") / "people")
+
+
+@pytest.fixture(scope="module")
+def trained(people: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Training, Path]:
+    folder = tmp_path_factory.mktemp("models") / "model"
+    return train(read_dataset(people), folder, SMALL), folder
+
+
+def _codes(training: Training) -> set[str]:
+    return {one.code for one in training.cautions}
+
+
+def test_three_labels_nobody_planned_for_at_2_khz(trained: tuple[Training, Path]) -> None:
+    result, folder = trained
+    assert set(result.metrics) >= KEYS
+    assert result.metrics["recording_balanced_accuracy"] > 0.8
+    assert result.metrics["n_recordings"] == 24
+    assert result.metrics["n_groups"] == 4
+    assert "shortcut" not in _codes(result)
+    loaded = load_classifier(folder)
+    assert loaded.labels == LABELS
+    assert loaded.settings.sample_rate == 2000
+    json.dumps(result.document(), allow_nan=False)
+
+
+def test_the_model_hears_a_new_recording(trained: tuple[Training, Path], tmp_path: Path) -> None:
+    classifier = load_classifier(trained[1])
+    path = tmp_path / "new.wav"
+    samples = sound(np.random.default_rng(99), "rasp", 2000)
+    write_recording(path, Recording(samples, 2000))
+    analysis = analyze_file(path, classifier)
+    assert analysis.finding is not None
+    assert analysis.finding.label == "rasp"
+
+
+def test_the_card_says_what_it_is(trained: tuple[Training, Path]) -> None:
+    card = (trained[1] / "CARD.md").read_text()
+    for part in ("person 2", "clunk", "Never measured", "Intended use", "not stated"):
+        assert part in card
+    plots = {path.name for path in trained[1].iterdir()}
+    assert plots >= {"risk_coverage.svg", "reliability.svg", "groups.svg"}
+
+
+def test_the_same_seed_gives_the_same_folder(
+    people: Path, trained: tuple[Training, Path], tmp_path: Path
+) -> None:
+    train(read_dataset(people), tmp_path / "again", SMALL)
+    for path in trained[1].iterdir():
+        assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_a_model_is_never_overwritten(people: Path, trained: tuple[Training, Path]) -> None:
+    with pytest.raises(RefusedError, match="already exists"):
+        train(read_dataset(people), trained[1], SMALL)
+
+
+def test_one_label_is_refused(tmp_path: Path) -> None:
+    data = write_people(tmp_path / "data", people=1, labels=("tick",))
+    with pytest.raises(RefusedError, match="'tick'"):
+        train(read_dataset(data), tmp_path / "model", SMALL)
+
+
+def test_no_accuracy_where_a_group_would_be_on_both_sides(tmp_path: Path) -> None:
+    data = read_dataset(write_people(tmp_path / "data", people=1, each=3))
+    alone = train(data, tmp_path / "alone", SMALL)
+    assert "no_honest_split" in _codes(alone)
+    for key in ("balanced_accuracy", "recording_balanced_accuracy", "auc"):
+        assert alone.metrics[key] is None
+    assert "No figure is given" in (tmp_path / "alone" / "CARD.md").read_text()
+    forced = TrainSettings(SMALL.tuning, SMALL.folds, ignore_groups=True)
+    told = train(data, tmp_path / "told", forced)
+    assert told.metrics["recording_balanced_accuracy"] is not None
+    assert "groups_ignored" in _codes(told)
+
+
+@pytest.fixture(scope="module")
+def doubtful(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Training:
+    """Copies under two labels, a label recorded in another room, no groups, a broken file."""
+    folder = tmp_path_factory.mktemp("doubtful") / "data"
+    rng = np.random.default_rng(5)
+    for path in people.glob("*.wav"):
+        person, label, take = path.stem.split("_")
+        target = folder / label / f"{person}{take}.wav"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        recording = read_recording(path)
+        hiss = rng.normal(0, 0.01 if label == "tick" else 0.0, recording.samples.size)
+        noisy = Recording((recording.samples + hiss).astype(np.float32), 2000)
+        write_recording(target, noisy, "16-bit")
+    original = read_recording(folder / "rasp" / "p10.wav")
+    copy = np.concatenate([np.zeros(321, np.float32), original.samples * 0.5])
+    write_recording(folder / "clunk" / "copy.wav", Recording(copy, 2000), "16-bit")
+    (folder / "tick" / "broken.wav").write_bytes(b"RIFF")
+    return train(read_dataset(folder), folder.parent / "model", SMALL)
+
+
+def test_copies_under_two_labels_are_named_first(doubtful: Training) -> None:
+    texts = {one.code: one.text for one in doubtful.cautions}
+    assert "clunk/copy.wav = rasp/p10.wav" in texts["duplicate_labels"]
+    assert "clunk/copy.wav = rasp/p10.wav" in texts["duplicate"]
+    codes = [one.code for one in doubtful.cautions]
+    assert codes.index("duplicate_labels") < codes.index("duplicate")
+    assert doubtful.cross_validation is not None
+    groups = {
+        one.case.name: group
+        for one, group in zip(
+            doubtful.cross_validation.judged,
+            doubtful.cross_validation.answers.groups,
+            strict=True,
+        )
+    }
+    assert groups["clunk/copy.wav"] == groups["rasp/p10.wav"] != groups["rasp/p00.wav"]
+
+
+def test_doubts_are_said(doubtful: Training) -> None:
+    assert _codes(doubtful) >= {"no_groups", "few_samples", "unreadable"}
+    assert doubtful.metrics["n_recordings"] == 25
+
+
+def test_starting_from_a_model_keeps_its_labels_and_adds_new_ones(
+    trained: tuple[Training, Path], tmp_path: Path
+) -> None:
+    base = load_classifier(trained[1])
+    data = write_people(tmp_path / "data", people=3, each=1, labels=("clunk", "tick"), seed=9)
+    for path in list(data.glob("*tick*")):
+        path.rename(path.with_name(path.name.replace("tick", "snap")))
+    table = (data / "manifest.csv").read_text().replace("tick", "snap")
+    (data / "manifest.csv").write_text(table)
+    result = train(read_dataset(data), tmp_path / "model", SMALL, base)
+    assert result.classifier.labels == (*LABELS, "snap")
+    assert result.classifier.description["training"]["base"]["sha256"] == base.sha256
+    seen = set(base.description["training"]["recordings"])
+    assert seen < set(result.classifier.description["training"]["recordings"])
+
+
+def test_adapting_moves_the_leaves_that_new_events_reach(trained: tuple[Training, Path]) -> None:
+    base = load_classifier(trained[1]).estimator
+    rows = np.random.default_rng(0).normal(size=(30, base.n_features_in_)).astype(np.float32)
+    before = base.predict_proba(rows)
+    labels = np.full(30, "tick")
+    firm, soft = (
+        adapt_forest(base, rows, labels, np.ones(30), LABELS, strength=strength)
+        for strength in (1e6, 1.0)
+    )
+    np.testing.assert_allclose(firm.predict_proba(rows), before, atol=1e-3)
+    tick = LABELS.index("tick")
+    assert (soft.predict_proba(rows)[:, tick] > before[:, tick]).all()
+    with pytest.raises(ValueError, match="rasp"):
+        adapt_forest(base, rows, labels, np.ones(30), ("clunk", "tick"), 1.0)
+
+
+def test_a_label_reaches_every_segment_or_the_whole_file(people: Path) -> None:
+    dataset = read_dataset(people)
+    name, clips = next(iter(dataset.recordings.items()))
+    settings = AnalysisSettings().at_rate(2000)
+    heard = hear_recording(name, clips, settings)
+    (case,) = heard.cases
+    assert len(case.table) == len(heard.extraction.segments) >= 3
+    hiss = Recording(np.random.default_rng(0).normal(0, 1e-3, 4000), 2000)
+    nothing = LabelledClip(clips[0].path, "quiet.wav", "tick", "g")
+    (whole,) = hear_recording("quiet.wav", [nothing], settings, hiss).cases
+    assert len(whole.extraction.segments) == 0
+    assert len(whole.table) == 1
+
+
+def test_labelled_stretches_are_cases_of_their_own(people: Path) -> None:
+    path = people / "p0_clunk_0.wav"
+    spans = [("a", 0.3, 0.6), ("b", 0.85, 1.2), ("b", 1.4, 1.7), ("c", 1.75, 1.85)]
+    clips = [LabelledClip(path, "x.wav", label, "g", start, end) for label, start, end in spans]
+    heard = hear_recording("x.wav", clips, AnalysisSettings().at_rate(2000))
+    assert [case.label for case in heard.cases] == ["a", "b", "b", "c"]
+    assert [len(case.table) for case in heard.cases] == [1, 1, 1, 1]
+    assert [len(case.extraction.segments) for case in heard.cases] == [1, 1, 1, 0]
+    same = [LabelledClip(path, "x.wav", "a", "g", start, end) for _, start, end in spans[:2]]
+    (one,) = hear_recording("x.wav", same, AnalysisSettings().at_rate(2000)).cases
+    assert one.stretch is None
+    assert len(one.table) == 2
+    assert len(one.extraction.segments) == 3, "the answer is about the whole recording"
+
+
+def test_the_command_prints_one_document(
+    people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "model"
+    small = ["--trees", "4", "--folds", "2"]
+    with pytest.raises(SystemExit) as done:
+        main(["train", str(people), "-o", str(model), *small, "--json"])
+    assert done.value.code == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["model"] == str(model)
+    assert set(document["metrics"]) >= KEYS
+    assert all(set(one) == {"code", "text"} for one in document["warnings"])
+    with pytest.raises(SystemExit) as done:
+        main(["train", str(people), "-o", str(model), *small])
+    assert done.value.code == 2
+    assert "already exists" in capsys.readouterr().err
+
+
+def test_the_command_refuses_what_it_cannot_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments in ([str(tmp_path)], [], [str(tmp_path), "--trees", "0"]):
+        with pytest.raises(SystemExit) as done:
+            main(["train", *arguments, "-o", str(tmp_path / "model")])
+        assert done.value.code == 2
+        assert capsys.readouterr().err.strip()
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.slow
+def test_high_rate_labels_in_folders(tmp_path: Path) -> None:
+    data = write_people(tmp_path / "data", people=4, each=2, rate=44_100)
+    for path in list(data.glob("*.wav")):
+        person, label, _ = path.stem.split("_")
+        (data / label / person).mkdir(parents=True, exist_ok=True)
+        shutil.move(path, data / label / person / path.name)
+    (data / "manifest.csv").unlink()
+    result = train(read_dataset(data), tmp_path / "model", SMALL)
+    assert result.metrics["n_groups"] == 4
+    assert result.classifier.settings.sample_rate == 22_050
+    assert result.metrics["recording_balanced_accuracy"] > 0.7
