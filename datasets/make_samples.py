@@ -29,7 +29,8 @@ CASCADE = replace(JOINT, single=0.0, double=0.0, pattern=PatternSettings(cascade
 CREPITUS = replace(JOINT, creak=0.0, crunch=0.0, scrape=0.0)
 # A phone 20 cm from the back in a quiet living room, nothing switched on that changes the sound.
 PHONE = ChannelSettings(
-    slope=2.0, ripple=2.0, tissue=0.0, room=1.0, reverberation=(0.25, 0.35), direct=(12.0, 16.0),
+    slope=2.0, ripple=2.0, tissue=0.0, near=0.0,
+    room=1.0, reverberation=(0.25, 0.35), direct=(12.0, 16.0),
     snr=(38.0, 42.0), noise_slope=(3.0, 5.0), hum=0.0, restless=0.0, low_pass=1.0,
     low_pass_cutoff=(10_000.0, 11_000.0), gain_control=0.0, suppression=0.0, clipping=0.0,
     peak=(-18.0, -15.0), codec=0.0,

@@ -31,7 +31,7 @@ from audio_pipeline.training.dataset import read_dataset
 
 RATE = 48_000
 PLAIN = ChannelSettings(
-    room=0.0, tissue=0.0, hum=0.0, restless=0.0, low_pass=0.0, gain_control=0.0,
+    near=0.0, room=0.0, tissue=0.0, hum=0.0, restless=0.0, low_pass=0.0, gain_control=0.0,
     suppression=0.0, clipping=0.0, codec=0.0,
 )  # fmt: skip
 seeds = st.integers(0, 2**32 - 1)

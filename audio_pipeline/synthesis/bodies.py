@@ -39,7 +39,8 @@ class BodySettings:
         5 ms, so a median of 1.6 ms before the channel; published pops of 2.7-5.7 ms give
         1.2-2.5 ms; clicks of the jaw 4-6 ms; the range is the 0.3-10 ms of the exploratory study.
     decay_slope : (float, float)
-        High modes decay faster: exponent of decay over frequency. Engineering judgement.
+        High modes decay faster, as a rule: exponent of decay over frequency. The spectrum of real
+        pops hardly changes while they fade; judgement otherwise.
     cycles : float
         A mode rings for at least this share of a period, or it would not be a mode.
     contact : (float, float)
@@ -59,7 +60,7 @@ class BodySettings:
     decay: float = 1.6e-3
     decay_sigma: float = 0.8
     decay_range: tuple[float, float] = (2.5e-4, 1.0e-2)
-    decay_slope: tuple[float, float] = (0.0, 0.7)
+    decay_slope: tuple[float, float] = (-0.2, 0.6)
     cycles: float = 0.6
     contact: tuple[float, float] = (3e-5, 5e-4)
     tick: tuple[float, float] = (0.0, 0.5)

@@ -37,6 +37,9 @@ class ChannelSettings:
     tissue, tissue_cutoff : float, (float, float)
         Chance and cut-off (Hz) of a first-order low-pass by clothes or tissue: 0.6-6 kHz contact,
         2-12 kHz air.
+    near, near_direct : float, (float, float)
+        Chance of reflections from things close by (hand, bed, table; 15-90 ms) and the direct
+        sound over them in dB. Real pops ring on as noise of unchanged colour; judgement.
     room, reverberation, direct : float, (float, float), (float, float)
         Chance of a room, its RT60 in seconds (0.15-0.6 s) and the direct sound over the
         reverberation in dB (5-25 dB near the back; lower when the phone lies away).
@@ -70,7 +73,9 @@ class ChannelSettings:
     high_pass: tuple[float, float] = (15.0, 220.0)
     tissue: float = 0.35
     tissue_cutoff: tuple[float, float] = (600.0, 12_000.0)
-    room: float = 0.85
+    near: float = 0.5
+    near_direct: tuple[float, float] = (2.0, 24.0)
+    room: float = 0.7
     reverberation: tuple[float, float] = (0.03, 0.7)
     direct: tuple[float, float] = (-3.0, 26.0)
     snr: tuple[float, float] = (0.0, 70.0)
@@ -111,6 +116,11 @@ def draw_channel(rng: np.random.Generator, sample_rate: int, settings: ChannelSe
     response = equaliser(
         rng, sample_rate, slope, rng.uniform(0.2, 1.0) * settings.ripple, high_pass, cutoff
     )
+    if rng.random() < settings.near:
+        close = room(
+            rng, sample_rate, log_uniform(rng, 0.015, 0.09), rng.uniform(*settings.near_direct)
+        )
+        response = oaconvolve(close, response)
     rt60 = 0.0
     direct = 99.0
     if rng.random() < settings.room:

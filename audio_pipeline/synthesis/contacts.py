@@ -66,7 +66,7 @@ def key(rng: np.random.Generator, sample_rate: int) -> Sound:
     """Press a key: click and bottoming out, then the release; sometimes only one of them."""
     cap = _modes(rng, int(rng.integers(2, 6)), 1200.0, 9000.0, 3e-4, 3e-3)
     housing = _modes(rng, int(rng.integers(2, 5)), 150.0, 1500.0, 2e-3, 1.4e-2)
-    body = rng.uniform(-32.0, 3.0)
+    body = rng.uniform(-40.0, -8.0) if rng.random() < 0.5 else rng.uniform(-20.0, 3.0)
 
     def stroke() -> Samples:
         contact = log_uniform(rng, 3e-5, 4e-4)
@@ -98,7 +98,9 @@ def click(rng: np.random.Generator, sample_rate: int) -> Sound:
 def tap(rng: np.random.Generator, sample_rate: int) -> Sound:
     """Tap a table or a phone with a fingertip or a nail, one to four times."""
     nail = rng.random() < 0.4
-    plate = _modes(rng, int(rng.integers(1, 8)), 80.0, 3500.0 if nail else 1200.0, 1.2e-3, 2.5e-2)
+    # A phone is small and stiff and stops ringing sooner than a table.
+    slow = 2.5e-2 if rng.random() < 0.5 else 5e-3
+    plate = _modes(rng, int(rng.integers(1, 8)), 80.0, 3500.0 if nail else 1200.0, 1e-3, slow)
     times = np.cumsum(rng.uniform(0.09, 0.35, int(rng.choice([1, 1, 1, 2, 3, 4]))))
     parts = []
     for time in times - times[0]:
@@ -144,9 +146,9 @@ def footstep(rng: np.random.Generator, sample_rate: int) -> Sound:
 
     Centroids of real steps lie at 350-1,200 Hz, with 10 dB gone in 2-4 ms and 20 dB in 5-20 ms.
     """
-    floor = _modes(rng, int(rng.integers(4, 9)), 60.0, log_uniform(rng, 500, 2500), 3e-3, 3e-2)
-    slope = rng.uniform(0.0, 7.0)
-    sole_level, sole_length = rng.uniform(-30.0, -3.0), log_uniform(rng, 0.02, 0.25)
+    floor = _modes(rng, int(rng.integers(4, 9)), 80.0, log_uniform(rng, 600, 5000), 2e-3, 2e-2)
+    slope = rng.uniform(-2.0, 6.0)
+    sole_level, sole_length = rng.uniform(-24.0, 0.0), log_uniform(rng, 0.02, 0.25)
     grit = log_uniform(rng, 0.5, 40.0)
     parts: list[tuple[float, float, Samples]] = []
     stride = rng.uniform(0.35, 0.75)
