@@ -8,6 +8,7 @@ nothing is written: sound is kept only when the person says so.
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from collections.abc import Iterator, Mapping
@@ -142,19 +143,24 @@ class Take:
         try:
             with (
                 open(partial, "wb+") as handle,
+                # By descriptor: any name will do, and a full disk is an error, not a traceback.
                 soundfile.SoundFile(
-                    handle,
+                    handle.fileno(),
                     "w",
                     self.sample_rate,
                     1,
                     "PCM_24",
                     format=FORMATS[target.suffix.lower()],
+                    closefd=False,
                 ) as file,
             ):
                 for key, value in metadata.items():
                     setattr(file, key, value)
                 for part in self._parts():
                     file.write(part << 8)
+            with open(partial, "rb") as written, soundfile.SoundFile(written) as file:
+                if len(file) != self.frames:  # what the encoder kept back met a full disk
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.replace(partial, target)
         except (OSError, soundfile.LibsndfileError) as error:
             partial.unlink(missing_ok=True)
@@ -223,5 +229,6 @@ def _au_header(sample_rate: int) -> bytes:
 
 
 def _reason(error: Exception) -> str:
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(text.split())
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return "is the disk full?"  # libsndfile only ever says "System error."

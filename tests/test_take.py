@@ -106,6 +106,25 @@ def test_a_full_disk_is_one_line_and_keeps_what_came_before(tmp_path: Path) -> N
     assert len(read_recording(take.journal_path).samples) == 4800
 
 
+@pytest.mark.parametrize("ending", ["wav", "flac"])
+def test_a_file_that_cannot_be_written_whole_is_not_written_and_the_journal_stays(
+    tmp_path: Path, ending: str
+) -> None:
+    resource = pytest.importorskip("resource", reason="no limits on file sizes here")
+    with Take(RATE, tmp_path / f"a.{ending}") as take:
+        take.add(sound(RATE))
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+        try:
+            with pytest.raises(CrepitusError, match=r"cannot write .*; the take is in .*\.au$"):
+                take.save({"comment": "x"})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert os.listdir(tmp_path) == [take.journal_path.name]
+        take.save({"comment": "x"})
+    assert os.listdir(tmp_path) == [f"a.{ending}"]
+
+
 def test_names_are_refused_before_anything_is_recorded(tmp_path: Path) -> None:
     taken = tmp_path / "there.wav"
     taken.write_bytes(b"sound")
