@@ -244,22 +244,42 @@ def write_recording(
     kind = "FLAC" if name.lower().endswith(b".flac") else "WAV"
     partial = name + b".part"
     try:
-        with (
-            open(partial, "wb+") as handle,
-            soundfile.SoundFile(
-                handle, "w", recording.sample_rate, 1, SUBTYPES[subtype], format=kind
-            ) as file,
-        ):
-            for key, value in (metadata or {}).items():
-                if key not in {"title", "artist", "date", "comment", "software", "copyright"}:
-                    raise ValueError(f"unknown metadata key {key!r}")
-                setattr(file, key, value)
-            file.write(recording.samples)
+        with open(partial, "wb+") as handle:
+            target = _Remembering(handle)
+            with soundfile.SoundFile(
+                target, "w", recording.sample_rate, 1, SUBTYPES[subtype], format=kind
+            ) as file:
+                for key, value in (metadata or {}).items():
+                    if key not in {"title", "artist", "date", "comment", "software", "copyright"}:
+                        raise ValueError(f"unknown metadata key {key!r}")
+                    setattr(file, key, value)
+                file.write(recording.samples)
+            if target.fault is not None:
+                raise target.fault
         os.replace(partial, name)
     except BaseException:
         if os.path.exists(partial):
             os.unlink(partial)
         raise
+
+
+class _Remembering:
+    """A file that keeps the fault of a full disk: libsndfile cannot pass on an exception."""
+
+    def __init__(self, handle: BinaryIO) -> None:
+        self._handle = handle
+        self.fault: OSError | None = None
+        self.seek = handle.seek
+        self.tell = handle.tell
+        self.read = handle.read
+
+    def write(self, data: bytes) -> int:
+        if self.fault is None:
+            try:
+                self._handle.write(data)
+            except OSError as error:
+                self.fault = error
+        return len(data)
 
 
 class Resampler:

@@ -191,6 +191,31 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["take.wav"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on the size of files")
+@pytest.mark.parametrize("name", ["take.wav", "take.flac"])
+def test_a_full_disk_is_an_error_and_leaves_what_was_there(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"before")
+    script = """
+import resource, signal, sys
+import numpy as np
+from audio_pipeline.recording import Recording, write_recording
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+noise = np.random.default_rng(0).uniform(-1, 1, 500_000)
+try:
+    write_recording(sys.argv[1], Recording(noise, 48000))
+except OSError as error:
+    print("refused:", error.strerror)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / name], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "refused: File too large\n"
+    assert done.stderr == ""
+    assert [entry.name for entry in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_bytes() == b"before"
+
+
 @given(
     sizes=st.lists(st.integers(0, 3000), min_size=1, max_size=12),
     rates=st.sampled_from([(48000, 22050), (44100, 22050), (8000, 22050), (96000, 16000)]),
