@@ -35,16 +35,16 @@ def pick_device(wanted: str | None) -> Device:
         standard error says so and the default is taken.
     """
     available = devices()
-    remembered = None if wanted is not None else _recall()
-    if remembered is not None and available:
-        try:
-            return choose_device(remembered, available)
-        except RefusedError:
-            print(
-                f"The microphone {remembered!r} is not there; taking the default.",
-                file=sys.stderr,
-            )
-    return choose_device(wanted, available)
+    remembered = _recall() if wanted is None and available else None
+    if remembered is None:
+        return choose_device(wanted, available)
+    name, host_api = remembered
+    # ALSA ends a name with a card number, which changes when the device is plugged in anew.
+    for known in (name, name.partition(" (hw:")[0]):
+        with suppress(RefusedError):
+            return choose_device(f"{known}, {host_api}", available)
+    print(f"The microphone {name!r} is not there; taking the default.", file=sys.stderr)
+    return choose_device(None, available)
 
 
 def remember_device(device: Device) -> None:
@@ -57,10 +57,10 @@ def remember_device(device: Device) -> None:
         )
 
 
-def _recall() -> str | None:
-    """Return ``name, host API`` of the remembered microphone."""
+def _recall() -> tuple[str, str] | None:
+    """Return name and host API of the remembered microphone."""
     try:
         entry = json.loads(memory_path().read_text(encoding="utf-8"))
-        return f"{entry['name']}, {entry['host_api']}"
+        return str(entry["name"]), str(entry["host_api"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -56,12 +56,18 @@ def test_the_chosen_microphone_is_remembered(shelf: list[Device]) -> None:
     assert pick_device("built") == shelf[0]
 
 
+def test_a_remembered_one_is_found_again_under_another_card_number(shelf: list[Device]) -> None:
+    remember_device(microphone("Snowball: USB Audio (hw:1,0)"))
+    shelf.append(microphone("Snowball: USB Audio (hw:3,0)"))
+    assert pick_device(None) == shelf[-1]
+
+
 def test_a_remembered_one_that_is_gone_is_said_and_replaced_by_the_default(
     shelf: list[Device], capsys: pytest.CaptureFixture[str]
 ) -> None:
     remember_device(shelf.pop())
     assert pick_device(None) == shelf[0]
-    assert "'USB Mic, ALSA' is not there" in capsys.readouterr().err
+    assert "'USB Mic' is not there" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"name": 3}', "\x00", '"x"'])
