@@ -53,8 +53,10 @@ def twist(
     return samples.astype(np.float32)
 
 
-def sound_file(samples: np.ndarray, rate: int = RATE, kind: str = "WAV") -> bytes:
-    """Return a 16-bit sound file."""
+def sound_file(
+    samples: np.ndarray, rate: int = RATE, kind: str = "WAV", subtype: str = "PCM_16"
+) -> bytes:
+    """Return a sound file."""
     file = io.BytesIO()
-    soundfile.write(file, samples, rate, "PCM_16", format=kind)
+    soundfile.write(file, samples, rate, subtype, format=kind)
     return file.getvalue()

@@ -47,6 +47,11 @@ class WorkerProcess:
         self._connection: Connection | None = None
         self.description: dict[str, Any] | None = None
 
+    @property
+    def pid(self) -> int | None:
+        """Process id, None when it is not running."""
+        return None if self._process is None else self._process.pid
+
     def start(self) -> None:
         """Start the process; it gets ready in the background."""
         context = multiprocessing.get_context("spawn")
@@ -173,6 +178,10 @@ class AnalysisPool:
     def pending(self) -> int:
         """Analyses running or waiting."""
         return self._pending
+
+    def processes(self) -> list[int]:
+        """Return the process ids of the workers that are running."""
+        return [process.pid for process in self._workers if process.pid is not None]
 
     def admit(self) -> None:
         """Raise the 503 of a busy server when one more analysis would not fit."""
