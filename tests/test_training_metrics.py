@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audio_pipeline.training import metrics
-from audio_pipeline.training.bootstrap import group_interval
+from audio_pipeline.training.bootstrap import group_intervals
 from audio_pipeline.training.calibration import choose_thresholds, fit_calibration
 
 LABELS = ("grating", "other", "pop")
@@ -125,13 +125,17 @@ def test_an_interval_is_wider_when_groups_differ() -> None:
     groups = np.repeat([f"g{n}" for n in range(10)], 20)
     alike = rng.random(200) < 0.7
     apart = np.repeat(np.arange(10) < 7, 20)
-    narrow = group_interval(lambda rows: float(alike[rows].mean()), groups, resamples=300)
-    wide = group_interval(lambda rows: float(apart[rows].mean()), groups, resamples=300)
+
+    def shares(rows: np.ndarray) -> list[float]:
+        return [float(alike[rows].mean()), float(apart[rows].mean()), math.nan]
+
+    narrow, wide, unknown = group_intervals(shares, groups, resamples=300)
+    assert unknown is None
     assert narrow is not None
     assert wide is not None
     assert narrow.low < alike.mean() < narrow.high
     assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
-    assert group_interval(lambda rows: 1.0, groups[:40]) is None, "two groups say nothing"
+    assert group_intervals(shares, groups[:40]) == [None] * 3, "two groups say nothing"
 
 
 def test_calibration_undoes_a_known_distortion() -> None:
@@ -159,13 +163,18 @@ def test_little_data_moves_calibration_little() -> None:
 def test_thresholds_keep_the_budget_for_false_alarms(budget: float) -> None:
     truth, scores = _answers(3, 600)
     case = np.arange(600) // 2
-    thresholds = choose_thresholds(scores, truth, case, LABELS, {"grating": budget, "pop": 0.05})
+    thresholds = choose_thresholds(
+        scores, truth, case, LABELS, {"grating": budget, "pop": 0.05}, least_kept=0.0
+    )
     column = LABELS.index("grating")
     false = (truth == 1) & (scores.argmax(axis=1) == column)
     false &= scores.max(axis=1) >= thresholds["grating"]
     n_other = np.unique(case[truth == 1]).size
     assert np.unique(case[false]).size <= budget * n_other or thresholds["grating"] == 0.95
     assert thresholds["grating"] >= thresholds["other"]
+    kept = choose_thresholds(scores, truth, case, LABELS, {"grating": budget}, least_kept=0.8)
+    right = scores.max(axis=1)[(truth == column) & (scores.argmax(axis=1) == column)]
+    assert (right >= kept["grating"]).mean() >= 0.8 or kept["grating"] == kept["other"]
 
 
 def test_other_labels_share_one_threshold() -> None:

@@ -117,6 +117,7 @@ def choose_thresholds(
     labels: Sequence[str],
     budgets: Mapping[str, float] | None = None,
     background: str = "other",
+    least_kept: float = 0.5,
 ) -> dict[str, float]:
     """Choose the probability at which an event is sure of its label.
 
@@ -132,6 +133,9 @@ def choose_thresholds(
         Largest share of `background` recordings in which some event may be sure of this label.
     background : str
         The label the budgets are about.
+    least_kept : float
+        Share of the rightly named events of a label that stay sure, whatever its budget: a
+        threshold that silences a label helps nobody.
 
     Returns
     -------
@@ -161,5 +165,13 @@ def choose_thresholds(
             if threshold >= thresholds[label]
             and np.unique(case[false & (highest >= threshold)]).size <= budget * n_background
         )
-        thresholds[label] = next(affordable, _HIGHEST_THRESHOLD)
+        number = list(labels).index(label)
+        right = highest[(truth == number) & (likeliest == number)]
+        kept = (
+            float(np.quantile(right, 1 - least_kept, method="lower"))
+            if right.size
+            else _HIGHEST_THRESHOLD
+        )
+        wanted = min(next(affordable, _HIGHEST_THRESHOLD), math.floor(kept * 100) / 100)
+        thresholds[label] = max(wanted, thresholds[label])
     return thresholds

@@ -32,6 +32,9 @@ _NOT_LITTLE = 0.25
 """A longer segment takes the label when it holds this much of the stretch, and is itself at least
 this far filled by it."""
 
+_LONGEST_WHOLE = 60.0
+"""A longer recording in which nothing stood out is learnt from by its first minute, in seconds."""
+
 _POINT_BEFORE = 0.02
 _POINT_AFTER = 0.18
 """A point label stands for this stretch, in seconds: about one pop."""
@@ -151,10 +154,11 @@ def hear_recording(
         return replace(heard, cases=(unheard,))
     drawn = [clip for clip in clips if clip.start is not None and clip.start < extraction.duration]
     spans = [(region.start, min(region.end, extraction.duration)) for region in map(_region, drawn)]
+    everything = (0.0, min(extraction.duration, _LONGEST_WHOLE))
     inside = {span: labelled_rows(extraction.segments, span) for span in spans}
     empty = [span for span, rows in inside.items() if not rows]
     if whole and not extraction.segments:
-        empty.append((0.0, extraction.duration))
+        empty.append(everything)
     forced = _forced(source, settings, empty)
 
     def table_of(span: tuple[float, float]) -> NDArray[np.float32]:
@@ -166,7 +170,7 @@ def hear_recording(
             clip.label,
             clip.group,
             extraction,
-            extraction.table if len(extraction.table) else forced[0.0, extraction.duration],
+            extraction.table if len(extraction.table) else forced[everything],
             columns=clip.columns,
         )
         for clip in whole

@@ -17,7 +17,7 @@ from audio_pipeline.classifier import Classifier
 from audio_pipeline.errors import RefusedError
 from audio_pipeline.finding import Event
 from audio_pipeline.training import metrics
-from audio_pipeline.training.bootstrap import group_interval
+from audio_pipeline.training.bootstrap import group_intervals
 from audio_pipeline.training.cases import Case, Heard
 from audio_pipeline.training.crossvalidation import case_folds
 from audio_pipeline.training.dataset import Dataset
@@ -33,7 +33,6 @@ COLUMNS = ("tier", "snr", "family", "kind")
 
 _NUMERIC_STEP = 10.0
 _MOST_VALUES = 40
-_RESAMPLES = 500
 _NO_INTERVAL = {"ece"}
 """Resampled events repeat, which makes any model look worse calibrated than it is."""
 
@@ -305,16 +304,15 @@ def _kept(
 
 
 def _figures(given: Answers, seed: int) -> dict[str, Any]:
-    figures: dict[str, Any] = {}
-    for name, figure in FIGURES.items():
-        figures[name] = plain(figure(given))
-        if figures[name] is None or name in _NO_INTERVAL:
-            continue
+    figures: dict[str, Any] = {name: plain(figure(given)) for name, figure in FIGURES.items()}
+    known = [name for name in FIGURES if figures[name] is not None and name not in _NO_INTERVAL]
 
-        def statistic(rows: NDArray[np.int64], name: str = name) -> float:
-            return FIGURES[name](given.subset(rows))
+    def statistics(rows: NDArray[np.int64]) -> list[float]:
+        part = given.subset(rows)
+        return [FIGURES[name](part) for name in known]
 
-        interval = group_interval(statistic, given.groups, seed, _RESAMPLES)
+    intervals = group_intervals(statistics, given.groups, seed)
+    for name, interval in zip(known, intervals, strict=False):
         if interval:
             figures[f"{name}_low"] = plain(interval.low)
             figures[f"{name}_high"] = plain(interval.high)

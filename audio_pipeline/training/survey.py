@@ -161,7 +161,7 @@ def recording_conditions(recording: Recording) -> Floats:
 def _hum(samples: Floats, rate: int) -> float:
     """Return how far the strongest mains harmonic stands above its surroundings, in dB.
 
-    Measured where it is quietest, so that no sound of interest counts; 0 for less than half a second.
+    Measured where it is quietest, so that no sound of interest counts; 0 below half a second.
     """
     width, step = rate // 2, max(1, rate // 8)
     if samples.size < width:

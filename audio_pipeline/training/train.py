@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from audio_pipeline.classifier import CARD, Classifier, refuse_existing_model, save_classifier
 from audio_pipeline.errors import RefusedError
 from audio_pipeline.settings import AnalysisSettings
-from audio_pipeline.training.bootstrap import group_interval
+from audio_pipeline.training.bootstrap import Interval, group_intervals
 from audio_pipeline.training.card import model_card, model_plots
 from audio_pipeline.training.cases import Case, Events, joined
 from audio_pipeline.training.crossvalidation import (
@@ -235,11 +236,16 @@ def _metrics(
     metrics: dict[str, Any] = {}
     for name, figure in FIGURES.items():
         metrics[name] = plain(figure(validation.answers)) if validation else None
-    for name in _WITH_INTERVAL:
-        interval = None
-        if validation:
-            given, figure = validation.answers, FIGURES[name]
-            interval = group_interval(lambda rows: figure(given.subset(rows)), given.groups, seed)  # noqa: B023
+    intervals: list[Interval | None] = [None] * len(_WITH_INTERVAL)
+    if validation:
+        given = validation.answers
+
+        def statistics(rows: NDArray[np.int64]) -> list[float]:
+            part = given.subset(rows)
+            return [FIGURES[name](part) for name in _WITH_INTERVAL]
+
+        intervals = group_intervals(statistics, given.groups, seed)
+    for name, interval in zip(_WITH_INTERVAL, intervals, strict=True):
         metrics[f"{name}_low"] = plain(interval.low) if interval else None
         metrics[f"{name}_high"] = plain(interval.high) if interval else None
     probe = math.nan

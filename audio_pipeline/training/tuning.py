@@ -40,6 +40,8 @@ class TuningSettings:
     budgets : mapping of str to float
         Largest share of ``other`` recordings that may be answered with a sure event of a label.
         A false grating frightens people, a false pop does not.
+    least_kept : float
+        Share of a label's rightly named events that stay sure, whatever its budget.
     seed : int
     """
 
@@ -49,6 +51,7 @@ class TuningSettings:
     trees: int = 40
     folds: int = 3
     budgets: Mapping[str, float] = field(default_factory=lambda: {"pop": 0.05, "grating": 0.01})
+    least_kept: float = 0.5
     seed: int = 0
 
 
@@ -120,7 +123,14 @@ def tune(
         calibration = fit_calibration(tried[choice], truth, weights)
         cases = events.rows(judged)
         weighed = cases.in_context(calibration.apply(tried[choice]), context)
-        thresholds = choose_thresholds(weighed, truth, cases.case, labels, settings.budgets)
+        thresholds = choose_thresholds(
+            weighed,
+            truth,
+            cases.case,
+            labels,
+            settings.budgets,
+            least_kept=settings.least_kept,
+        )
     return Tuned(grow(events, labels, choice, settings, base), calibration, thresholds, choice)
 
 

@@ -1,0 +1,149 @@
+"""The labelling loop, and feature tables for those who model elsewhere."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from audio_pipeline.analysis import extract
+from audio_pipeline.classifier import Calibration, Classifier, save_classifier
+from audio_pipeline.cli import main
+from audio_pipeline.errors import RefusedError
+from audio_pipeline.features import FEATURE_NAMES
+from audio_pipeline.forest import Forest
+from audio_pipeline.recording import Recording, read_recording, write_recording
+from audio_pipeline.settings import AnalysisSettings
+from audio_pipeline.training.cutting import CutSettings, clips_of, cut_segments
+from audio_pipeline.training.dataset import read_dataset
+from audio_pipeline.training.feature_file import write_features
+from tests.labelled_sounds import sound
+
+RATE = 8000
+
+
+def _model(threshold: float) -> Classifier:
+    """A model that calls everything a tick with probability 0.8."""
+    labels = ("clunk", "tick")
+    forest = Forest(labels, len(FEATURE_NAMES), [-1], [], [[0.2, 0.8]], [1])
+    thresholds = {"clunk": 0.5, "tick": threshold}
+    settings = AnalysisSettings().at_rate(RATE)
+    identity = Calibration.identity(2)
+    return Classifier("ticker", labels, FEATURE_NAMES, settings, thresholds, identity, forest)
+
+
+@pytest.fixture
+def recordings(tmp_path: Path) -> list[Path]:
+    paths = []
+    for number, folder in enumerate(("ann", "bob")):
+        path = tmp_path / folder / "twist 1.wav"
+        path.parent.mkdir()
+        samples = sound(np.random.default_rng(number), "clunk", RATE)
+        write_recording(path, Recording(samples, RATE), "16-bit")
+        paths.append(path)
+    return paths
+
+
+@pytest.mark.parametrize("tracks", ["audacity", "raven"])
+def test_corrected_tracks_are_read_back(
+    tracks: str, recordings: list[Path], tmp_path: Path
+) -> None:
+    done = cut_segments(recordings, tmp_path / "out", _model(0.5), CutSettings(0.3, tracks))
+    assert [one.clips for one in done] == [3, 3]
+    dataset = read_dataset(tmp_path / "out")
+    assert len(dataset.clips) == 6
+    assert dataset.has_groups
+    assert len({clip.group for clip in dataset.clips}) == 2, "a recording's clips stay together"
+    found = extract(recordings[0], AnalysisSettings().at_rate(RATE)).segments
+    for clip, segment in zip(dataset.clips, found, strict=False):
+        assert clip.label == "tick"
+        assert clip.start == pytest.approx(0.3, abs=1e-6)
+        assert clip.end - clip.start == pytest.approx(segment.end - segment.start, abs=1e-3)
+    with (tmp_path / "out" / "segments.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["recording"] for row in rows] == [str(recordings[0])] * 3 + [str(recordings[1])] * 3
+
+
+def test_guesses_wait_for_somebody_to_decide(recordings: list[Path], tmp_path: Path) -> None:
+    cut_segments(recordings[:1], tmp_path / "out", _model(0.9))
+    with pytest.raises(RefusedError, match="no labels"):
+        read_dataset(tmp_path / "out")
+    for track in (tmp_path / "out").rglob("*.txt"):
+        track.write_text(track.read_text().replace("tick?", "clunk"))
+    assert {clip.label for clip in read_dataset(tmp_path / "out").clips} == {"clunk"}
+
+
+def test_nothing_is_written_over(recordings: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(RefusedError, match="empty"):
+        cut_segments(recordings, recordings[0].parent, _model(0.5))
+
+
+def test_clips_are_the_samples_of_their_time(recordings: list[Path]) -> None:
+    whole = read_recording(recordings[0]).samples
+    windows = [(0.0, 0.5), (0.3, 1.2), (0.4, 0.45), (1.9, 5.0)]
+    for (start, end), clip in zip(windows, clips_of(recordings[0], windows), strict=True):
+        expected = whole[round(start * RATE) : round(end * RATE)]
+        np.testing.assert_array_equal(clip.samples, expected)
+
+
+def test_a_row_of_features_for_every_segment(recordings: list[Path], tmp_path: Path) -> None:
+    settings = AnalysisSettings().at_rate(RATE)
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(b"RIFF")
+    tables = {}
+    for name in ("t.csv", "t.parquet"):
+        rows, failed = write_features([*recordings, broken], tmp_path / name, settings)
+        assert rows == 6
+        assert [one.source for one in failed] == [str(broken)]
+    with (tmp_path / "t.csv").open(newline="") as file:
+        tables["csv"] = list(csv.DictReader(file))
+    import pyarrow.parquet
+
+    tables["parquet"] = pyarrow.parquet.read_table(tmp_path / "t.parquet").to_pylist()
+    expected = extract(recordings[1], settings)
+    for table in tables.values():
+        mine = [row for row in table if row["recording"] == str(recordings[1])]
+        values = np.array([[float(row[name]) for name in FEATURE_NAMES] for row in mine])
+        np.testing.assert_allclose(values, expected.table, rtol=1e-5, atol=1e-6)
+        starts = [float(row["start"]) for row in mine]
+        np.testing.assert_allclose(starts, [s.start for s in expected.segments], atol=1e-4)
+
+
+def test_no_sound_gives_a_header(tmp_path: Path) -> None:
+    path = tmp_path / "hiss.wav"
+    hiss = np.random.default_rng(0).normal(0, 1e-3, RATE)
+    write_recording(path, Recording(hiss.astype(np.float32), RATE))
+    for name in ("t.csv", "t.parquet"):
+        assert write_features([path], tmp_path / name, AnalysisSettings()) == (0, [])
+        assert (tmp_path / name).stat().st_size > 0
+    with pytest.raises(RefusedError, match="parquet"):
+        write_features([path], tmp_path / "t.xlsx", AnalysisSettings())
+
+
+def test_the_commands(
+    recordings: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_classifier(_model(0.5), tmp_path / "model")
+    model = ["--model", str(tmp_path / "model"), "--json"]
+    names = [str(path) for path in recordings]
+    (tmp_path / "ann" / "broken.wav").write_bytes(b"RIFF")
+
+    def run(*arguments: str) -> tuple[int | str | None, str]:
+        with pytest.raises(SystemExit) as done:
+            main(list(arguments))
+        return done.value.code, capsys.readouterr().out
+
+    code, out = run("segments", *names, "-o", str(tmp_path / "out"), *model)
+    assert (code, json.loads(out)["clips"]) == (0, 6)
+    code, out = run("features", str(tmp_path / "ann"), "-o", str(tmp_path / "t.csv"), *model)
+    assert code == 1, "a recording failed"
+    document = json.loads(out)
+    assert (document["rows"], len(document["failed"])) == (3, 1)
+    code, out = run("features", "--list")
+    assert code == 0
+    assert len(out.splitlines()) == len(FEATURE_NAMES)
+    assert run("features", *names)[0] == 2
+    assert run("segments", str(tmp_path / "nothing"), "-o", str(tmp_path / "x"), *model)[0] == 2
