@@ -302,6 +302,7 @@ def _offer_to_keep(recorded: _Recorded) -> None:
     from audio_pipeline.errors import CrepitusError
     from audio_pipeline.take import check_target
 
+    say("")
     while name := read("Keep the recording? Type a file name, or press Enter to let it go: "):
         try:
             check_target(Path(name))

@@ -11,24 +11,24 @@ if TYPE_CHECKING:
 HOW_TO_RECORD: Final = (
     "Before you record",
     "- Sit on a chair that does not creak. Choose a quiet room; switch off fans and music.",
-    "- Put the microphone 2 to 5 cm from your back, beside the place that cracks. Do not press",
-    "  it on. A stand or another person can hold it.",
+    "- Put the microphone 2 to 5 cm from your back, beside the place that cracks. Do not press it "
+    "on. A stand or another person can hold it.",
     "- Bare skin or one thin, tight layer is best: loose clothes rustle.",
-    "- Switch off noise suppression and automatic gain in the sound settings. They take away",
-    "  just the clicks we listen for.",
+    "- Switch off noise suppression and automatic gain in the sound settings. They take away just "
+    "the clicks we listen for.",
     "- Move as you usually do. Do not force a crack. Stop if it hurts.",
 )
 
 GUIDED_PLAN: Final = (
     "First keep still for {quiet:.0f} seconds, then turn slowly {turns} times with the mark on "
-    "the screen,\nthen keep still for {still:.0f} seconds. It takes {total:.0f} seconds."
+    "the screen, then keep still for {still:.0f} seconds. It takes {total:.0f} seconds."
 )
 FREE_PLAN: Final = "Record as long as you like. Enter stops."
 TIMED_PLAN: Final = "It records for {seconds:g} seconds. Enter stops earlier."
 
 NO_TWIST: Final = (
-    "Because of your answers we do not ask you to twist for a recording. The questions alone\n"
-    "can say what to do next."
+    "Because of your answers we do not ask you to twist for a recording. The questions alone can "
+    "say what to do next."
 )
 
 
