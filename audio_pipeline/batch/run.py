@@ -194,7 +194,8 @@ class _Batch:
             return resumed
         self._progress.begin(found, pending, size)
         gathered = _Gathered(store, self._classifier, self._progress)
-        with self._progress, closing(_engine(request, pending, size)) as engine:
+        # The workers first: the display has a thread, and a process with threads is not forked.
+        with closing(_engine(request, pending, size)) as engine, self._progress:
             outcomes = engine.outcomes(
                 store.pending(verify=request.verify),
                 self._classifier.settings,

@@ -31,6 +31,12 @@ _PORTION_BYTES = 2**20
 """A portion ends with this many recordings or bytes. Small ones need not wait for the pipe, and at
 the end no worker has much more to do than the others."""
 
+_MOST_FILES = 2**16
+"""No process that starts workers has more files open."""
+
+_FALSE_STARTS = 3
+"""Workers in a row that die before they have begun: then something is wrong with all of them."""
+
 _TICK = 5.0
 _PATIENCE = 300.0
 _PATIENCE_PER_BYTE = 20.0 / 2**20
@@ -54,14 +60,8 @@ class LocalWorkers:
     """
 
     def __init__(self, jobs: int) -> None:
-        known = multiprocessing.get_all_start_methods()
-        self._context = multiprocessing.get_context(
-            "forkserver" if "forkserver" in known else "spawn"
-        )
-        # What all workers need is imported once, and they share its memory.
-        self._context.set_forkserver_preload(["audio_pipeline.batch.preload"])
-        with one_thread_in_children():
-            self._workers = [_Worker(self._context) for _ in range(jobs)]
+        self._workers = [_start() for _ in range(jobs)]
+        self._false_starts = 0
 
     def outcomes(
         self, pending: Iterator[Pending], settings: AnalysisSettings, *, verify: bool
@@ -89,7 +89,9 @@ class LocalWorkers:
                     self._replace(worker, settings, verify)
                     suspect, *others = worker.todo
                     waiting.give_back(others)
-                    if not worker.dead:
+                    if not worker.started:
+                        waiting.give_back([suspect])
+                    elif not worker.dead:
                         yield failure(suspect, "its decoder hung and was stopped")
                     elif suspect.path in tried:
                         yield failure(suspect, "its decoder crashed, twice")
@@ -99,14 +101,14 @@ class LocalWorkers:
 
     def _replace(self, worker: _Worker, settings: AnalysisSettings, verify: bool) -> None:
         """Put a fresh process in the place of a worker."""
-        if not worker.started:
+        self._false_starts = 0 if worker.started else self._false_starts + 1
+        if self._false_starts > _FALSE_STARTS:
             raise CrepitusError(
                 "worker processes cannot start: in a script, call this below "
                 "`if __name__ == '__main__':`, or use --jobs 1"
             )
         worker.end()
-        with one_thread_in_children():
-            fresh = _Worker(self._context)
+        fresh = _start()
         self._workers[self._workers.index(worker)] = fresh
         fresh.greet(settings, verify)
 
@@ -116,12 +118,37 @@ class LocalWorkers:
             worker.end()
 
 
+def _start() -> _Worker:
+    """Start a worker from a process that has loaded what it needs, and share that memory.
+
+    That process is this one where a fork cannot copy a lock some other thread holds.
+    """
+    known = multiprocessing.get_all_start_methods()
+    if "fork" in known and _threads() == 1:
+        import audio_pipeline.batch.preload  # noqa: F401
+
+        return _Worker(multiprocessing.get_context("fork"))
+    context = multiprocessing.get_context("forkserver" if "forkserver" in known else "spawn")
+    context.set_forkserver_preload(["audio_pipeline.batch.preload"])
+    with one_thread_in_children():
+        return _Worker(context)
+
+
+def _threads() -> int | None:
+    """Return the number of threads this process has, those of libraries too; None if unknown."""
+    try:
+        return len(os.listdir("/proc/self/task"))
+    except OSError:
+        return None
+
+
 class _Worker:
     """One process and what it has been given."""
 
     def __init__(self, context: Any) -> None:
         self.pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(theirs,), daemon=True)
+        forked = context.get_start_method() == "fork"
+        self._process = context.Process(target=_work, args=(theirs, forked), daemon=True)
         self._process.start()
         theirs.close()
         self.todo: deque[Pending] = deque()
@@ -177,10 +204,14 @@ class _Worker:
         self._process.join(_TICK)
 
 
-def _work(pipe: Connection) -> None:
+def _work(pipe: Connection, forked: bool) -> None:
     """Run in the worker: answer until the other end is gone."""
     # Ctrl-C reaches the whole group; the process that started the batch decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if forked:
+        # With a copy of another worker's pipe, or of the lock, that would outlive the parent.
+        os.closerange(3, pipe.fileno())
+        os.closerange(pipe.fileno() + 1, _MOST_FILES)
     with suppress(EOFError, OSError):
         pipe.send(None)
         settings, verify = pipe.recv()
