@@ -13,6 +13,7 @@ from audio_pipeline.training import metrics as figures
 from audio_pipeline.training.judging import Answers
 
 if TYPE_CHECKING:
+    from audio_pipeline.training.cases import Case
     from audio_pipeline.training.material import Material
     from audio_pipeline.training.train import Training
 
@@ -130,6 +131,7 @@ def model_card(training: Training, material: Material, plots: Sequence[str]) -> 
         "|---|---|",
         *(f"| {licence} | {count} |" for licence, count in provenance["licences"].items()),
         "",
+        *_recordings(usable),
         "## Figures",
         "",
         f"Scheme: {metrics['scheme']}.",
@@ -150,6 +152,34 @@ def model_card(training: Training, material: Material, plots: Sequence[str]) -> 
         *(f"![{name.removesuffix('.svg').replace('_', ' ')}]({name})" for name in plots),
     ]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _recordings(cases: Sequence[Case]) -> list[str]:
+    """List the recordings that state a licence: whoever made them wants to be named."""
+    stated = [case for case in cases if case.columns.get("licence")]
+    if not stated:
+        return []
+    lines = [
+        "## Recordings",
+        "",
+        "| file | label | group | licence | source |",
+        "|---|---|---|---|---|",
+    ]
+    rows = [
+        (case.name, case.label, case.group, case.columns["licence"], case.columns.get("source", ""))
+        for case in stated
+    ]
+    return [
+        "## Recordings",
+        "",
+        *header,
+        *(f"| {' | '.join(map(_cell, row))} |" for row in dict.fromkeys(rows)),
+        "",
+    ]
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def _figure_lines(training: Training) -> list[str]:

@@ -21,6 +21,7 @@ from audio_pipeline.segmentation import Segment
 from audio_pipeline.settings import AnalysisSettings
 from audio_pipeline.training.dataset import Dataset, LabelledClip
 from audio_pipeline.training.label_tracks import Region
+from audio_pipeline.training.parallel import in_parallel
 
 Progress = Callable[[int, int], None]
 
@@ -117,11 +118,13 @@ def hear_dataset(
         In the order of the dataset; one that cannot be read is there with its problem.
     """
     recordings = dataset.recordings
-    heard = []
-    for number, (name, clips) in enumerate(recordings.items(), start=1):
-        heard.append(hear_recording(name, clips, settings))
+    heard: list[Heard] = []
+    for one in in_parallel(
+        [(hear_recording, (name, clips, settings)) for name, clips in recordings.items()]
+    ):
+        heard.append(one)
         if progress:
-            progress(number, len(recordings))
+            progress(len(heard), len(recordings))
     return heard
 
 

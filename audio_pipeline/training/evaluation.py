@@ -347,6 +347,12 @@ def column_values(cases: Sequence[Case], column: str) -> list[str]:
     return [_step(number) for number in numbers]
 
 
+def _step_order(value: str) -> float:
+    """Order steps by where they begin; everything else keeps its order."""
+    low, middle, _ = value.partition(" to ")
+    return float(low) if middle and low.lstrip("-").isdigit() else 0.0
+
+
 def _step(number: float) -> str:
     if not math.isfinite(number):
         return ""
@@ -355,10 +361,11 @@ def _step(number: float) -> str:
 
 
 def breakdown(given: Answers, values: Sequence[str]) -> list[Breakdown]:
-    """Return figures by value, most recordings first; at most 40 values."""
+    """Return figures by value, at most 40: steps in order, else most recordings first."""
     column = np.array(values, dtype=np.str_)
     rows = []
-    for value, _ in Counter(values).most_common(_MOST_VALUES):
+    common = [value for value, _ in Counter(values).most_common(_MOST_VALUES)]
+    for value in sorted(common, key=_step_order):
         chosen = np.flatnonzero(column == value)
         part = given.subset(chosen)
         answered = part.answer != metrics.ABSTAINED

@@ -15,6 +15,7 @@ from audio_pipeline.settings import AnalysisSettings
 from audio_pipeline.training.cases import Case, Events, Heard, events_of, hear_dataset
 from audio_pipeline.training.dataset import Dataset
 from audio_pipeline.training.duplicates import Copy, find_copies
+from audio_pipeline.training.parallel import in_parallel
 from audio_pipeline.training.splits import linked_groups
 from audio_pipeline.training.survey import Survey, survey
 
@@ -128,10 +129,12 @@ def gather(
     recordings = dataset.recordings
     paths = {name: clips[0].path for name, clips in recordings.items()}
     surveys: dict[str, Survey] = {}
-    for number, (name, path) in enumerate(paths.items(), start=1):
-        surveys[name] = survey(path)
+    for name, one in zip(
+        paths, in_parallel([(survey, (path,)) for path in paths.values()]), strict=True
+    ):
+        surveys[name] = one
         if progress:
-            progress("Reading recordings", number, len(paths))
+            progress("Reading recordings", len(surveys), len(paths))
     if settings is None:
         settings = _settings_for(dataset, surveys)
     heard = hear_dataset(
@@ -149,7 +152,6 @@ def gather(
     cautions = [
         *_synthetic_caution(dataset),
         *_unreadable(heard),
-        *_silent_caution(cases),
         *_copies_caution(copies, recordings_labels(dataset)),
         *_groups_caution(dataset, ignore_groups),
         *_sizes_caution(cases, groups),
@@ -204,15 +206,16 @@ def _unreadable(heard: Sequence[Heard]) -> list[Caution]:
     return cautions
 
 
-def _silent_caution(cases: Sequence[Case]) -> list[Caution]:
+def silent_caution(cases: Sequence[Case]) -> list[Caution]:
     """Say so when much of a dataset is of sounds that the segmentation does not find."""
     usable = [case for case in cases if len(case.table)]
     unheard = [case.name for case in usable if not len(case.extraction.table)]
     if len(unheard) <= _MANY_UNHEARD * len(usable):
         return []
     text = (
-        f"in {len(unheard)} of {len(usable)} recordings no sound stood out, so the whole recording "
-        f"was learnt from; the model will answer nothing about such: {shown_names(unheard)}"
+        f"in {len(unheard)} of {len(usable)} recordings or labelled stretches no sound stood out, "
+        "so all of each was learnt from; the model will recognise nothing in such: "
+        + shown_names(list(dict.fromkeys(unheard)))
     )
     return [Caution("nothing_found", text)]
 

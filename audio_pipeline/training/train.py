@@ -28,7 +28,7 @@ from audio_pipeline.training.crossvalidation import (
 from audio_pipeline.training.dataset import Dataset
 from audio_pipeline.training.judging import FIGURES
 from audio_pipeline.training.made import RealClip
-from audio_pipeline.training.material import Caution, Material, Progress, gather
+from audio_pipeline.training.material import Caution, Material, Progress, gather, silent_caution
 from audio_pipeline.training.metrics import plain
 from audio_pipeline.training.probe import probe_balanced_accuracy, shortcut_caution
 from audio_pipeline.training.provenance import provenance, versions
@@ -144,7 +144,7 @@ def train(
     forest = base.estimator if base else None
     seed = settings.tuning.seed
     folds = case_folds(cases, material.groups[usable], settings.folds, seed)
-    cautions = list(material.cautions)
+    cautions = [*material.cautions, *silent_caution(cases)]
     validation = None
     if folds:
         validation = cross_validate(
