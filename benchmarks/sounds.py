@@ -13,10 +13,13 @@ RATE = 48_000
 EVENTS_PER_FIVE_SECONDS = 4
 
 PHONE_FORMATS = {
-    "m4a": ("ipod", "aac"),
-    "webm": ("webm", "libopus"),
-    "opus": ("ogg", "libopus"),
+    "m4a": ("ipod", "aac", 1),
+    "stereo.m4a": ("ipod", "aac", 2),
+    "webm": ("webm", "libopus", 1),
+    "opus": ("ogg", "libopus", 1),
 }
+"""Container, codec and channels, as phones and browsers write them; 64 kbit/s a channel."""
+
 FILE_FORMATS = {"wav": "PCM_16", "flac": "PCM_16", "mp3": None, "ogg": "VORBIS"}
 
 
@@ -51,20 +54,24 @@ def _strike(
 
 def write(path: Path, samples: npt.NDArray[np.float32]) -> Path:
     """Write a recording in the format of its suffix."""
-    kind = path.suffix[1:]
+    kind = path.name.partition(".")[2]
     if kind in FILE_FORMATS:
         soundfile.write(path, samples, RATE, subtype=FILE_FORMATS[kind])
         return path
-    container, codec = PHONE_FORMATS[kind]
+    container, codec, channels = PHONE_FORMATS[kind]
+    layout = "mono" if channels == 1 else "stereo"
     with av.open(str(path), "w", format=container) as file:
-        stream = file.add_stream(codec, rate=RATE, layout="mono", bit_rate=64_000)
+        stream = file.add_stream(codec, rate=RATE, layout=layout, bit_rate=64_000 * channels)
         frame_size = 960 if codec == "libopus" else 1024
         for start in range(0, len(samples), frame_size):
-            part = samples[start : start + frame_size]
-            frame = av.AudioFrame.from_ndarray(part[None], format="fltp", layout="mono")
+            # The second channel hears it a little later, as from one side.
+            part = np.stack(
+                [np.roll(samples, each)[start : start + frame_size] for each in range(channels)]
+            )
+            frame = av.AudioFrame.from_ndarray(part, format="fltp", layout=layout)
             if codec == "libopus":
-                packed = (part[None] * 32767).astype(np.int16)
-                frame = av.AudioFrame.from_ndarray(packed, format="s16", layout="mono")
+                packed = (part * 32767).astype(np.int16)
+                frame = av.AudioFrame.from_ndarray(packed, format="s16", layout=layout)
             frame.sample_rate, frame.pts = RATE, start
             file.mux(stream.encode(frame))
         file.mux(stream.encode(None))
