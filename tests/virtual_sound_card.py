@@ -57,6 +57,11 @@ class VirtualSoundCard:
             assert time.monotonic() < deadline, "pulseaudio made no socket within 10 s"
             time.sleep(0.02)
 
+    def enter(self) -> None:
+        """Use it in this very process, for good."""
+        os.environ.update(self.environment)
+        _restart_portaudio()
+
     def plug_in(self) -> None:
         """Make the microphone exist."""
         if self._module is None:
@@ -126,7 +131,7 @@ class VirtualSoundCard:
 
 
 @functools.cache
-def _running_card() -> VirtualSoundCard:
+def running_card() -> VirtualSoundCard:
     folder = Path(tempfile.mkdtemp(prefix="crepitus-card-"))
     card = VirtualSoundCard(folder)
 
@@ -156,7 +161,7 @@ def sound_card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Virt
         import sounddevice  # noqa: F401
     except (ImportError, OSError) as error:
         pytest.skip(f"no virtual sound card: {error}")
-    card = _running_card()
+    card = running_card()
     for name, value in card.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
