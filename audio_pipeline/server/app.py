@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -88,31 +90,49 @@ def create_app(
         yield
         pool.close()
 
-    app = FastAPI(
-        title="Crepitus",
+    app = plain_app("Crepitus", description=DESCRIPTION, openapi=True, lifespan=lifespan)
+    app.state.pool = pool
+    _add_api(app, api)
+    add_page(app, {"/": "index.html", "/docs": "docs.html"})
+    _describe_requests(app)
+    guard(app, settings, hosts, pairing)
+    return app
+
+
+def plain_app(
+    title: str, *, description: str = "", openapi: bool = False, lifespan: Any = None
+) -> FastAPI:
+    """Return an application without addresses, whose every error is one line of JSON."""
+    return FastAPI(
+        title=title,
         version=str(API_VERSION),
-        description=DESCRIPTION,
+        description=description,
         docs_url=None,
         redoc_url=None,
-        openapi_url="/openapi.json",
+        openapi_url="/openapi.json" if openapi else None,
         lifespan=lifespan,
         redirect_slashes=False,
         exception_handlers={
             ApiError: _answer_api_error,
+            RequestValidationError: _answer_unknown_path,
             404: _answer_unknown_path,
             405: _answer_wrong_method,
             Exception: _answer_crash,
         },
     )
-    app.state.pool = pool
-    _add_api(app, api)
-    _add_page(app)
-    _describe_requests(app)
+
+
+def guard(
+    app: FastAPI,
+    settings: ServerSettings,
+    hosts: frozenset[str] = LOOPBACK_NAMES,
+    pairing: Pairing | None = None,
+) -> None:
+    """Put limits, host check, pairing and security headers around an application."""
     # The one added last is the outermost.
     app.add_middleware(Gate, hosts=hosts, pairing=pairing)
     app.add_middleware(BodyLimits, settings=settings)
     app.add_middleware(GuardHeaders)
-    return app
 
 
 def _add_api(app: FastAPI, api: Api) -> None:
@@ -162,20 +182,26 @@ def _add_api(app: FastAPI, api: Api) -> None:
     add("POST", "/reports", api.reports, _responses(None, *upload_errors), schemas.UPLOAD_BODY)
 
 
-def _add_page(app: FastAPI) -> None:
+def add_page(app: FastAPI, pages: Mapping[str, str]) -> None:
+    """Serve pages at their addresses, and the files they use below ``/static``.
+
+    Parameters
+    ----------
+    app
+        Where to.
+    pages
+        Address to the name of an asset.
+    """
     assets = load_assets()
 
-    def page(name: str) -> Callable[[], Response]:
-        return lambda: Response(assets[name].body, media_type=assets[name].media_type)
-
-    def asset(name: str) -> Response:
+    def answer(name: str) -> Response:
         if name not in assets:
             raise _unknown_path()
         return Response(assets[name].body, media_type=assets[name].media_type)
 
-    app.add_api_route("/", page("index.html"), include_in_schema=False)
-    app.add_api_route("/docs", page("docs.html"), include_in_schema=False)
-    app.add_api_route("/static/{name}", asset, include_in_schema=False)
+    for path, name in pages.items():
+        app.add_api_route(path, partial(answer, name), include_in_schema=False)
+    app.add_api_route("/static/{name}", answer, include_in_schema=False)
 
 
 def _describe_requests(app: FastAPI) -> None:

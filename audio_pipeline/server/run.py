@@ -85,31 +85,53 @@ class Service:
             self.on_paired(self.address)
 
     def run(self) -> None:
-        """Serve until Ctrl-C, which is the way to stop it and so no error."""
-        with contextlib.suppress(KeyboardInterrupt):
-            self.server().run(sockets=self.sockets)
+        """Serve until Ctrl-C."""
+        run_server(self.server(), self.sockets)
 
     def server(self) -> uvicorn.Server:
         """Return the server, to be run with ``sockets=service.sockets``."""
-        config = uvicorn.Config(
-            self.app,
-            http=patient_protocol(self.settings.header_seconds),
-            ws="none",
-            lifespan="on",
-            log_level=logging.CRITICAL,  # no log of who asked what
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=15,
-            timeout_graceful_shutdown=2,
-            limit_concurrency=self.settings.connections,
-            h11_max_incomplete_event_size=32_768,
-        )
-        config.load()
-        if self.certificate is not None:
-            config.ssl = self.certificate.context()
-        return uvicorn.Server(config)
+        return make_server(self.app, self.settings, self.certificate)
+
+
+def make_server(
+    app: Any, settings: ServerSettings, certificate: Certificate | None = None
+) -> uvicorn.Server:
+    """Return a server of an application that says nothing of itself and logs nothing.
+
+    Parameters
+    ----------
+    app
+        ASGI application.
+    settings
+        Limits of connections.
+    certificate
+        For TLS; None for plain HTTP.
+    """
+    config = uvicorn.Config(
+        app,
+        http=patient_protocol(settings.header_seconds),
+        ws="none",
+        lifespan="on",
+        log_level=logging.CRITICAL,  # no log of who asked what
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=15,
+        timeout_graceful_shutdown=2,
+        limit_concurrency=settings.connections,
+        h11_max_incomplete_event_size=32_768,
+    )
+    config.load()
+    if certificate is not None:
+        config.ssl = certificate.context()
+    return uvicorn.Server(config)
+
+
+def run_server(server: uvicorn.Server, sockets: list[socket.socket]) -> None:
+    """Serve until Ctrl-C, which is the way to stop it and so no error."""
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run(sockets=sockets)
 
 
 def listen(host: str, port: int) -> socket.socket:
