@@ -159,12 +159,6 @@ def _recordings(cases: Sequence[Case]) -> list[str]:
     stated = [case for case in cases if case.columns.get("licence")]
     if not stated:
         return []
-    lines = [
-        "## Recordings",
-        "",
-        "| file | label | group | licence | source |",
-        "|---|---|---|---|---|",
-    ]
     rows = [
         (case.name, case.label, case.group, case.columns["licence"], case.columns.get("source", ""))
         for case in stated
@@ -172,7 +166,8 @@ def _recordings(cases: Sequence[Case]) -> list[str]:
     return [
         "## Recordings",
         "",
-        *header,
+        "| file | label | group | licence | source |",
+        "|---|---|---|---|---|",
         *(f"| {' | '.join(map(_cell, row))} |" for row in dict.fromkeys(rows)),
         "",
     ]
