@@ -126,7 +126,8 @@ def spectra(rows: Samples, window: Samples) -> Decibels:
     transform = np.fft.rfft(rows * window[: rows.shape[1]], n=len(window), axis=1)
     power = np.square(transform.real) + np.square(transform.imag)
     power += np.float32(2.0**-30 / 12 * float(np.square(window).sum()))
-    return 10 * np.log10(power, dtype=np.float64)
+    decibels: Decibels = 10 * np.log10(power, dtype=np.float64)
+    return decibels
 
 
 def bandwidth(spectrum: Decibels, sample_rate: int) -> float:
