@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,17 @@ def test_the_card_says_what_it_is(trained: tuple[Training, Path]) -> None:
         assert part in card
     plots = {path.name for path in trained[1].iterdir()}
     assert plots >= {"risk_coverage.svg", "reliability.svg", "groups.svg"}
+
+
+def test_the_card_names_published_recordings() -> None:
+    from audio_pipeline.training.card import recording_rows
+    from tests.test_evaluate import _case
+
+    case = _case("pop", ["pop"])
+    assert recording_rows([case]) == []
+    stated = replace(case, columns={"licence": "CC BY 4.0", "source": "a|b\nc"})
+    rows = recording_rows([stated, stated])
+    assert rows.count("| x.wav | pop | g | CC BY 4.0 | a\\|b c |") == 1
 
 
 def test_the_same_seed_gives_the_same_folder(
@@ -263,3 +275,27 @@ def test_high_rate_labels_in_folders(tmp_path: Path) -> None:
     assert result.metrics["n_groups"] == 4
     assert result.classifier.settings.sample_rate == 22_050
     assert result.metrics["recording_balanced_accuracy"] > 0.7
+
+
+@pytest.mark.slow
+def test_made_sounds_alone_and_beside_real_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ["--trees", "4", "--folds", "2", "--json"]
+    documents = []
+    data = write_people(tmp_path / "data", people=3, each=1, rate=22_050)
+    for arguments in (["--synthetic", "24"], [str(data), "--synthetic", "8", "--embed"]):
+        for attempt in ("one", "two"):
+            model = tmp_path / f"{attempt}{len(arguments)}"
+            with pytest.raises(SystemExit) as done:
+                main(["train", *arguments, "-o", str(model), *small])
+            assert done.value.code == 0
+            documents.append(json.loads(capsys.readouterr().out))
+        first, second = (tmp_path / f"{attempt}{len(arguments)}" for attempt in ("one", "two"))
+        assert (first / "model.json").read_bytes() == (second / "model.json").read_bytes()
+    alone, beside = documents[0], documents[2]
+    assert "synthetic_only" in {one["code"] for one in alone["warnings"]}
+    assert "synthetic_only" not in {one["code"] for one in beside["warnings"]}
+    assert beside["metrics"]["n_recordings"] == 9, "made events are never judged"
+    model = load_classifier(tmp_path / f"one{len(['x', '--synthetic', '8', '--embed'])}")
+    assert model.description["training"]["made_events"] > 0

@@ -131,7 +131,7 @@ def model_card(training: Training, material: Material, plots: Sequence[str]) -> 
         "|---|---|",
         *(f"| {licence} | {count} |" for licence, count in provenance["licences"].items()),
         "",
-        *_recordings(usable),
+        *recording_rows(usable),
         "## Figures",
         "",
         f"Scheme: {metrics['scheme']}.",
@@ -154,7 +154,7 @@ def model_card(training: Training, material: Material, plots: Sequence[str]) -> 
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _recordings(cases: Sequence[Case]) -> list[str]:
+def recording_rows(cases: Sequence[Case]) -> list[str]:
     """List the recordings that state a licence: whoever made them wants to be named."""
     stated = [case for case in cases if case.columns.get("licence")]
     if not stated:
