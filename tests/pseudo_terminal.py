@@ -64,15 +64,16 @@ class Person:
         self._pump()
         return _CONTROL.sub("", _NEW_LINE.sub("\n", self.raw))
 
-    def wait_for(self, text: str, seconds: float = 30.0) -> None:
-        """Wait until the text appears after the last text waited for."""
+    def wait_for(self, *texts: str, seconds: float = 30.0) -> None:
+        """Wait until one of the texts appears after the last text waited for."""
+        pattern = re.compile("|".join(map(re.escape, texts)))
         deadline = time.monotonic() + seconds
-        while (found := self.screen.find(text, self._read_to)) < 0:
+        while (found := pattern.search(self.screen, self._read_to)) is None:
             ended = self.process.poll() is not None
-            assert time.monotonic() < deadline, f"no {text!r} on the screen:\n{self.screen}"
-            assert not ended or text in self.screen, f"ended without {text!r}:\n{self.screen}"
+            assert time.monotonic() < deadline, f"no {texts} on the screen:\n{self.screen}"
+            assert not ended or pattern.search(self.screen), f"ended before:\n{self.screen}"
             time.sleep(0.02)
-        self._read_to = found + len(text)
+        self._read_to = found.end()
 
     def type(self, text: str) -> None:
         """Type something; a line ends with a newline, Ctrl-C is ``\\x03``."""
