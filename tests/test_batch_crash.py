@@ -10,8 +10,9 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,44 @@ def test_ctrl_c_stops_with_130_and_the_rest_follows_later(
     assert "Traceback" not in stopped.said()
     assert Batch(home, "stopped", "--jobs", "2").wait() == 1
     assert tables(home / "stopped") == expected
+
+
+@pytest.mark.slow
+def test_a_killed_command_leaves_neither_workers_nor_a_lock(
+    home: Path, undisturbed: tuple[float, tuple[bytes, bytes]]
+) -> None:
+    command = [sys.executable, "-m", "audio_pipeline", "batch", "rec", "--model", "model"]
+    command += ["-o", "command", "--jobs", "2"]
+    process = subprocess.Popen(command, cwd=home, stderr=subprocess.DEVNULL)
+    workers = _wait_for(lambda: len(_children(process.pid)) >= 2 and _children(process.pid))
+    process.kill()
+    process.wait()
+    _wait_for(lambda: not any(_alive(worker) for worker in workers))
+    ended = subprocess.run(command, cwd=home, check=False, stderr=subprocess.DEVNULL)
+    assert ended.returncode == 1
+    assert tables(home / "command") == undisturbed[1]
+
+
+def _wait_for(condition: Callable[[], Any]) -> Any:
+    end = time.monotonic() + 60
+    while not (found := condition()):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 @pytest.fixture

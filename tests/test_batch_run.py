@@ -220,6 +220,14 @@ def test_bad_requests_are_refused_before_any_work(
     assert out == ""
 
 
+def test_a_missing_folder_leaves_the_three_files(run: Any, tmp_path: Path) -> None:
+    code, _, err = run("nowhere/", "-o", tmp_path)
+    assert code == 2
+    assert len(err.splitlines()) == 1
+    assert rows(tmp_path) == rows(tmp_path, "events") == []
+    assert counts(tmp_path)["found"] == 0
+
+
 def test_answers_become_recommendations(run: Any, tmp_path: Path) -> None:
     emergency = next(question for question in questionnaire() if question.emergency)
     (tmp_path / "answers.csv").write_text(

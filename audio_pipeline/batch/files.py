@@ -55,6 +55,13 @@ def replaced(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a run that was killed while it wrote has left in a folder."""
+    for path in folder.glob(".*.partial"):
+        with suppress(OSError):
+            path.unlink()
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn a failing write into one line."""

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from audio_pipeline.batch.files import writing
 from audio_pipeline.batch.store import Pending
 from audio_pipeline.batch.worker import Outcome, examine
-from audio_pipeline.errors import CrepitusError
 
 if TYPE_CHECKING:
     from audio_pipeline.settings import AnalysisSettings
 
 NOTE_NAME = ".current"
+
+_LONGEST_PATH = 2**16
 
 
 class InProcess:
@@ -31,11 +32,11 @@ class InProcess:
     """
 
     def __init__(self, out: Path) -> None:
-        try:
-            self._note = os.open(out / NOTE_NAME, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise CrepitusError(f"cannot write in {str(out)!r}: {error.strerror}") from None
-        self._suspect = os.pread(self._note, 2**16, 0)
+        self._path = out / NOTE_NAME
+        with writing(self._path):
+            self._note = open(self._path, "a+b", buffering=0)  # noqa: SIM115
+        self._note.seek(0)
+        self._suspect = self._note.read(_LONGEST_PATH)
 
     def outcomes(
         self, pending: Iterator[Pending], settings: AnalysisSettings, *, verify: bool
@@ -47,19 +48,17 @@ class InProcess:
             else:
                 self._write(one.path)
                 yield examine(one, settings, verify=verify)
-        self._write(b"")
+        self._path.unlink(missing_ok=True)
 
     def _write(self, path: bytes) -> None:
         """Note what is at hand; without room on the disk there is no note, and that is all."""
-        try:
-            os.pwrite(self._note, path, 0)
-            os.ftruncate(self._note, len(path))
-        except OSError:
-            return
+        with suppress(OSError):
+            self._note.truncate(0)
+            self._note.write(path)
 
     def close(self) -> None:
         """Close the note."""
-        os.close(self._note)
+        self._note.close()
 
 
 def _apart(one: Pending, settings: AnalysisSettings, *, verify: bool) -> Iterator[Outcome]:

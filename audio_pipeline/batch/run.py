@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from audio_pipeline._version import __version__
 from audio_pipeline.batch.discovery import discover
 from audio_pipeline.batch.export import FORMATS, SCHEMA_VERSION, write_tables
-from audio_pipeline.batch.files import write_json
+from audio_pipeline.batch.files import remove_leftovers, write_json
 from audio_pipeline.batch.in_process import InProcess
 from audio_pipeline.batch.names import readable
 from audio_pipeline.batch.progress import Progress
@@ -164,18 +164,22 @@ class _Batch:
             "labels": list(self._classifier.labels),
         }
         with RunStore(request.out, key, restart=request.restart) as store:
-            if not self._list(store):
+            remove_leftovers(request.out)
+            try:
+                self._list(store)
+            except RefusedError:
+                # Whoever reads the tables finds them, but never fewer rows than there were.
                 if not (request.out / "recordings.csv").exists():
                     self._export(store, resumed=0)
-                names = ", ".join(repr(readable(os.fsencode(name))) for name in request.inputs)
-                raise RefusedError(f"no recording in {names or 'the list'}: name files or a folder")
+                raise
             resumed = self._work(store)
             with self._progress:
                 return self._export(store, resumed=resumed)
 
-    def _list(self, store: RunStore) -> int:
+    def _list(self, store: RunStore) -> None:
+        """Put everything that is found into the store, and refuse to find nothing."""
         request = self._request
-        return store.replace_listing(
+        found = store.replace_listing(
             discover(
                 map(os.fsencode, request.inputs),
                 request.listed,
@@ -183,6 +187,9 @@ class _Batch:
                 unreadable=lambda name, reason: self._unreadable.append((name, reason)),
             )
         )
+        if not found:
+            names = ", ".join(repr(readable(os.fsencode(name))) for name in request.inputs)
+            raise RefusedError(f"no recording in {names or 'the list'}: name files or a folder")
 
     def _work(self, store: RunStore) -> int:
         """Look at everything pending; return how many results from before stood."""
