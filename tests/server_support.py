@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 import httpx
 import numpy as np
 import soundfile
+import uvicorn
 
 from audio_pipeline.server.run import Service
 
@@ -20,19 +22,26 @@ RATE = 48_000
 @contextmanager
 def running(service: Service) -> Iterator[httpx.Client]:
     """Serve in a thread and yield a client for it."""
-    server = service.server()
-    thread = threading.Thread(target=server.run, kwargs={"sockets": service.sockets})
+    with serving(service.server(), service.sockets) as client:
+        yield client
+
+
+@contextmanager
+def serving(server: uvicorn.Server, sockets: list[socket.socket]) -> Iterator[httpx.Client]:
+    """Run a server in a thread and yield a client for it."""
+    thread = threading.Thread(target=server.run, kwargs={"sockets": sockets})
     thread.start()
+    address = f"http://127.0.0.1:{sockets[0].getsockname()[1]}"
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{service.port}", timeout=120) as client:
+        with httpx.Client(base_url=address, timeout=120) as client:
             while not server.started:
                 time.sleep(0.01)
             yield client
     finally:
         server.should_exit = True
         thread.join(20)
-        for socket in service.sockets:
-            socket.close()
+        for each in sockets:
+            each.close()
         assert not thread.is_alive()
 
 

@@ -40,15 +40,11 @@ function body(document, content) {
 }
 
 function responses(document, operation) {
-  const rows = Object.entries(operation.responses).map(([code, response]) =>
-    element(
-      "tr",
-      {},
-      element("th", { scope: "row" }, code),
-      element("td", {}, resolve(document, response.content?.["application/json"]?.schema)?.description ?? ""),
-      element("td", {}, response.description),
-    ),
-  );
+  const rows = Object.entries(operation.responses).map(([code, response]) => {
+    const shape = resolve(document, response.content?.["application/json"]?.schema);
+    const words = code === "200" ? (shape?.description ?? "Done.") : response.description;
+    return element("tr", {}, element("th", { scope: "row" }, code), element("td", {}, words));
+  });
   return table(rows);
 }
 

@@ -75,7 +75,8 @@ function drawKeys() {
 function drawProgress() {
   const counts = Object.entries(overview.counts).map(([label, count]) => `${words(label)}: ${count}`);
   const done = overview.total - overview.open;
-  $("progress").textContent = `${done} of ${overview.total} labelled. ${counts.join(", ")}. Saved in ${overview.saved_in}.`;
+  const tally = counts.length ? ` ${counts.join(", ")}.` : "";
+  $("progress").textContent = `${done} of ${overview.total} labelled.${tally} Saved in ${overview.saved_in}.`;
 }
 
 async function draw() {
