@@ -92,6 +92,9 @@ _STAMP_STEP = 0.002
 _END_SLACK_SECONDS = 0.25
 """A file that ends this much before its header says is cut off; less is a codec's padding."""
 
+_MOST_PLANES = 7
+"""PyAV cannot tell where the planes of eight and more channels end."""
+
 _MOST_FAILURES = 3000
 """Damaged packets in a row after which the rest is given up, so that no file can hang."""
 
@@ -227,18 +230,21 @@ class MediaDecoder:
                         and frame.layout.nb_channels == channels
                     ):
                         yield frame
-                    elif not rate:
-                        rate, name = frame.sample_rate, frame.format.name
-                        channels = frame.layout.nb_channels
-                        converter = av.AudioResampler(frame.format, frame.layout, rate)
-                        yield frame
-                    else:
-                        frame.pts = None
-                        yield from converter.resample(frame)
+                        continue
+                    if not rate:
+                        rate, channels = frame.sample_rate, frame.layout.nb_channels
+                        packs = frame.format.is_planar and channels > _MOST_PLANES
+                        name = "" if packs else frame.format.name
+                        converter = av.AudioResampler(name or "flt", frame.layout, rate)
+                        if not packs:
+                            yield frame
+                            continue
+                    frame.pts = None
+                    yield from converter.resample(frame)
                 return
             except av.error.EOFError:
                 return
-            except (av.error.FFmpegError, ValueError):
+            except (av.error.FFmpegError, LookupError, RuntimeError, ValueError):
                 self._damaged = True
                 failures += 1
             except OSError:

@@ -64,6 +64,27 @@ def test_a_clip_of_40_ms_is_read_whole(kind: str) -> None:
     assert np.abs(samples).max() > 0.1
 
 
+@pytest.mark.parametrize("layout", ["2.1", "quad", "5.1", "6.1", "7.1"])
+@pytest.mark.parametrize(("container", "codec"), [("mp4", "aac"), ("mp4", "flac"), ("ogg", "flac")])
+def test_surround_sound_is_mixed(container: str, codec: str, layout: str) -> None:
+    sound = clicks(TIMES, 1.5, 48000)
+    channels = av.AudioLayout(layout).nb_channels
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format=container) as file:
+        stream = file.add_stream(codec, rate=48000, layout=layout)
+        packed = np.ascontiguousarray(np.repeat(sound, channels)[None])
+        source = av.AudioFrame.from_ndarray(packed, format="flt", layout=layout)
+        source.sample_rate, source.pts, source.time_base = 48000, 0, Fraction(1, 48000)
+        size = stream.codec_context.frame_size
+        shaper = av.AudioResampler(stream.codec_context.format, layout, 48000, frame_size=size)
+        for frame in [*shaper.resample(source), *shaper.resample(None), None]:
+            file.mux(stream.encode(frame))
+    samples, reader = read(buffer.getvalue())
+    assert reader.channels == channels
+    assert len(samples) == 72000
+    assert onset(samples, 48000, 0.1) == pytest.approx(0.4, abs=0.01)
+
+
 def test_amr_is_read() -> None:
     samples, reader = read(amr())
     assert (reader.sample_rate, reader.channels) == (8000, 1)
