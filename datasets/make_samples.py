@@ -67,9 +67,9 @@ def twist_grinding(seed: int) -> Scene:
     body = draw_body(rng, JOINT.body)
     placed = [
         soft(family_b.grating(rng, body, RATE, CREPITUS), time, level)
-        for time, level in ((1.2, 0.0), (3.4, -2.0), (5.5, -1.0))
+        for time, level in ((0.9, 0.0), (3.1, -2.0), (5.3, -1.0))
     ]
-    return mixed(seed, placed, max(7.0, placed[-1].time + placed[-1].sound.end + 0.5))
+    return mixed(seed, placed, 7.5)
 
 
 def twist_both(seed: int) -> Scene:
@@ -99,7 +99,7 @@ def talking(seed: int) -> Scene:
         soft(voices.breath(rng, RATE), 3.4, -18.0),
         soft(textures.rustle(rng, RATE), 5.2, -12.0),
     ]
-    return mixed(seed, placed, max(6.5, 5.2 + placed[-1].sound.end + 0.4))
+    return mixed(seed, placed, 7.5)
 
 
 def quiet_room(seed: int) -> Scene:

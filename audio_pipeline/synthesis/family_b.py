@@ -14,7 +14,7 @@ from scipy.signal import oaconvolve
 from audio_pipeline.synthesis.bodies import Body, draw_body, varied
 from audio_pipeline.synthesis.family_a import SPOT_SPREAD, JointSettings, pop_pattern, under
 from audio_pipeline.synthesis.patterns import creak, movement, stick_slip
-from audio_pipeline.synthesis.ringing import HIGHEST, impulses, shaped_noise
+from audio_pipeline.synthesis.ringing import HIGHEST, impulses, shaped_noise, slow_curve
 from audio_pipeline.synthesis.sounds import Samples, Sound, finished, log_uniform
 
 RAREFACTION_FIRST = 0.7
@@ -82,7 +82,8 @@ def friction(rng: np.random.Generator, body: Body, count: int, sample_rate: int)
     coarse = gaussian_filter1d(rng.standard_normal(count), sample_rate / log_uniform(rng, 80, 1200))
     rough = np.exp(rng.uniform(0.35, 1.2) * coarse / max(float(coarse.std()), 1e-12))
     hump = np.interp(np.linspace(0, 1, count), np.linspace(0, 1, 64), movement(rng, 64))
-    return np.asarray(noise * rough * hump)
+    slow = slow_curve(rng, count, sample_rate, log_uniform(rng, 4.0, 20.0), rng.uniform(0.0, 0.8))
+    return np.asarray(noise * rough * hump * slow)
 
 
 def grating(
@@ -99,7 +100,7 @@ def grating(
         kind = "crunch"
         duration = log_uniform(rng, *settings.crunch_duration)
         rate = log_uniform(rng, max(pattern.dense_rate[0], 22 / duration), 900.0)
-        times, levels = stick_slip(rng, rate, duration)
+        times, levels = stick_slip(rng, rate, duration, pattern)
         resolvable = rate < 250.0
     elif which < settings.creak + settings.crunch + settings.scrape:
         count = round(log_uniform(rng, *settings.scrape_duration) * sample_rate)
@@ -107,7 +108,7 @@ def grating(
     else:
         kind = "crepitus"
         rate = log_uniform(rng, *pattern.rough_rate)
-        times, levels = stick_slip(rng, rate, log_uniform(rng, *pattern.duration))
+        times, levels = stick_slip(rng, rate, log_uniform(rng, *pattern.duration), pattern)
     sound = _slips(rng, body, times, levels, sample_rate)
     if resolvable and rng.random() < settings.layered:
         soft = friction(rng, draw_body(rng, settings.body), sound.size, sample_rate)

@@ -137,16 +137,18 @@ def renewal(
         gaps = np.exp(sigma * rng.standard_normal(count) - sigma**2 / 2)
     correlation = float(np.clip(rate * log_uniform(rng, 0.02, 0.2), 1.0, count / 8))
     clusters = gaussian_filter1d(rng.standard_normal(count), correlation, mode="wrap")
-    clusters = (clusters - clusters.mean()) * rng.uniform(0.0, 0.8) / clusters.std()
+    clusters = (clusters - clusters.mean()) * rng.uniform(0.0, 1.2) / clusters.std()
     gaps = gaps * np.exp(clusters) / movement(rng, count)
     times = np.concatenate([[0.0], np.cumsum(gaps)[:-1]])
     times *= duration / times[-1]
     draw = power_levels if rng.random() < 0.5 else normal_levels
-    levels = draw(rng, count, settings) * movement(rng, count) ** 0.5
+    levels = draw(rng, count, settings) * movement(rng, count)
     return times, np.asarray(levels / levels.max())
 
 
-def stick_slip(rng: np.random.Generator, rate: float, duration: float) -> Pattern:
+def stick_slip(
+    rng: np.random.Generator, rate: float, duration: float, settings: PatternSettings
+) -> Pattern:
     """Draw the slips of a driven spring-block chain (Olami, Feder and Christensen's automaton).
 
     A chain of blocks is loaded evenly; a block past its limit slips and hands a share of its
@@ -182,5 +184,6 @@ def stick_slip(rng: np.random.Generator, rate: float, duration: float) -> Patter
     speed = movement(rng, 200)
     path = np.concatenate([[0.0], np.cumsum(speed)])
     times = duration * np.interp(progress, path / path[-1], np.linspace(0.0, 1.0, path.size))
-    levels = sizes ** rng.uniform(0.4, 1.0) * np.exp(0.3 * rng.standard_normal(count))
+    spread = rng.uniform(*settings.level_sigma)
+    levels = sizes ** rng.uniform(0.4, 1.0) * np.exp(spread * rng.standard_normal(count))
     return times, np.asarray(levels / levels.max())
