@@ -19,7 +19,7 @@ import soundfile
 from scipy.signal import correlate
 from server_support import RATE, running, twist
 
-from audio_pipeline.analysis import analyze_file
+from audio_pipeline.analysis import analyze_file, extract
 from audio_pipeline.assessment import assess, document
 from audio_pipeline.classifier import load_classifier
 from audio_pipeline.server.run import Service
@@ -361,7 +361,10 @@ def test_keyboard_alone(launch: Launch, site: str) -> None:
 
 def test_the_guide_leads_through_and_ends_by_itself(visit: Callable[..., Visit]) -> None:
     page = visit(permissions=["microphone"])
-    short = [{"words": "Stay still and quiet", "seconds": 0.5}, {"words": "Turn", "seconds": 0.5}]
+    short = [
+        {"kind": "quiet", "turn": 0, "seconds": 0.5, "cues": [{"after": 0, "words": "Stay still"}]},
+        {"kind": "turn", "turn": 1, "seconds": 1.0, "cues": [{"after": 0, "words": "Turn"}]},
+    ]
 
     def shortened(route: Any) -> None:
         response = route.fetch()
@@ -373,11 +376,29 @@ def test_the_guide_leads_through_and_ends_by_itself(visit: Callable[..., Visit])
     page.clear_first_questions()
     page.tab.click("#how-record")
     page.tab.click("#start")
-    page.tab.wait_for_selector("#guide:has-text('Stay still and quiet')")
+    page.tab.wait_for_selector("#guide:has-text('Stay still')")
     page.tab.wait_for_selector("#guide:has-text('Turn')")
     page.tab.wait_for_selector("#use")
+    page.tab.click("#use")
+    page.tab.click("#more-next")
+    page.tab.wait_for_selector("#result h1")
+    saved = NamedBytes(page.saved("Save the recording"), "twist.wav")
+    phases = extract(saved).phases
+    assert [(phase.kind, phase.turn) for phase in phases] == [("quiet", 0), ("turn", 1)]
+    assert phases[0].end == pytest.approx(0.5, abs=0.2)
+    page.check_manners()
+
+
+def test_a_take_can_be_made_again(visit: Callable[..., Visit]) -> None:
+    page = visit(permissions=["microphone"])
+    page.clear_first_questions()
+    page.record(1.0)
     page.tab.click("#again")
     assert page.tab.is_visible("#start")
+    page.tab.click("#start")
+    page.tab.wait_for_timeout(600)
+    page.tab.click("#stop")
+    page.tab.wait_for_selector("#use")
     page.check_manners()
 
 

@@ -96,12 +96,21 @@ def _clear_options(question: Question) -> list[str]:
 
 def _protocol(settings: ProtocolSettings) -> list[dict[str, Any]]:
     return [
-        {"words": _phase_words(phase, settings.turns), "seconds": phase.end - phase.start}
+        {
+            "kind": phase.kind,
+            "turn": phase.turn,
+            "seconds": phase.end - phase.start,
+            "cues": [{"after": after, "words": words} for after, words in _cues(phase, settings)],
+        }
         for phase in planned_phases(settings)
     ]
 
 
-def _phase_words(phase: Phase, turns: int) -> str:
-    if phase.kind == "turn":
-        return f"Turn {phase.turn} of {turns}: slowly to one side and back"
-    return "Stay still and quiet"
+def _cues(phase: Phase, settings: ProtocolSettings) -> list[tuple[float, str]]:
+    """Return what to say in a phase and when, in seconds after its start."""
+    if phase.kind != "turn":
+        return [(0.0, "Stay still and quiet")]
+    return [
+        (0.0, f"Turn {phase.turn} of {settings.turns}: slowly to one side"),
+        (settings.turn_seconds / 2, f"Turn {phase.turn} of {settings.turns}: slowly back"),
+    ]

@@ -88,7 +88,8 @@ async function start(trouble) {
   $("processing").hidden = !words;
   $("processing-text").textContent = words;
   clockTimer = setInterval(tick, 250);
-  if ($("guided").checked) stopGuide = guide(protocol, say, () => finish());
+  const begin = (phase) => recorder?.beginPhase(phase);
+  if ($("guided").checked) stopGuide = guide(protocol, { say, begin, done: () => finish() });
   else say("Recording. Move when you are ready.");
 }
 

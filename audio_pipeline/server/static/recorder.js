@@ -30,6 +30,8 @@ export class Recorder {
   constructor(onLevel) {
     this.onLevel = onLevel;
     this.blocks = [];
+    this.frames = 0;
+    this.phases = [];
     this.capture = {};
   }
 
@@ -84,6 +86,7 @@ export class Recorder {
     }
     if (!block.length) return;
     this.blocks.push(block);
+    this.frames += block.length;
     let peak = 0;
     for (const sample of block) peak = Math.max(peak, Math.abs(sample));
     this.onLevel(peak);
@@ -104,10 +107,21 @@ export class Recorder {
     }, 50);
   }
 
-  // Seconds recorded so far.
-  get seconds() {
-    if (!this.tap) return 0;
-    return this.blocks.reduce((sum, block) => sum + block.length, 0) / this.context.sampleRate;
+  // Notes that a phase of the guided take begins now, on the clock of the recording.
+  beginPhase({ kind, turn }) {
+    const start = this.phases.length ? this.frames / this.context.sampleRate : 0;
+    this.phases.push({ kind, turn, start });
+  }
+
+  // What the file says about itself: how it was made, and the phases that fill it.
+  comment() {
+    const duration = this.frames / this.context.sampleRate;
+    const performed = this.phases.filter((phase) => phase.start < duration);
+    const protocol = performed.map((phase, index) => ({
+      ...phase,
+      end: performed[index + 1]?.start ?? duration,
+    }));
+    return JSON.stringify({ capture: this.capture, protocol });
   }
 
   // Stops and returns { blob, name, capture }.
@@ -125,7 +139,7 @@ export class Recorder {
       name = `twist.${type.split("/")[1]}`;
     } else {
       await this.lastSamples();
-      blob = encodeWav(this.blocks, this.context.sampleRate);
+      blob = encodeWav(this.blocks, this.context.sampleRate, this.comment());
       name = "twist.wav";
     }
     const { capture } = this;
