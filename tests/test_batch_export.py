@@ -172,8 +172,8 @@ def test_label_tracks_can_be_read_back(out: Path, kind: str) -> None:
         track = find_track(path)
         assert track is not None, name
         regions = read_track(track)
-        assert [round(region.start, 4) for region in regions] == [0.5, 1.0]
-        assert regions[1].label == "grating"
+        # The first event is unsure, and nobody has decided about it yet.
+        assert [(round(region.start, 4), region.label) for region in regions] == [(1.0, "grating")]
     assert not (out / kind / "abs" / "d.wav.txt").exists()
 
 

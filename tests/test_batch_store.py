@@ -101,13 +101,13 @@ def test_verify_asks_for_all_and_knows_the_digests(store: RunStore) -> None:
 def test_every_pending_recording_comes_once_largest_first_while_results_are_saved(
     store: RunStore,
 ) -> None:
-    listing = [found(b"%d" % n, (n * 7919) % 5000 or None) for n in range(5000)]
+    listing = [found(b"%d" % n, (n * 7919) % 5000 or None) for n in range(4500)]
     store.replace_listing(listing)
     sizes = []
     for one in store.pending():
         sizes.append(one.size or 0)
         store.save([Result(one.path, 1, "other", None, document("failed"))] * (len(sizes) % 97 < 1))
-    assert len(sizes) == 5000
+    assert len(sizes) == 4500
     assert sizes == sorted(sizes, reverse=True)
 
 
@@ -148,7 +148,7 @@ def test_saving_is_all_or_nothing(store: RunStore) -> None:
     assert sorted(pending(store)) == [b"a", b"b"]
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(st.text(), min_size=1, max_size=8, unique=True))
 def test_rows_are_sorted_by_name_as_text(tmp_path_factory: Any, texts: list[str]) -> None:
     texts = [text.replace("\0", "") for text in texts]

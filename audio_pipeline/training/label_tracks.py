@@ -52,7 +52,6 @@ def find_track(recording: Path) -> Path | None:
         f"{stem}.Table.1.selections.txt",
         f"{recording.name}.txt",
         f"{recording.name}.Table.1.selections.txt",
-        f"{recording.name}.Table.1.selections.txt",
     )
     for name in names:
         path = folder / name
