@@ -119,7 +119,11 @@ class StoreReader:
         self.out = out
         with self._explained():
             self._base = _connect(path)
-            self._check_schema()
+            try:
+                self._check_schema()
+            except BaseException:
+                self._base.close()
+                raise
 
     def __enter__(self) -> Self:
         return self
@@ -348,7 +352,11 @@ def _columns(document: Mapping[str, Any]) -> tuple[Any, ...]:
 def _connect(path: Path) -> sqlite3.Connection:
     """Open a store with transactions under our own control, durable at every commit."""
     base = sqlite3.connect(path, timeout=30.0, isolation_level=None)
-    base.execute("PRAGMA synchronous = FULL")
+    try:
+        base.execute("PRAGMA synchronous = FULL")
+    except BaseException:
+        base.close()
+        raise
     return base
 
 
