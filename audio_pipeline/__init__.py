@@ -24,6 +24,8 @@ _HOMES = {
     "AnalysisSettings": "settings",
     "Answers": "triage",
     "Assessment": "assessment",
+    "BatchReport": "batch.run",
+    "BatchRequest": "batch.run",
     "Classifier": "classifier",
     "CrepitusError": "errors",
     "Event": "finding",
@@ -46,6 +48,7 @@ _HOMES = {
     "parse_answers": "triage",
     "read_recording": "recording",
     "recommend": "triage",
+    "run_batch": "batch.run",
     "write_recording": "recording",
 }
 
