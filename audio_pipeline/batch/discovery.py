@@ -179,22 +179,23 @@ class _Walk:
     def _folder(self, name: bytes, path: bytes, linked: bool) -> Iterator[Found]:
         """Yield the recordings of one folder and queue those below it."""
         try:
-            entries = list(os.scandir(path))
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    if not entry.name.startswith(b"."):
+                        yield from self._entry(entry, os.path.join(name, entry.name), linked)
         except OSError as error:
             self._unreadable(readable(name), error.strerror or "cannot be read")
-            return
-        for entry in entries:
-            below = os.path.join(name, entry.name)
-            via_link = linked or entry.is_symlink()
-            if entry.name.startswith(b"."):
-                continue
-            if _is_folder(entry):
-                real = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
-                if real not in self._above:
-                    heapq.heappush(self._waiting, (via_link, below, real))
-            elif _is_audio(entry.name):
-                real = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
-                yield _entry(entry, real, below, via_link)
+
+    def _entry(self, entry: os.DirEntry[bytes], name: bytes, linked: bool) -> Iterator[Found]:
+        """Yield a recording, queue a folder, pass over anything else."""
+        path = entry.path
+        if entry.is_symlink():
+            path, linked = os.path.realpath(path), True
+        if _is_folder(entry):
+            if path not in self._above:
+                heapq.heappush(self._waiting, (linked, name, path))
+        elif _is_audio(entry.name):
+            yield _found(entry, path, name, linked)
 
 
 def _is_folder(entry: os.DirEntry[bytes]) -> bool:
@@ -205,7 +206,7 @@ def _is_folder(entry: os.DirEntry[bytes]) -> bool:
         return False
 
 
-def _entry(entry: os.DirEntry[bytes], path: bytes, name: bytes, linked: bool) -> Found:
+def _found(entry: os.DirEntry[bytes], path: bytes, name: bytes, linked: bool) -> Found:
     """List one file met in a folder."""
     try:
         state = entry.stat()

@@ -6,6 +6,7 @@ The columns are the contract of ``docs/batch.md``; ``run.json`` carries their ve
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -126,11 +127,6 @@ def parse_formats(text: str) -> tuple[str, ...]:
     for name in names:
         if name not in FORMATS:
             raise RefusedError(f"unknown format {name!r}: choose from {', '.join(FORMATS)}")
-    if "parquet" in names:
-        try:
-            import pyarrow  # noqa: F401
-        except ImportError:
-            raise RefusedError(
-                "the format parquet needs pyarrow: pip install 'crepitus[parquet]'"
-            ) from None
+    if "parquet" in names and importlib.util.find_spec("pyarrow") is None:
+        raise RefusedError("the format parquet needs pyarrow: pip install 'crepitus[parquet]'")
     return names
