@@ -105,7 +105,8 @@ def by_length(scratch: Path, scale: Scale) -> dict[str, Any]:
     found = {}
     for seconds in scale.lengths:
         if seconds <= 60:
-            paths = write_some(scratch / f"length{seconds:g}", scale.files, seconds)
+            count = max(1, min(scale.files, round(120 / seconds)))
+            paths = write_some(scratch / f"length{seconds:g}", count, seconds)
         else:
             paths = [write_long(scratch / f"length{seconds:g}.wav", seconds)]
         rounds = scale.rounds if seconds <= 300 else 1
