@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import select
+import signal
 import socket
 import struct
 import time
@@ -52,10 +54,15 @@ def empty_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def client(empty_folder: Path) -> Iterator[httpx.Client]:
+def service() -> Service:
+    return Service(port=0, settings=SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def client(service: Service, empty_folder: Path) -> Iterator[httpx.Client]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(empty_folder))
-        with running(Service(port=0, settings=SETTINGS)) as client:
+        with running(service) as client:
             yield client
 
 
@@ -396,6 +403,16 @@ class TestLimits:
             error_of(response, 503)
             assert int(response.headers["retry-after"]) >= 1
         assert client.get("/api/v1/health").json()["pending"] == 0
+
+
+def test_a_worker_that_dies_is_replaced(
+    client: httpx.Client, service: Service, recording: bytes
+) -> None:
+    before = send(client, recording).json()
+    [worker] = service.app.state.pool.processes()
+    os.kill(worker, signal.SIGKILL)
+    assert send(client, recording).json() == before
+    assert service.app.state.pool.processes() != [worker]
 
 
 class TestWhoMayAsk:

@@ -45,6 +45,7 @@ class WorkerProcess:
         self._settings = settings
         self._process: BaseProcess | None = None
         self._connection: Connection | None = None
+        self._closed = False
         self.description: dict[str, Any] | None = None
 
     @property
@@ -53,7 +54,15 @@ class WorkerProcess:
         return None if self._process is None else self._process.pid
 
     def start(self) -> None:
-        """Start the process; it gets ready in the background."""
+        """Start the process; it gets ready in the background.
+
+        Raises
+        ------
+        ApiError
+            503 when the server is going down.
+        """
+        if self._closed:
+            raise busy(10)
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         model = None if self._model is None else str(self._model)
@@ -93,28 +102,40 @@ class WorkerProcess:
         ApiError
             422 when the recording cannot be analysed, or took too long, or ended the worker.
         """
-        self.wait_until_ready()
-        assert self._connection is not None
-        try:
-            self._connection.send_bytes(json.dumps(job).encode())
-            self._connection.send_bytes(audio)
-            head = json.loads(self._receive(self._settings.analysis_seconds))
-            body = self._receive(self._settings.analysis_seconds)
-        except (EOFError, OSError):
-            self.end()
-            self.start()
-            raise ApiError(
-                422, "undecodable_audio", "This file could not be read as a recording."
-            ) from None
-        except TimeoutError:
-            self.end()
-            self.start()
-            raise ApiError(
-                422, "too_long", "The recording took too long to analyse. Send a shorter one."
-            ) from None
+        for attempt in ("first", "second"):
+            try:
+                head, body = self._exchange(job, audio)
+                break
+            except (EOFError, OSError):
+                # The worker is gone. That need not be this recording's doing, so it gets a second
+                # chance; with a fresh worker it is.
+                self._replace()
+                if attempt == "second":
+                    raise ApiError(
+                        422, "undecodable_audio", "This file could not be read as a recording."
+                    ) from None
+            except TimeoutError:
+                self._replace()
+                raise ApiError(
+                    422, "too_long", "The recording took too long to analyse. Send a shorter one."
+                ) from None
         if head["status"] != 200:
             raise ApiError(head["status"], head["code"], body.decode())
         return Reply(body, head["media_type"])
+
+    def _exchange(
+        self, job: dict[str, Any], audio: bytes | bytearray
+    ) -> tuple[dict[str, Any], bytes]:
+        self.wait_until_ready()
+        assert self._connection is not None
+        self._connection.send_bytes(json.dumps(job).encode())
+        self._connection.send_bytes(audio)
+        head: dict[str, Any] = json.loads(self._receive(self._settings.analysis_seconds))
+        return head, self._receive(self._settings.analysis_seconds)
+
+    def _replace(self) -> None:
+        self.end()
+        self.start()
 
     def _receive(self, seconds: float) -> bytes:
         assert self._connection is not None
@@ -124,14 +145,20 @@ class WorkerProcess:
 
     def end(self) -> None:
         """End the process at once."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        # The process goes first: its end of the pipe wakes whoever waits at ours.
         if self._process is not None:
             self._process.kill()
             self._process.join(5)
             self._process.close()
             self._process = None
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def close(self) -> None:
+        """End the process for good."""
+        self._closed = True
+        self.end()
 
 
 class AnalysisPool:
@@ -223,4 +250,4 @@ class AnalysisPool:
         """End every worker."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         for process in self._workers:
-            process.end()
+            process.close()
