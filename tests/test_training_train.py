@@ -185,8 +185,22 @@ def test_starting_from_a_model_keeps_its_labels_and_adds_new_ones(
     result = train(read_dataset(data), tmp_path / "model", SMALL, base)
     assert result.classifier.labels == (*LABELS, "snap")
     assert result.classifier.description["training"]["base"]["sha256"] == base.sha256
+    assert "overlap" in _codes(result), "persons 0 to 2 were in the first model"
     seen = set(base.description["training"]["recordings"])
     assert seen < set(result.classifier.description["training"]["recordings"])
+
+
+def test_recordings_that_do_not_suit_the_model_to_start_from(
+    trained: tuple[Training, Path], tmp_path: Path
+) -> None:
+    base = load_classifier(trained[1])
+    data = tmp_path / "data"
+    for label in ("clunk", "tick"):
+        (data / label).mkdir(parents=True)
+        slow = Recording(sound(np.random.default_rng(0), label, 1000), 1000)
+        write_recording(data / label / "slow.wav", slow)
+    with pytest.raises(RefusedError, match="can be used"):
+        train(read_dataset(data), tmp_path / "model", SMALL, base)
 
 
 def test_adapting_moves_the_leaves_that_new_events_reach(trained: tuple[Training, Path]) -> None:

@@ -25,7 +25,7 @@ from audio_pipeline.training.judging import FIGURES, Answers, answers, judge
 from audio_pipeline.training.material import Caution, Material, Progress, gather, shown_names
 from audio_pipeline.training.metrics import plain
 from audio_pipeline.training.probe import probe_balanced_accuracy, shortcut_caution
-from audio_pipeline.training.provenance import group_mark
+from audio_pipeline.training.provenance import seen_by
 
 SCHEMA_VERSION = 1
 COLUMNS = ("tier", "snr", "family", "kind")
@@ -267,21 +267,18 @@ def _kept(
     material: Material, classifier: Classifier, allow_overlap: bool
 ) -> tuple[NDArray[np.int64], list[Caution]]:
     """Leave out labels the model does not know and, unless allowed, what it was trained on."""
-    training = classifier.description.get("training", {})
-    seen = set(training.get("recordings", ()))
-    seen_groups = set(training.get("groups", ())) if material.dataset.has_groups else set()
     kept: list[int] = []
     unknown: set[str] = set()
     trained: set[str] = set()
-    for index, case in enumerate(material.cases):
-        digest = material.surveys[case.name].digest
+    for index, (case, seen) in enumerate(
+        zip(material.cases, seen_by(classifier, material), strict=True)
+    ):
         if case.label not in classifier.labels:
             unknown.add(case.label)
-        elif (digest and digest in seen) or group_mark(case.group) in seen_groups:
+            continue
+        if seen:
             trained.add(case.name)
-            if allow_overlap:
-                kept.append(index)
-        else:
+        if allow_overlap or not seen:
             kept.append(index)
     if len({case.label for case in material.cases} - unknown) == 0:
         raise RefusedError(

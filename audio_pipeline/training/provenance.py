@@ -51,6 +51,19 @@ def provenance(
     }
 
 
+def seen_by(classifier: Classifier, material: Material) -> list[bool]:
+    """Tell of each case whether the model was trained on its recording or on its group."""
+    training = classifier.description.get("training", {})
+    recordings = set(training.get("recordings", ()))
+    groups = set(training.get("groups", ())) if material.dataset.has_groups else set()
+    digests = {name: one.digest for name, one in material.surveys.items()}
+    return [
+        (digests[case.name] != "" and digests[case.name] in recordings)
+        or group_mark(case.group) in groups
+        for case in material.cases
+    ]
+
+
 def group_mark(group: str) -> str:
     """Return what stands for a group in ``model.json``, to notice it in another dataset."""
     return hashlib.sha256(f"crepitus group {group}".encode()).hexdigest()[:16]

@@ -28,10 +28,17 @@ from audio_pipeline.training.crossvalidation import (
 from audio_pipeline.training.dataset import Dataset
 from audio_pipeline.training.judging import FIGURES
 from audio_pipeline.training.made import RealClip
-from audio_pipeline.training.material import Caution, Material, Progress, gather, silent_caution
+from audio_pipeline.training.material import (
+    Caution,
+    Material,
+    Progress,
+    gather,
+    shown_names,
+    silent_caution,
+)
 from audio_pipeline.training.metrics import plain
 from audio_pipeline.training.probe import probe_balanced_accuracy, shortcut_caution
-from audio_pipeline.training.provenance import provenance, versions
+from audio_pipeline.training.provenance import provenance, seen_by, versions
 from audio_pipeline.training.tuning import TuningSettings, tune
 
 MadeEvents = Callable[[AnalysisSettings, Sequence[RealClip], Progress | None], Events]
@@ -137,6 +144,9 @@ def train(
     material = gather(dataset, listening, settings.ignore_groups, progress)
     usable = material.usable
     cases = [material.cases[index] for index in usable]
+    if not cases:
+        problem = next((one.problem for one in material.heard if one.problem), "no sound")
+        raise RefusedError(f"no recording of {dataset.source} can be used: {problem}")
     labels = _labels(cases, base)
     events = material.events()
     if made is not None:
@@ -144,7 +154,7 @@ def train(
     forest = base.estimator if base else None
     seed = settings.tuning.seed
     folds = case_folds(cases, material.groups[usable], settings.folds, seed)
-    cautions = [*material.cautions, *silent_caution(cases)]
+    cautions = [*material.cautions, *silent_caution(cases), *_base_caution(base, material)]
     validation = None
     if folds:
         validation = cross_validate(
@@ -198,8 +208,7 @@ def _labels(cases: Sequence[Case], base: Classifier | None) -> tuple[str, ...]:
     known = list(base.labels) if base else []
     labels = known + [label for label in given if label not in known]
     if len(labels) < 2:
-        one = f"only the label {labels[0]!r}" if labels else "no usable recording"
-        raise RefusedError(f"the dataset has {one}; a model needs two labels at least")
+        raise RefusedError(f"the dataset has only the label {labels[0]!r}; a model needs two")
     return tuple(labels)
 
 
@@ -210,6 +219,18 @@ def _real_clips(material: Material) -> list[RealClip]:
         for case, group in zip(material.cases, material.groups, strict=True)
         if len(case.table) and case.stretch is None
     ]
+
+
+def _base_caution(base: Classifier | None, material: Material) -> list[Caution]:
+    seen = [] if base is None else seen_by(base, material)
+    names = [case.name for case, one in zip(material.cases, seen, strict=False) if one]
+    if base is None or not names:
+        return []
+    text = (
+        f"the model to start from, {base.name}, already knew {len(set(names))} of these recordings "
+        f"or others of their groups; the figures are too good: {shown_names(sorted(set(names)))}"
+    )
+    return [Caution("overlap", text)]
 
 
 def _no_split(cases: Sequence[Case], material: Material, usable: Sequence[int]) -> Caution:
