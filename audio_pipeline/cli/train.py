@@ -31,6 +31,11 @@ import click
 @click.option("--group-by", default="group", help="Manifest column that keeps recordings together.")
 @click.option("--synthetic", default=0, metavar="N", help="Train on N made scenes as well.")
 @click.option("--embed", is_flag=True, help="Train on each recording in new surroundings as well.")
+@click.option(
+    "--judge-only",
+    is_flag=True,
+    help="Learn from made sounds only; the recordings calibrate the model.",
+)
 @click.option("--permissive", is_flag=True, help="Leave out rows whose licence asks for more.")
 @click.option("--sample-rate", type=click.IntRange(1000, 192_000), help="Hz to listen at.")
 @click.option("--name", default="", help="Name of the model.")
@@ -50,6 +55,7 @@ def command(
     group_by: str,
     synthetic: int,
     embed: bool,
+    judge_only: bool,
     permissive: bool,
     sample_rate: int | None,
     name: str,
@@ -74,11 +80,13 @@ def command(
     if trees < 1 or folds < 2:
         raise click.UsageError("--trees must be at least 1 and --folds at least 2")
     fit = FitSettings(trees=trees)
-    tuning = TuningSettings(fit=fit, trees=min(40, trees), seed=seed)
+    tuning = TuningSettings(fit=fit, trees=min(40, trees), judge_only=judge_only, seed=seed)
     settings = TrainSettings(tuning, folds, ignore_groups, sample_rate, name)
     start = None
     if base is not None:
         start = load_classifier(None if str(base) == "default" else base)
+    if judge_only and not (dataset and synthetic):
+        raise click.UsageError("--judge-only needs a DATASET and --synthetic N")
     if dataset is None and not synthetic:
         raise click.UsageError("give a DATASET, or --synthetic N to train on made sounds only")
     recipe = MadeSettings(synthetic if dataset else 0, seed=seed)

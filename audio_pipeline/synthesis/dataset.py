@@ -55,7 +55,7 @@ class DatasetSettings:
     """
 
     families: tuple[tuple[Family, float], ...] = (("a", 0.34), ("b", 0.34), ("everyday", 0.32))
-    clips: float = 0.25
+    clips: float = 0.5
     scene: SceneSettings = field(default_factory=SceneSettings)
 
 

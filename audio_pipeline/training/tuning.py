@@ -42,6 +42,8 @@ class TuningSettings:
         A false grating frightens people, a false pop does not.
     least_kept : float
         Share of a label's rightly named events that stay sure, whatever its budget.
+    judge_only : bool
+        Grow trees from made sounds only; the recordings calibrate the model and choose its thresholds.
     seed : int
     """
 
@@ -50,8 +52,9 @@ class TuningSettings:
     strengths: tuple[float, ...] = (3.0, 10.0, 30.0, 1e6)
     trees: int = 40
     folds: int = 3
-    budgets: Mapping[str, float] = field(default_factory=lambda: {"pop": 0.05, "grating": 0.01})
+    budgets: Mapping[str, float] = field(default_factory=lambda: {"pop": 0.1, "grating": 0.02})
     least_kept: float = 0.5
+    judge_only: bool = False
     seed: int = 0
 
 
@@ -142,6 +145,8 @@ def grow(
     base: Forest | None,
 ) -> Forest:
     """Fit one forest to events, from nothing or from `base`, with one candidate."""
+    if settings.judge_only:
+        events = events.rows(events.case < 0)
     if base is not None:
         return adapt_forest(
             base, events.table, events.labels, events.weights, labels, strength=choice
