@@ -20,6 +20,8 @@ from audio_pipeline.training.splits import Fold, grouped_folds
 Floats = NDArray[np.float64]
 
 _LEAST_PROBABILITY = 1e-3
+_MANY_EVENTS = 300
+"""Without folds to choose by, fewer events than this get the smallest leaves."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def tune(
     Returns
     -------
     Tuned
-        Uncalibrated, with the first candidate, when the groups allow no split.
+        Uncalibrated, with a leaf size by the number of events, when the groups allow no split.
     """
     candidates = settings.leaf_scales if base is None else settings.strengths
     small = replace(settings, fit=replace(settings.fit, trees=settings.trees))
@@ -110,16 +112,20 @@ def tune(
     truth = _numbers(events.labels[judged], labels)
     weights = balanced_weights(events.labels[judged], events.weights[judged], labels)
     if not folds:
-        choice = candidates[0]
+        choice = candidates[0] if len(events) > _MANY_EVENTS or base else candidates[-1]
         calibration = Calibration.identity(len(labels))
         thresholds = choose_thresholds(np.zeros((0, len(labels))), truth[:0], truth[:0], labels)
     else:
         tried = {}
         for candidate in candidates:
             scores = np.zeros((len(events), len(labels)))
-            for fold in folds:
-                forest = grow(events.rows(fold.train), labels, candidate, small, base)
-                scores[fold.test] = forest.predict_proba(events.table[fold.test])
+            if settings.judge_only:  # no recording is learnt from: one forest for all folds
+                forest = grow(events, labels, candidate, small, base)
+                scores[judged] = forest.predict_proba(events.table[judged])
+            else:
+                for fold in folds:
+                    forest = grow(events.rows(fold.train), labels, candidate, small, base)
+                    scores[fold.test] = forest.predict_proba(events.table[fold.test])
             tried[candidate] = scores[judged]
         losses = {one: _log_loss(scores, truth, weights) for one, scores in tried.items()}
         choice = min(losses, key=lambda one: losses[one])
