@@ -281,3 +281,12 @@ def test_the_command(
     with pytest.raises(SystemExit) as done:
         main(["evaluate", str(strangers), "--model", str(tmp_path / "nothing")])
     assert done.value.code == 2
+    broken = tmp_path / "broken.csv"
+    good = next(strangers.glob("*clunk*"))
+    (tmp_path / "bad.wav").write_bytes(b"RIFF")
+    broken.write_text(f"file,label\n{good},clunk\nbad.wav,tick\n")
+    with pytest.raises(SystemExit) as done:
+        main(["evaluate", str(broken), "--model", str(tmp_path / "model"), "--json"])
+    assert done.value.code == 1, "a recording failed"
+    figures = json.loads(capsys.readouterr().out)["metrics"]
+    assert (figures["n_recordings"], figures["coverage"]) == (2, 0.5)

@@ -94,6 +94,15 @@ def test_a_copy_is_found_with_its_shift(
     assert found.shift == pytest.approx(shift, abs=1.5 / RATE)
 
 
+def test_a_copy_of_a_clip_cut_around_its_sound(tmp_path: Path) -> None:
+    time = np.arange(round(0.04 * RATE)) / RATE
+    rng = np.random.default_rng(4)
+    clip = np.exp(-time / 0.006) * rng.normal(0, 0.3, time.size)
+    quieter = np.concatenate([np.zeros(40), clip]) * 0.4
+    paths = [_write(tmp_path / f"{n}.wav", part) for n, part in enumerate((clip, quieter))]
+    assert len(find_copies([survey(path) for path in paths], paths)) == 1
+
+
 def test_a_copy_at_another_rate_is_found(original: tuple[Path, np.ndarray], tmp_path: Path) -> None:
     resampler = Resampler(RATE, 22_050)
     samples = original[1].astype(np.float32)

@@ -45,6 +45,7 @@ def command(
     from audio_pipeline.cli.progress import steps
     from audio_pipeline.training.dataset import read_dataset
     from audio_pipeline.training.evaluation import evaluate
+    from audio_pipeline.training.material import fail_for_unreadable
 
     classifier = load_classifier(model)
     given = read_dataset(dataset, group_by)
@@ -59,9 +60,10 @@ def command(
         write_page(report, evaluation_page(evaluation))
     if as_json:
         click.echo(json.dumps(evaluation.document(), allow_nan=False))
-        return
-    from audio_pipeline.training.summary import evaluation_text
+    else:
+        from audio_pipeline.training.summary import evaluation_text
 
-    click.echo(evaluation_text(evaluation))
-    if report is not None:
-        click.echo(f"Report: {report}")
+        click.echo(evaluation_text(evaluation))
+        if report is not None:
+            click.echo(f"Report: {report}")
+    fail_for_unreadable(evaluation.cautions)

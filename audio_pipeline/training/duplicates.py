@@ -25,6 +25,9 @@ _ALIKE: Final = 0.99
 _CHECKS_EACH: Final = 12
 _SAME: Final = 0.9
 _FRAME_SECONDS: Final = 0.02
+_FEWEST_FRAMES: Final = 8
+"""A clip of 40 ms is cut into this many."""
+
 _LEAST_SHARED_FRAMES: Final = 3
 _LEAST_SHARE: Final = 0.25
 _ROWS_AT_ONCE: Final = 2048
@@ -114,7 +117,7 @@ def common_shift(first: Path, second: Path) -> float | None:
     lag = int(np.abs(correlation).argmax())
     lag = lag - size if lag >= size // 2 else lag
     begin, end = max(0, -lag), min(x.size, y.size - lag)
-    frame = max(8, round(_FRAME_SECONDS * rate))
+    frame = max(8, min(round(_FRAME_SECONDS * rate), min(x.size, y.size) // _FEWEST_FRAMES))
     n_frames = (end - begin) // frame
     shortest = min(x.size, y.size) // frame
     if n_frames < max(_LEAST_SHARED_FRAMES, _LEAST_SHARE * shortest):

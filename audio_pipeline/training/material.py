@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from audio_pipeline.errors import RefusedError
+from audio_pipeline.errors import CrepitusError, RefusedError
 from audio_pipeline.settings import AnalysisSettings
 from audio_pipeline.training.cases import Case, Events, Heard, events_of, hear_dataset
 from audio_pipeline.training.dataset import Dataset
@@ -25,6 +25,7 @@ LOWEST_RATE = 1000
 _FEW_RECORDINGS = 10
 _FEW_GROUPS = 5
 _SHOWN = 5
+_SHOWN_COPIES = 50
 _MANY_UNHEARD = 0.1
 
 Progress = Callable[[str, int, int], None]
@@ -159,6 +160,17 @@ def gather(
     return Material(dataset, settings, heard, cases, groups, surveys, copies, tuple(cautions))
 
 
+def fail_for_unreadable(cautions: Sequence[Caution]) -> None:
+    """Raise CrepitusError (exit code 1) when some recordings could not be read.
+
+    The work is done by then: as in every command, a broken recording harms no other, but whoever
+    waits for the exit code learns of it.
+    """
+    for caution in cautions:
+        if caution.code == "unreadable":
+            raise CrepitusError(caution.text)
+
+
 def recordings_labels(dataset: Dataset) -> dict[str, set[str]]:
     """Return the labels given to each recording."""
     labels: dict[str, set[str]] = {}
@@ -180,10 +192,10 @@ def _settings_for(dataset: Dataset, surveys: dict[str, Survey]) -> AnalysisSetti
     return settings.at_rate(lowest) if lowest < settings.sample_rate else settings
 
 
-def shown_names(names: Sequence[str]) -> str:
-    """Return the first five names, and how many more there are."""
-    shown = ", ".join(names[:_SHOWN])
-    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"
+def shown_names(names: Sequence[str], most: int = _SHOWN) -> str:
+    """Return the first few names, and how many more there are."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
 def _synthetic_caution(dataset: Dataset) -> list[Caution]:
@@ -240,14 +252,15 @@ def _copies_caution(
             Caution(
                 "duplicate_labels",
                 f"{len(contradicting)} pairs of recordings hold the same sound under different "
-                f"labels; correct one of each: {shown_names(shown[: len(contradicting)])}",
+                "labels; correct one of each: "
+                + shown_names(shown[: len(contradicting)], _SHOWN_COPIES),
             )
         )
     cautions.append(
         Caution(
             "duplicate",
             f"{len(copies)} pairs of recordings hold the same sound; they are kept on one side of "
-            f"every split: {shown_names(shown)}",
+            f"every split: {shown_names(shown, _SHOWN_COPIES)}",
         )
     )
     return cautions
