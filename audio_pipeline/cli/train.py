@@ -73,6 +73,7 @@ def command(
     from audio_pipeline.training.fit import FitSettings
     from audio_pipeline.training.licences import permissive_only
     from audio_pipeline.training.made import MadeSettings
+    from audio_pipeline.training.material import fail_for_unreadable
     from audio_pipeline.training.recipe import made_by, read_or_make
     from audio_pipeline.training.train import TrainSettings, train
     from audio_pipeline.training.tuning import TuningSettings
@@ -97,7 +98,8 @@ def command(
     document = {"model": str(folder), **result.document()}
     if as_json:
         click.echo(json.dumps(document, allow_nan=False))
-        return
-    from audio_pipeline.training.summary import training_page
+    else:
+        from audio_pipeline.training.summary import training_page
 
-    click.echo(training_page(result, str(folder)))
+        click.echo(training_page(result, str(folder)))
+    fail_for_unreadable(result.cautions)
