@@ -29,14 +29,27 @@ def running(service: Service) -> Iterator[httpx.Client]:
 @contextmanager
 def serving(server: uvicorn.Server, sockets: list[socket.socket]) -> Iterator[httpx.Client]:
     """Run a server in a thread and yield a client for it."""
+    address = f"http://127.0.0.1:{sockets[0].getsockname()[1]}"
+    with in_thread(server, sockets), httpx.Client(base_url=address, timeout=120) as client:
+        yield client
+
+
+@contextmanager
+def started(service: Service) -> Iterator[None]:
+    """Serve in a thread, for a client of one's own."""
+    with in_thread(service.server(), service.sockets):
+        yield
+
+
+@contextmanager
+def in_thread(server: uvicorn.Server, sockets: list[socket.socket]) -> Iterator[None]:
+    """Run a server in a thread while the block lasts."""
     thread = threading.Thread(target=server.run, kwargs={"sockets": sockets})
     thread.start()
-    address = f"http://127.0.0.1:{sockets[0].getsockname()[1]}"
     try:
-        with httpx.Client(base_url=address, timeout=120) as client:
-            while not server.started:
-                time.sleep(0.01)
-            yield client
+        while not server.started:
+            time.sleep(0.01)
+        yield
     finally:
         server.should_exit = True
         thread.join(20)

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 from scipy.signal import correlate
-from server_support import RATE, running, twist
+from server_support import RATE, running, started, twist
 
 from audio_pipeline.analysis import analyze_file, extract
 from audio_pipeline.assessment import assess, document
@@ -530,6 +530,25 @@ def test_what_the_browser_does_to_the_sound_is_told(visit: Callable[..., Visit])
     page.tab.click("#more-next")
     page.tab.wait_for_selector("#result h1")
     assert "The browser changed the sound" in page.tab.locator("#result").inner_text()
+
+
+def test_a_phone_over_https(launch: Launch) -> None:
+    """As after scanning the code: another host name, a secret in the address, TLS."""
+    service = Service(host="0.0.0.0", port=0, https=True, settings=ServerSettings(workers=1))
+    assert service.pairing is not None
+    address = f"https://127.0.0.1:{service.port}/{service.pairing.secret}/"
+    with started(service):
+        browser = launch()
+        visit = Visit(
+            browser, address, viewport=PHONE, permissions=["microphone"], ignore_https_errors=True
+        )
+        visit.clear_first_questions()
+        visit.record(3.0)
+        visit.tab.click("#use")
+        visit.tab.click("#more-next")
+        visit.tab.wait_for_selector("#result .events", timeout=60_000)
+        visit.check_manners()
+        browser.close()
 
 
 def violations(tab: Any) -> list[str]:
