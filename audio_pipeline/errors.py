@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
+# Halves of surrogate pairs (JSON can hold them), other than those that stand for bytes of a path.
+_NO_CHARACTER = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+
 
 class CrepitusError(Exception):
     """The work failed (exit code 1). Its text is one line a person can act on."""
@@ -17,3 +22,10 @@ class RefusedError(CrepitusError):
 
 class RecordingError(CrepitusError):
     """One recording cannot be opened or decoded; its neighbours are unharmed."""
+
+
+def one_line(text: str) -> str:
+    r"""Return a message on one line, in valid Unicode (stray bytes of a path as ``\xNN``)."""
+    text = _NO_CHARACTER.sub("\N{REPLACEMENT CHARACTER}", text)
+    raw = text.encode("utf-8", errors="surrogateescape")
+    return " ".join(raw.decode("utf-8", errors="backslashreplace").split())

@@ -80,6 +80,41 @@ def test_an_unknown_option_is_refused(name: str, crepitus: Any) -> None:
     assert "--no-such-option" in ran.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["triage", "--sound", "thunder"], ["'--sound'", "thunder", "'grating'", "triage --help"]),
+        (["triage", "--confidence", "0.5"], ["--confidence needs --sound", "triage --help"]),
+        (["analyze"], ["'FILE...'", "analyze --help"]),
+        (["analyze", "a.wav", "--region", "EU\nUS"], ["'--region'", "analyze --help"]),
+        (["record", "--seconds", "soon"], ["'--seconds'", "soon", "record --help"]),
+        (["analyse", "a.wav"], ["analyse", "crepitus --help"]),
+        (["--verbose"], ["--verbose", "crepitus --help"]),
+    ],
+)
+def test_a_wrong_command_line_is_said_in_one_line(
+    arguments: list[str], said: list[str], crepitus: Any
+) -> None:
+    ran = crepitus(*arguments)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith("crepitus: ")
+    assert len(ran.err.splitlines()) == 1
+    assert all(each in ran.err for each in said), ran.err
+
+
+def test_an_odd_name_is_said_in_one_line(crepitus: Any) -> None:
+    ran = crepitus("analyze", "gone\n\udcff.wav", "--json")
+    assert ran.code == 1
+    (line,) = ran.err.splitlines()
+    assert line.startswith(r"crepitus: gone \xff.wav failed: ")
+
+
+def test_without_a_command_all_are_listed(crepitus: Any) -> None:
+    ran = crepitus()
+    assert ran.code == 2
+    assert all(name in ran.err for name in COMMANDS)
+
+
 def test_version_and_unknown_commands(crepitus: Any) -> None:
     assert __version__ in crepitus("--version").out
     assert crepitus("listen-to-me").code == 2

@@ -26,12 +26,6 @@ def readable(name: bytes) -> str:
     return name.decode("utf-8", errors="backslashreplace")
 
 
-def one_line(text: str) -> str:
-    r"""Return a message on one line, in valid Unicode (stray bytes of a path as ``\xNN``)."""
-    raw = text.encode("utf-8", errors="surrogateescape")
-    return " ".join(raw.decode("utf-8", errors="backslashreplace").split())
-
-
 def mirrored(name: bytes) -> bytes:
     """Return a relative path for files made from a recording; it never leaves its folder.
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from audio_pipeline._version import __version__
-from audio_pipeline.errors import CrepitusError
+from audio_pipeline.errors import CrepitusError, one_line
 
 # Shown by `crepitus --help` without importing any command (the start-up budget is 0.2 s).
 COMMANDS: dict[str, str] = {
@@ -65,7 +65,7 @@ def app() -> None:
 
     Crepitus listens to a recording of the twist, tells single pops from grinding sounds, and
     combines that with your answers about symptoms. It cannot examine anyone.
-    """
+    """  # noqa: D400
 
 
 def main(arguments: list[str] | None = None) -> Any:
@@ -74,17 +74,17 @@ def main(arguments: list[str] | None = None) -> Any:
         code = app.main(args=arguments, prog_name="crepitus", standalone_mode=False)
     except click.exceptions.Exit as stop:
         code = stop.exit_code
-    except click.UsageError as error:
-        error.show(file=sys.stderr)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show(file=sys.stderr)  # `crepitus` alone: all that it can do
         code = 2
     except click.ClickException as error:
-        error.show(file=sys.stderr)
-        code = 1
+        print(f"crepitus: {_one_line(error)}", file=sys.stderr)
+        code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         print("Stopped.", file=sys.stderr)
         code = 130
     except CrepitusError as error:
-        print(f"crepitus: {error}", file=sys.stderr)
+        print(f"crepitus: {one_line(str(error))}", file=sys.stderr)
         code = error.exit_code
     except Exception as error:
         if os.environ.get("CREPITUS_TRACEBACK"):
@@ -97,3 +97,10 @@ def main(arguments: list[str] | None = None) -> Any:
         )
         code = 1
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _one_line(error: click.ClickException) -> str:
+    """Say what is wrong with the command line, and where its help is."""
+    text = one_line(error.format_message()).rstrip(".")
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return f"{text} (see {context.command_path} --help)" if context else text
