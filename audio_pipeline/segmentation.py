@@ -1,8 +1,8 @@
 """Impacts and segments: where in a stream of samples something happens.
 
-One short-time Fourier transform is made here, once. Every decision looks at the past and at most half a
-second ahead, on a grid of frames that starts at the first sample, so files in blocks of any size,
-hour-long files and the live microphone give equal results.
+One short-time Fourier transform is made here, once. Every decision looks at the past and at most
+half a second ahead, on a grid of frames that starts at the first sample, so files in blocks of any
+size, hour-long files and the live microphone give equal results.
 
 The steps, each a measured choice (``docs/recognition.md``):
 
@@ -124,11 +124,11 @@ class Passage:
     segment
         The segment.
     samples
-        float32 (n,) at the rate of the settings, the first at time `offset` (seconds); up to `before`
-        and `after` seconds more than the segment, less at the ends of a recording.
+        float32 (n,) at the rate of the settings, the first at time `offset` (seconds); up to
+        `before` and `after` seconds more than the segment, less at the ends of a recording.
     elevation
-        float32 (m,) in dB over the floor, for the frames of the segment; the first frame is centred on
-        time `frame_offset` (seconds).
+        float32 (m,) in dB over the floor, for the frames of the segment; the first frame is centred
+        on time `frame_offset` (seconds).
     peaks
         float32, the elevation of each impact in dB.
     """
@@ -145,9 +145,10 @@ class Passage:
 def _filter_bank(settings: SegmentationSettings) -> Float32:
     """Return the mel filter bank, float32 (2 + n_fft, bands), every row twice, no band empty."""
     import librosa
+    from librosa.filters import mel
 
     highest = min(settings.highest, settings.sample_rate / 2)
-    bank = librosa.filters.mel(
+    bank = mel(
         sr=settings.sample_rate,
         n_fft=settings.n_fft,
         n_mels=settings.bands,
@@ -166,27 +167,31 @@ def _filter_bank(settings: SegmentationSettings) -> Float32:
 @lru_cache(maxsize=8)
 def _window(length: int) -> Float32:
     """Return the window of :func:`librosa.stft`, float32 (length,)."""
-    import librosa
+    from librosa.filters import get_window
 
-    window: Float32 = librosa.filters.get_window("hann", length).astype(np.float32)
+    window: Float32 = get_window("hann", length).astype(np.float32)
     return window
 
 
 def band_levels(samples: Float32, settings: SegmentationSettings) -> Float32:
     """Return band levels in dB, float32 (frames, bands), for every whole frame in `samples`.
 
-    Digitally silent frames are ``-inf`` in every band. Fewer samples than one frame give (0, bands).
+    Digitally silent frames are ``-inf`` in every band. Fewer samples than one frame give (0,
+    bands).
     """
+    import librosa
     from scipy.fft import rfft
 
     if len(samples) < settings.n_fft:
         return np.empty((0, settings.bands), np.float32)
     window, bank = _window(settings.n_fft), _filter_bank(settings)
-    frames = np.lib.stride_tricks.sliding_window_view(samples, settings.n_fft)[:: settings.hop]
+    frames = librosa.util.frame(
+        samples, frame_length=settings.n_fft, hop_length=settings.hop, axis=0
+    )
     levels = np.empty((len(frames) + -len(frames) % _GROUP, settings.bands), np.float32)
     parts = np.zeros((_GROUP, settings.n_fft + 2), np.float32)
-    # librosa.stft group by group: what stays in the processor's cache is three times faster. BLAS
-    # rounds by the number of rows: groups of one size make blocks of any size give equal levels.
+    # The transform that librosa.stft makes, group by group: what stays in the processor's cache is
+    # three times faster. BLAS rounds by the number of rows: groups of one size make blocks of any size give equal levels.
     for first in range(0, len(frames), _GROUP):
         group = frames[first : first + _GROUP]
         parts[: len(group)] = rfft(group * window, axis=1).view(np.float32)
@@ -230,8 +235,9 @@ class Segmenter:
     Notes
     -----
     Two neighbouring impacts belong together when they are less than `cascade_gap` apart, or when no
-    valley parts them, or when they are less than `dense_gap` apart in a stretch of `dense_window` that
-    holds `dense_count` impacts. No fixed gap works: 40 ms fragments grating, 200 ms swallows pops.
+    valley parts them, or when they are less than `dense_gap` apart in a stretch of `dense_window`
+    that holds `dense_count` impacts. No fixed gap works: 40 ms fragments grating, 200 ms swallows
+    pops.
     """
 
     def __init__(
@@ -293,7 +299,8 @@ class Segmenter:
                 self._unframed = np.pad(self._samples, (half, 0), mode="symmetric")
                 samples = _NOTHING
         beyond = self._samples[-half - 1 : -1][::-1]
-        self._add_levels(np.concatenate([samples, beyond, np.zeros(half - len(beyond), np.float32)]))
+        silence = np.zeros(half - len(beyond), np.float32)
+        self._add_levels(np.concatenate([samples, beyond, silence]))
         return self._advance()
 
     def provisional(self) -> list[Passage]:
@@ -305,7 +312,8 @@ class Segmenter:
         return [
             self._passage(group, follower)
             for group, follower in self._groups(certain=False)
-            if group[-1].frame <= known and self._ending(group[-1], self.settings.valley) is not None
+            if group[-1].frame <= known
+            and self._ending(group[-1], self.settings.valley) is not None
         ]
 
     @property
@@ -367,7 +375,8 @@ class Segmenter:
         from scipy.signal import find_peaks
 
         settings = self.settings
-        context, apart = settings.frames(settings.peak_context), settings.frames(settings.peak_distance)
+        context = settings.frames(settings.peak_context)
+        apart = settings.frames(settings.peak_distance)
         stop = self._known if self._finished else self._known - context
         if stop <= self._decided:
             return
@@ -455,12 +464,13 @@ class Segmenter:
         first, last = group[0], group[-1]
         level = max(settings.quiet, first.peak - settings.decay)
         previous = round(self._last_end * settings.frame_rate)
-        earliest = max(self._first_frame, previous, first.frame - settings.frames(settings.dense_gap))
-        below = self._elevation[earliest - self._first_frame : first.frame - self._first_frame] < level
+        reach = first.frame - settings.frames(settings.dense_gap)
+        earliest = max(self._first_frame, previous, reach)
+        below = self._between(earliest, first.frame) < level
         start = earliest + (int(np.flatnonzero(below)[-1]) + 1 if below.any() else 0)
         end = self._ending(last, settings.decay) or self._known
         if follower is not None and follower.frame < end:
-            between = self._elevation[last.frame - self._first_frame : follower.frame - self._first_frame]
+            between = self._between(last.frame, follower.frame)
             end = last.frame + int(between.argmin())
         return self._cut(start / settings.frame_rate, (end + 1) / settings.frame_rate, group)
 
@@ -473,6 +483,9 @@ class Segmenter:
             inside = [one for one in self._impacts if start <= self._time_of(one) < end]
             passages.append(self._cut(start, end, inside))
         return passages
+
+    def _between(self, frame: int, beyond: int) -> Float32:
+        return self._elevation[frame - self._first_frame : beyond - self._first_frame]
 
     def _time_of(self, impact: _Impact) -> float:
         return impact.frame / self.settings.frame_rate
@@ -490,7 +503,7 @@ class Segmenter:
             segment,
             self._samples[begin - self._first_sample : max(0, stop - self._first_sample)].copy(),
             begin / rate,
-            self._elevation[first - self._first_frame : beyond - self._first_frame].copy(),
+            self._between(first, beyond).copy(),
             first / settings.frame_rate,
             np.array([impact.peak for impact in impacts], np.float32),
         )
@@ -506,7 +519,8 @@ class Segmenter:
             frame = min([frame, *starts])
             self._impacts = [one for one in self._impacts if one.frame >= frame]
         frame -= settings.frames(settings.dense_gap)
-        sample = frame * settings.hop - round(settings.before * settings.sample_rate) - settings.n_fft
+        before = round(settings.before * settings.sample_rate) + settings.n_fft
+        sample = frame * settings.hop - before
         if frame > self._first_frame:
             self._elevation = self._elevation[frame - self._first_frame :].copy()
             self._first_frame = frame

@@ -44,9 +44,10 @@ class MadeSettings:
         New surroundings for each real clip of a label; the second exploratory study used 24 for
         pops, 16 for gratings, 3 for the rest.
     dull_pop : float
-        Weight of a pop that rings well below `dull_below` against a bright one. Heard over air a lone
-        dull thump is far more often a tap, a step or a key than a joint: with equal weights half of
-        the real key presses were called pops, with a quarter one in six, and no real pop was lost.
+        Weight of a pop that rings well below `dull_below` against a bright one. Heard over air a
+        lone dull thump is far more often a tap, a step or a key than a joint: with equal weights
+        half of the real key presses were called pops, with a quarter one in six, and no real pop
+        was lost.
     dull_below : float
         Hz, mean frequency of the ring; real pop-like clips have 1,300-6,900 Hz.
     seed : int
@@ -212,4 +213,4 @@ def labels_of(
 
 
 def _shared(count: int) -> list[float]:
-    return [1.0 / np.sqrt(count)] * count
+    return [1.0 / np.sqrt(max(1, count))] * count
