@@ -191,7 +191,8 @@ def band_levels(samples: Float32, settings: SegmentationSettings) -> Float32:
     levels = np.empty((len(frames) + -len(frames) % _GROUP, settings.bands), np.float32)
     parts = np.zeros((_GROUP, settings.n_fft + 2), np.float32)
     # The transform that librosa.stft makes, group by group: what stays in the processor's cache is
-    # three times faster. BLAS rounds by the number of rows: groups of one size make blocks of any size give equal levels.
+    # three times faster. BLAS rounds by the number of rows, so groups of one size make blocks of
+    # any size give equal levels.
     for first in range(0, len(frames), _GROUP):
         group = frames[first : first + _GROUP]
         parts[: len(group)] = rfft(group * window, axis=1).view(np.float32)
