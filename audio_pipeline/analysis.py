@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -176,28 +176,48 @@ def extract(
         Never raises for a recording that cannot be read: its `status` is then `failed`.
     """
     settings = settings or AnalysisSettings()
+    return describe([hear(source, settings, regions=regions)], settings)[0]
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """An extraction under way: its last passages have no features yet."""
+
+    extraction: Extraction
+    passages: tuple[Passage, ...] = ()
+
+
+def hear(
+    source: Source | Recording,
+    settings: AnalysisSettings,
+    *,
+    regions: Sequence[tuple[float, float]] | None = None,
+) -> Hearing:
+    """Do all that :func:`extract` does but the features of the last passages, for :func:`describe`."""
     name = _name(source)
     segments: list[Segment] = []
     tables = [_NO_ROWS]
+    passages: list[Passage] = []
     try:
         with open_recording(source) as reader:
             ear = _Ear(reader.sample_rate, settings, regions)
-            passages: list[Passage] = []
             for block in reader.blocks():
                 passages += ear.push(block)
                 if len(passages) >= _PASSAGES_AT_ONCE:
-                    _add(ear, passages, segments, tables)
+                    segments += [passage.segment for passage in passages]
+                    tables.append(ear.describe(passages))
                     passages = []
-            _add(ear, passages + ear.finish(), segments, tables)
+            passages += ear.finish()
             rate, truncated, comment = reader.sample_rate, reader.truncated, reader.comment
     except RecordingError as error:
-        return Extraction(name, "failed", str(error), None, None, None, (), _NO_ROWS)
+        return Hearing(Extraction(name, "failed", str(error), None, None, None, (), _NO_ROWS))
+    segments += [passage.segment for passage in passages]
     times = [(segment.start, segment.end) for segment in segments]
     quality = ear.meter.result(times, truncated=truncated)
     if not quality.usable:
-        segments, tables = [], [_NO_ROWS]
+        segments, tables, passages = [], [_NO_ROWS], []
     duration = ear.received / rate
-    return Extraction(
+    extraction = Extraction(
         name,
         "ok",
         None,
@@ -208,6 +228,19 @@ def extract(
         np.concatenate(tables),
         phases_in_comment(comment, duration),
     )
+    return Hearing(extraction, tuple(passages))
+
+
+def describe(hearings: Sequence[Hearing], settings: AnalysisSettings) -> list[Extraction]:
+    """Return the extractions of some recordings; together their features cost half as much."""
+    passages = [passage for hearing in hearings for passage in hearing.passages]
+    rows = feature_table(passages, settings.features, settings.sample_rate)
+    extractions = []
+    for hearing in hearings:
+        own, rows = np.split(rows, [len(hearing.passages)])
+        table = np.concatenate([hearing.extraction.table, own])
+        extractions.append(replace(hearing.extraction, table=table))
+    return extractions
 
 
 def _name(source: Source | Recording) -> str:
@@ -216,14 +249,6 @@ def _name(source: Source | Recording) -> str:
     if isinstance(source, str | bytes | os.PathLike):
         return os.fsdecode(source)
     return str(getattr(source, "name", ""))
-
-
-def _add(
-    ear: _Ear, passages: Sequence[Passage], segments: list[Segment], tables: list[Float32]
-) -> None:
-    if passages:
-        segments += [passage.segment for passage in passages]
-        tables.append(ear.describe(passages))
 
 
 def conclude(

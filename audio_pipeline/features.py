@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audio_pipeline.segmentation import Passage
+from audio_pipeline.texture import MODULATION, periodicity, texture_table
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -55,7 +56,6 @@ _BANDS = ("a", "b", "c", "d", "e")
 _STUDY = "exploratory study, docs/recognition.md"
 _WIDMALM = "Widmalm 1996, doi:10.1111/j.1365-2842.1996.tb00809.x: few or many energy peaks"
 _PRINZ = "Prinz 1998, doi:10.1046/j.1365-2842.1998.00275.x: autocorrelation of click trains"
-_MODULATION = ((2.0, 10.0), (10.0, 30.0), (30.0, 80.0), (80.0, 200.0), (200.0, 400.0))
 _AFTER = ((8, 30), (30, 60), (60, 150))  # ms after the strike
 _SPLITS = ((-2, 5, 5, 30), (-2, 20, 20, 100), (-2, 50, 50, 200))  # ms: early from, to, late from, to
 
@@ -90,7 +90,7 @@ FEATURES: tuple[Feature, ...] = (
     Feature("level_steps", "dB", "mean step between 4 ms levels", _STUDY),
     *(
         Feature(f"modulation_{low:.0f}_{high:.0f}", "share", "power modulation at these Hz", _STUDY)
-        for low, high in _MODULATION
+        for low, high in MODULATION
     ),
     Feature("voicing", "correlation", "autocorrelation of the samples, 70-500 Hz, its peak", _STUDY),
     *(Feature(f"decay_10_{b}", "log ms", f"fall by 10 dB, band {b}", _STUDY) for b in _BANDS),
@@ -151,15 +151,18 @@ def feature_table(
 
     Returns
     -------
-    Columns in the order of :data:`FEATURES`; (0, n_features) for no passage.
+    Columns in the order of :data:`FEATURES`; (0, n_features) for no passage. A row does not depend on
+    the other passages, to the last bit: no BLAS here, which rounds by the size of a matrix.
     """
     if not passages:
         return np.empty((0, len(FEATURES)), np.float32)
     strikes = _strikes(passages, settings, sample_rate)
+    frame = max(1, round(settings.frame * sample_rate))
+    scale = sample_rate / settings.reference_rate
     columns = np.concatenate(
         [
             np.array([_impact_features(passage, sample_rate) for passage in passages]),
-            np.array([_texture_features(passage, settings, sample_rate) for passage in passages]),
+            texture_table(passages, frame, settings.deepest, sample_rate, scale),
             _decay_features(strikes, settings),
             _surrounding_features(strikes, settings),
             _spectral_features(strikes, settings, sample_rate),
@@ -187,7 +190,7 @@ def _impact_features(passage: Passage, sample_rate: int) -> Float64:
     densest = 1
     if count > 1:
         densest = int((np.searchsorted(times, times + 0.5) - np.arange(count)).max())
-    regularity, rate = _periodicity(elevation, 1 / step, 5.0, 80.0) if count > 3 else (0.0, 5.0)
+    regularity, rate = periodicity(elevation, 1 / step, 5.0, 80.0) if count > 3 else (0.0, 5.0)
     changes = np.abs(np.diff(elevation)).mean() if len(elevation) > 1 else 0.0
     log_gaps = np.log(gaps + 1e-3) if count > 1 else np.zeros(1)
     return np.array(
@@ -212,82 +215,6 @@ def _impact_features(passage: Passage, sample_rate: int) -> Float64:
             elevation.std(),
             elevation.argmax() / len(elevation),
         ]
-    )
-
-
-def _periodicity(signal: Float64, rate: float, lowest: float, highest: float) -> tuple[float, float]:
-    """Return the height and the frequency of the autocorrelation's peak between two frequencies."""
-    shortest, longest = max(1, int(rate / highest)), min(int(rate / lowest), len(signal) // 2)
-    if longest <= shortest + 1:
-        return 0.0, lowest
-    from scipy.fft import irfft, next_fast_len, rfft
-
-    # Long enough that the lags which are looked at do not wrap around.
-    size = next_fast_len(len(signal) + longest + 1, real=True)
-    spectrum = rfft(signal - signal.mean(), size)
-    power = np.square(spectrum.real) + np.square(spectrum.imag)
-    correlation = irfft(power, size)[: longest + 1]
-    if correlation[0] <= _SMALL * len(signal):
-        return 0.0, lowest
-    # Undo the shrinking overlap, so that a long period is not held back.
-    correlation = correlation / correlation[0] * len(signal) / (len(signal) - np.arange(longest + 1))
-    place = shortest + int(correlation[shortest:].argmax())
-    return float(correlation[place]), rate / place
-
-
-def _texture_features(passage: Passage, settings: FeatureSettings, sample_rate: int) -> Float64:
-    """Return `crest` to `voicing`."""
-    start = round((passage.segment.start - passage.offset) * sample_rate)
-    stop = round((passage.segment.end - passage.offset) * sample_rate)
-    samples = passage.samples[max(0, start) : max(start + 8, stop)].astype(np.float64)
-    frame = max(1, round(settings.frame * sample_rate))
-    if len(samples) < 2 * frame:
-        samples = np.pad(samples, (0, 2 * frame - len(samples)))
-    samples = samples - samples.mean()
-    squares = np.square(samples) + 1e-30
-    mean = squares.mean()
-    powers = squares[: len(squares) // frame * frame].reshape(-1, frame).mean(axis=1) / mean
-    ordered = np.sort(powers)
-    n = len(ordered)
-    gini = float(2 * np.dot(np.arange(1, n + 1), ordered) / (n * ordered.sum() + _SMALL) - (n + 1) / n)
-    bottom = powers.max() * 10 ** (-settings.deepest / 10)
-    floored = np.maximum(powers, bottom)
-    levels_10, levels_4 = (_levels(floored, size) for size in (10, 4))
-    frames_a_second = sample_rate / frame
-    modulation = _modulation(powers, frames_a_second)
-    scale = sample_rate / settings.reference_rate
-    voicing, _ = _periodicity(samples[: sample_rate // 2], sample_rate, 70.0 * scale, 500.0 * scale)
-    return np.array(
-        [
-            10 * np.log10(squares.max() / mean),
-            np.log(np.square(squares).mean() / mean**2),
-            np.count_nonzero(np.diff(np.signbit(samples))) / len(samples),
-            gini,
-            np.log(floored).mean() - np.log(floored.mean()),
-            levels_10.std(),
-            np.abs(np.diff(levels_4)).mean() if len(levels_4) > 1 else 0.0,
-            *modulation,
-            voicing,
-        ]
-    )
-
-
-def _levels(powers: Float64, size: int) -> Float64:
-    """Return the mean level in dB of each stretch of `size` powers."""
-    starts = np.arange(0, len(powers), size)
-    counts = np.diff(np.append(starts, len(powers)))
-    return 10 * np.log10(np.add.reduceat(powers, starts) / counts + _SMALL)
-
-
-def _modulation(powers: Float64, rate: float) -> Float64:
-    """Return the share of the power's modulation in each band of `_MODULATION`."""
-    amplitude = np.sqrt(powers)
-    size = max(256, 1 << int(np.ceil(np.log2(len(amplitude)))))
-    spectrum = np.square(np.abs(np.fft.rfft(amplitude - amplitude.mean(), size)))
-    total = spectrum.sum() + _SMALL
-    edges = [int(np.ceil(edge * size / rate)) for edge in (*(b[0] for b in _MODULATION), 400.0)]
-    return np.array(
-        [spectrum[a : max(a + 1, b)].sum() / total for a, b in zip(edges, edges[1:], strict=False)]
     )
 
 
@@ -434,7 +361,7 @@ def _surrounding_features(strikes: _Strikes, settings: FeatureSettings) -> Float
     after = [levels[:, at + start : at + stop].max(axis=1) for start, stop in (*_AFTER, (150, 200))]
     time = np.arange(20.0) - 9.5
     first = levels[:, at : at + 20]
-    slope = first @ time / np.dot(time, time)
+    slope = (first * time).sum(axis=1) / np.dot(time, time)
     line = first.mean(axis=1, keepdims=True) + slope[:, None] * time
     residual = np.sqrt(np.square(first - line).mean(axis=1))
     frame = len(strikes.samples[0]) // broad.shape[1]
@@ -480,7 +407,7 @@ def _spectral_features(strikes: _Strikes, settings: FeatureSettings, sample_rate
         part = strikes.powers[:, :, at + start : at + stop].sum(axis=2)
         levels = _decibel(part, part.max(axis=1, keepdims=True), settings.deepest)
         order = np.arange(levels.shape[1]) - (levels.shape[1] - 1) / 2
-        tilts.append(levels @ order / np.dot(order, order))
+        tilts.append((levels * order).sum(axis=1) / np.dot(order, order))
     frame = strikes.samples.shape[1] // strikes.broad.shape[1]
     scale = sample_rate / settings.reference_rate
     ring, ring_bins = _spectrum(strikes.samples[:, strikes.at + 2 * frame :][:, : 45 * frame], sample_rate)
@@ -502,8 +429,8 @@ def _spectral_features(strikes: _Strikes, settings: FeatureSettings, sample_rate
             np.clip(tonality, 0.0, 2 * settings.deepest),
             entropy,
             np.log(ring_bins[ring.argmax(axis=1)] / scale),
-            np.log(share @ ring_bins / scale),
-            np.log(strike @ strike_bins / strike.sum(axis=1) / scale + 1.0),
+            np.log((share * ring_bins).sum(axis=1) / scale),
+            np.log((strike * strike_bins).sum(axis=1) / strike.sum(axis=1) / scale + 1.0),
         ]
     )
 

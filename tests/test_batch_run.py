@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from batch_support import clicks, small_model, tables, write_clicks, write_folder
 
-from audio_pipeline.analysis import extract
+from audio_pipeline.analysis import describe, extract, hear
 from audio_pipeline.batch.predictions import documents
 from audio_pipeline.cli import main
 from audio_pipeline.recording import Recording
+from audio_pipeline.settings import AnalysisSettings
 from audio_pipeline.triage import questionnaire
 
 
@@ -280,6 +281,22 @@ def test_predictions_do_not_depend_on_company(home: Path) -> None:
     backwards = list(documents(extractions[::-1], model))[::-1]
     assert alone == together == backwards
     assert sum(len(one["events"]) for one in alone) > 10
+
+
+def test_features_do_not_depend_on_company() -> None:
+    random = np.random.default_rng(2)
+    settings = AnalysisSettings()
+    sounds = [
+        Recording(clicks(random.uniform(0.1, 1.8, n), 2.0, seed=n), 22_050) for n in range(0, 24, 2)
+    ]
+    hearings = [hear(sound, settings) for sound in sounds]
+    alone = [extract(sound, settings) for sound in sounds]
+    for order in (range(12), range(11, -1, -1), range(3, 9)):
+        together = describe([hearings[place] for place in order], settings)
+        for place, extraction in zip(order, together, strict=True):
+            np.testing.assert_array_equal(extraction.table, alone[place].table)
+            assert extraction.segments == alone[place].segments
+    assert sum(len(one.segments) for one in alone) > 30
 
 
 def test_export_writes_the_same_tables_again(

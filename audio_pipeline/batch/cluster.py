@@ -12,11 +12,10 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from audio_pipeline._version import __version__
-from audio_pipeline.batch.names import one_line
 from audio_pipeline.batch.portions import Portions
 from audio_pipeline.batch.store import Pending
 from audio_pipeline.batch.worker import Outcome, examine_all, failure
-from audio_pipeline.errors import CrepitusError, RefusedError
+from audio_pipeline.errors import CrepitusError, RefusedError, one_line
 
 if TYPE_CHECKING:
     from audio_pipeline.settings import AnalysisSettings

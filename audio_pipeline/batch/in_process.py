@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from audio_pipeline.batch.files import writing
+from audio_pipeline.batch.portions import Portions
 from audio_pipeline.batch.store import Pending
-from audio_pipeline.batch.worker import Outcome, examine
+from audio_pipeline.batch.worker import Outcome, examine_all
 
 if TYPE_CHECKING:
     from audio_pipeline.settings import AnalysisSettings
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 NOTE_NAME = ".current"
 
 _LONGEST_PATH = 2**16
+
+_PORTION = 8
+_PORTION_BYTES = 4 * 2**20
+"""Recordings, or bytes, whose features are computed together."""
 
 
 class InProcess:
@@ -42,12 +47,13 @@ class InProcess:
         self, pending: Iterator[Pending], settings: AnalysisSettings, *, verify: bool
     ) -> Iterator[Outcome]:
         """Yield an outcome for every recording."""
-        for one in pending:
-            if one.path == self._suspect:
-                yield from _apart(one, settings, verify=verify)
-            else:
-                self._write(one.path)
-                yield examine(one, settings, verify=verify)
+        portions = Portions(pending, count=_PORTION, size=_PORTION_BYTES)
+        while portion := portions.next():
+            for one in portion:
+                if one.path == self._suspect:
+                    yield from _apart(one, settings, verify=verify)
+            portion = [one for one in portion if one.path != self._suspect]
+            yield from examine_all(portion, settings, verify, lambda one: self._write(one.path))
         self._path.unlink(missing_ok=True)
 
     def _write(self, path: bytes) -> None:

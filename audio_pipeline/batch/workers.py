@@ -1,8 +1,9 @@
 """Worker processes of this machine; one that dies or hangs costs at most one recording.
 
-Each worker has its own pipe, so it is known what it was doing when it died. That recording gets a
-second try alone in a fresh worker before it is called failed: the worker may have been killed for
-reasons of its own. Workers never import a classifier, nor do they outlive this process.
+Each worker has its own pipe, so it is known what it was doing when it died. Those few recordings
+are looked at alone, and one that brings its worker down gets a second try before it is called
+failed: the worker may have been killed for reasons of its own. Workers never import a classifier,
+nor do they outlive this process.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from audio_pipeline.batch.portions import Portions
 from audio_pipeline.batch.store import Pending
 from audio_pipeline.batch.threads import one_thread_in_children
-from audio_pipeline.batch.worker import Outcome, examine, failure
+from audio_pipeline.batch.worker import Outcome, examine_all, failure
 from audio_pipeline.errors import CrepitusError
 
 if TYPE_CHECKING:
@@ -83,21 +84,23 @@ class LocalWorkers:
             # Ticks are counted, not the clock: time in which all was suspended is not work.
             passed, then = min(time.monotonic() - then, _TICK), time.monotonic()
             for worker in busy:
-                if worker.pipe in ready and (outcome := worker.receive()):
-                    yield outcome
+                if worker.pipe in ready and (outcomes := worker.receive()):
+                    yield from outcomes
                 elif worker.dead or worker.tire(passed):
                     self._replace(worker, settings, verify)
-                    suspect, *others = worker.todo
-                    waiting.give_back(others)
-                    if not worker.started:
-                        waiting.give_back([suspect])
+                    suspects, *others = worker.todo
+                    for portion in others:
+                        waiting.give_back(portion)
+                    if not worker.started or len(suspects) > 1:
+                        # Which one it was shows when each is looked at alone.
+                        waiting.give_back(suspects)
                     elif not worker.dead:
-                        yield failure(suspect, "its decoder hung and was stopped")
-                    elif suspect.path in tried:
-                        yield failure(suspect, "its decoder crashed, twice")
+                        yield failure(suspects[0], "its decoder hung and was stopped")
+                    elif suspects[0].path in tried:
+                        yield failure(suspects[0], "its decoder crashed, twice")
                     else:
-                        tried.add(suspect.path)
-                        waiting.give_back([suspect])
+                        tried.add(suspects[0].path)
+                        waiting.give_back(suspects)
 
     def _replace(self, worker: _Worker, settings: AnalysisSettings, verify: bool) -> None:
         """Put a fresh process in the place of a worker."""
@@ -151,11 +154,10 @@ class _Worker:
         self._process = context.Process(target=_work, args=(theirs, forked), daemon=True)
         self._process.start()
         theirs.close()
-        self.todo: deque[Pending] = deque()
+        self.todo: deque[list[Pending]] = deque()
         self.started = False
         self.dead = False
         self._busy = 0.0
-        self._given = 0
 
     def greet(self, settings: AnalysisSettings, verify: bool) -> None:
         """Send what holds for all recordings."""
@@ -164,14 +166,14 @@ class _Worker:
     @property
     def wants_more(self) -> bool:
         """Whether it may run out of work before its next answer has been dealt with."""
-        if sum(one.size or 0 for one in self.todo) >= _PORTION_BYTES:
-            return not self.todo
-        return len(self.todo) <= self._given // 2
+        if not self.todo:
+            return True
+        small = sum(one.size or 0 for one in self.todo[0]) < _PORTION_BYTES
+        return len(self.todo) == 1 and small
 
     def give(self, portion: list[Pending]) -> None:
         """Hand over some recordings."""
-        self.todo.extend(portion)
-        self._given = len(portion)
+        self.todo.append(portion)
         self._send(portion)
 
     def _send(self, message: object) -> None:
@@ -179,23 +181,24 @@ class _Worker:
         with suppress(OSError):
             self.pipe.send(message)
 
-    def receive(self) -> Outcome | None:
-        """Return the answer for its first recording; None when it has just started, or died."""
+    def receive(self) -> list[Outcome]:
+        """Return the answers for its first portion; none when it has just started, or died."""
         try:
-            outcome: Outcome | None = self.pipe.recv()
+            outcomes: list[Outcome] = self.pipe.recv()
         except (EOFError, OSError):
             self.dead = True
-            return None
+            return []
         self.started = True
         self._busy = 0.0
-        if outcome is not None:
+        if outcomes:
             self.todo.popleft()
-        return outcome
+        return outcomes
 
     def tire(self, seconds: float) -> bool:
-        """Count working time; tell whether its recording has taken beyond all patience."""
+        """Count working time; tell whether its portion has taken beyond all patience."""
         self._busy += seconds
-        return self._busy > _PATIENCE + _PATIENCE_PER_BYTE * (self.todo[0].size or 0)
+        size = sum(one.size or 0 for one in self.todo[0])
+        return self._busy > _PATIENCE + _PATIENCE_PER_BYTE * size
 
     def end(self) -> None:
         """End the process."""
@@ -213,8 +216,7 @@ def _work(pipe: Connection, forked: bool) -> None:
         os.closerange(3, pipe.fileno())
         os.closerange(pipe.fileno() + 1, _MOST_FILES)
     with suppress(EOFError, OSError):
-        pipe.send(None)
+        pipe.send([])
         settings, verify = pipe.recv()
         while True:
-            for pending in pipe.recv():
-                pipe.send(examine(pending, settings, verify=verify))
+            pipe.send(examine_all(pipe.recv(), settings, verify))
