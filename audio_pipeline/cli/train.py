@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -37,6 +38,13 @@ import click
     help="Learn from made sounds only; the recordings calibrate the model.",
 )
 @click.option("--permissive", is_flag=True, help="Leave out rows whose licence asks for more.")
+@click.option(
+    "--threshold",
+    "thresholds",
+    multiple=True,
+    metavar="LABEL=P",
+    help="Probability at which a label is sure, instead of one that is chosen.",
+)
 @click.option("--sample-rate", type=click.IntRange(1000, 192_000), help="Hz to listen at.")
 @click.option("--name", default="", help="Name of the model.")
 @click.option(
@@ -57,6 +65,7 @@ def command(
     embed: bool,
     judge_only: bool,
     permissive: bool,
+    thresholds: tuple[str, ...],
     sample_rate: int | None,
     name: str,
     ignore_groups: bool,
@@ -82,6 +91,7 @@ def command(
         raise click.UsageError("--trees must be at least 1 and --folds at least 2")
     fit = FitSettings(trees=trees)
     tuning = TuningSettings(fit=fit, trees=min(40, trees), judge_only=judge_only, seed=seed)
+    tuning = replace(tuning, thresholds=_thresholds(thresholds))
     settings = TrainSettings(tuning, folds, ignore_groups, sample_rate, name)
     start = None
     if base is not None:
@@ -103,3 +113,17 @@ def command(
 
         click.echo(training_page(result, str(folder)))
     fail_for_unreadable(result.cautions)
+
+
+def _thresholds(given: tuple[str, ...]) -> dict[str, float]:
+    """Read LABEL=P pairs."""
+    read = {}
+    for pair in given:
+        label, _, number = pair.rpartition("=")
+        try:
+            read[label] = float(number)
+        except ValueError:
+            read[label] = -1.0
+        if not label or not 0 < read[label] < 1:
+            raise click.UsageError(f"--threshold {pair}: write LABEL=P with P between 0 and 1")
+    return read

@@ -11,13 +11,16 @@ from numpy.typing import NDArray
 from audio_pipeline.classifier import Calibration
 from audio_pipeline.context import ContextSettings
 from audio_pipeline.forest import Forest
-from audio_pipeline.training.adapt import adapt_forest
+from audio_pipeline.training.adapt import adapt_forest, side_by_side, thinned
 from audio_pipeline.training.calibration import choose_thresholds, fit_calibration
 from audio_pipeline.training.cases import Events
 from audio_pipeline.training.fit import FitSettings, balanced_weights, fit_forest
 from audio_pipeline.training.splits import Fold, grouped_folds
 
 Floats = NDArray[np.float64]
+
+UNMOVED = 1e6
+"""A strength that leaves the model to start from as it is."""
 
 _LEAST_PROBABILITY = 1e-3
 _MANY_EVENTS = 300
@@ -45,18 +48,22 @@ class TuningSettings:
     least_kept : float
         Share of a label's rightly named events that stay sure, whatever its budget.
     judge_only : bool
-        Grow trees from made sounds only; the recordings calibrate the model and choose its thresholds.
+        Grow trees from made sounds only; the recordings calibrate the model and choose its
+        thresholds.
+    thresholds : mapping of str to float
+        Set by hand for some labels instead of chosen.
     seed : int
     """
 
     fit: FitSettings = field(default_factory=FitSettings)
     leaf_scales: tuple[float, ...] = (1.0, 0.35, 0.1)
-    strengths: tuple[float, ...] = (3.0, 10.0, 30.0, 1e6)
+    strengths: tuple[float, ...] = (3.0, 10.0, UNMOVED)
     trees: int = 40
     folds: int = 3
-    budgets: Mapping[str, float] = field(default_factory=lambda: {"pop": 0.1, "grating": 0.02})
+    budgets: Mapping[str, float] = field(default_factory=lambda: {"pop": 0.08, "grating": 0.01})
     least_kept: float = 0.5
     judge_only: bool = False
+    thresholds: Mapping[str, float] = field(default_factory=dict)
     seed: int = 0
 
 
@@ -129,7 +136,13 @@ def tune(
             tried[candidate] = scores[judged]
         losses = {one: _log_loss(scores, truth, weights) for one, scores in tried.items()}
         choice = min(losses, key=lambda one: losses[one])
-        calibration = fit_calibration(tried[choice], truth, weights)
+        if settings.judge_only:
+            # A few recordings judge what made sounds taught: their shares of labels are those of a
+            # collection, not of the world, so they may set the temperature and nothing else.
+            own = events.weights[judged]
+            calibration = fit_calibration(tried[choice], truth, own, offsets=False)
+        else:
+            calibration = fit_calibration(tried[choice], truth, weights)
         cases = events.rows(judged)
         weighed = cases.in_context(calibration.apply(tried[choice]), context)
         thresholds = choose_thresholds(
@@ -140,6 +153,7 @@ def tune(
             settings.budgets,
             least_kept=settings.least_kept,
         )
+    thresholds |= {label: settings.thresholds[label] for label in labels if label in settings.thresholds}
     return Tuned(grow(events, labels, choice, settings, base), calibration, thresholds, choice)
 
 
@@ -154,11 +168,22 @@ def grow(
     if settings.judge_only:
         events = events.rows(events.case < 0)
     if base is not None:
-        return adapt_forest(
-            base, events.table, events.labels, events.weights, labels, strength=choice
-        )
+        return _grow_beside(base, events, labels, choice, settings)
     fit = settings.fit.scaled(choice)
     return fit_forest(events.table, events.labels, events.weights, labels, fit, settings.seed)
+
+
+def _grow_beside(
+    base: Forest, events: Events, labels: Sequence[str], strength: float, settings: TuningSettings
+) -> Forest:
+    """Move the leaves of `base` and grow as many new trees; none when it is to stay as it is."""
+    old = thinned(base, 2 * settings.fit.trees)
+    moved = adapt_forest(old, events.table, events.labels, events.weights, labels, strength)
+    if strength >= UNMOVED:
+        return moved
+    fit = replace(settings.fit.scaled(settings.leaf_scales[-1]), trees=max(1, old.n_trees // 2))
+    new = fit_forest(events.table, events.labels, events.weights, labels, fit, settings.seed)
+    return side_by_side(moved, new)
 
 
 def event_folds(events: Events, n_splits: int, seed: int) -> list[Fold]:
