@@ -16,7 +16,7 @@ from audio_pipeline.cli import main
 from audio_pipeline.errors import RefusedError
 from audio_pipeline.recording import Recording, read_recording, write_recording
 from audio_pipeline.settings import AnalysisSettings
-from audio_pipeline.training.adapt import adapt_forest
+from audio_pipeline.training.adapt import adapt_forest, side_by_side, thinned
 from audio_pipeline.training.cases import hear_recording
 from audio_pipeline.training.dataset import LabelledClip, read_dataset
 from audio_pipeline.training.fit import FitSettings
@@ -188,6 +188,18 @@ def test_starting_from_a_model_keeps_its_labels_and_adds_new_ones(
     assert "overlap" in _codes(result), "persons 0 to 2 were in the first model"
     seen = set(base.description["training"]["recordings"])
     assert seen < set(result.classifier.description["training"]["recordings"])
+
+
+def test_trees_can_be_thinned_and_put_side_by_side(trained: tuple[Training, Path]) -> None:
+    forest = load_classifier(trained[1]).estimator
+    rows = np.random.default_rng(0).normal(size=(9, forest.n_features_in_)).astype(np.float32)
+    few, rest = thinned(forest, 4), thinned(forest, 999)
+    assert few.n_trees == 4
+    assert rest is forest
+    both = side_by_side(few, forest)
+    expected = (4 * few.predict_proba(rows) + 16 * forest.predict_proba(rows)) / 20
+    assert forest.n_trees == 16
+    np.testing.assert_allclose(both.predict_proba(rows), expected, atol=1e-6)
 
 
 def test_recordings_that_do_not_suit_the_model_to_start_from(

@@ -19,9 +19,6 @@ from audio_pipeline.training.splits import Fold, grouped_folds
 
 Floats = NDArray[np.float64]
 
-UNMOVED = 1e6
-"""A strength that leaves the model to start from as it is."""
-
 _LEAST_PROBABILITY = 1e-3
 _MANY_EVENTS = 300
 """Without folds to choose by, fewer events than this get the smallest leaves."""
@@ -57,7 +54,7 @@ class TuningSettings:
 
     fit: FitSettings = field(default_factory=FitSettings)
     leaf_scales: tuple[float, ...] = (1.0, 0.35, 0.1)
-    strengths: tuple[float, ...] = (3.0, 10.0, UNMOVED)
+    strengths: tuple[float, ...] = (3.0, 10.0)
     trees: int = 40
     folds: int = 3
     budgets: Mapping[str, float] = field(default_factory=lambda: {"pop": 0.08, "grating": 0.01})
@@ -153,7 +150,7 @@ def tune(
             settings.budgets,
             least_kept=settings.least_kept,
         )
-    thresholds |= {label: settings.thresholds[label] for label in labels if label in settings.thresholds}
+    thresholds |= {label: p for label, p in settings.thresholds.items() if label in labels}
     return Tuned(grow(events, labels, choice, settings, base), calibration, thresholds, choice)
 
 
@@ -176,11 +173,9 @@ def grow(
 def _grow_beside(
     base: Forest, events: Events, labels: Sequence[str], strength: float, settings: TuningSettings
 ) -> Forest:
-    """Move the leaves of `base` and grow as many new trees; none when it is to stay as it is."""
+    """Move the leaves of `base` and grow as many new trees beside its own."""
     old = thinned(base, 2 * settings.fit.trees)
     moved = adapt_forest(old, events.table, events.labels, events.weights, labels, strength)
-    if strength >= UNMOVED:
-        return moved
     fit = replace(settings.fit.scaled(settings.leaf_scales[-1]), trees=max(1, old.n_trees // 2))
     new = fit_forest(events.table, events.labels, events.weights, labels, fit, settings.seed)
     return side_by_side(moved, new)
