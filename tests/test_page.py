@@ -532,6 +532,25 @@ def test_what_the_browser_does_to_the_sound_is_told(visit: Callable[..., Visit])
     assert "The browser changed the sound" in page.tab.locator("#result").inner_text()
 
 
+def test_without_an_audio_worklet_the_browsers_recorder_is_used(launch: Launch, site: str) -> None:
+    browser = launch()
+    visit = Visit(browser, site, permissions=["microphone"])
+    visit.tab.add_init_script(
+        "Object.defineProperty(BaseAudioContext.prototype, 'audioWorklet', { value: undefined });"
+    )
+    visit.tab.reload()
+    visit.tab.wait_for_selector("#first-questions fieldset")
+    visit.clear_first_questions()
+    visit.record(4.5)
+    visit.tab.click("#use")
+    visit.tab.click("#more-next")
+    visit.tab.wait_for_selector("#result .events")
+    assert visit.tab.evaluate("window.sent.get('audio').type") == "audio/webm"
+    assert visit.tab.locator(".events li.event-pop").count() == len(POPS)
+    visit.check_manners()
+    browser.close()
+
+
 def test_a_phone_over_https(launch: Launch) -> None:
     """As after scanning the code: another host name, a secret in the address, TLS."""
     service = Service(host="0.0.0.0", port=0, https=True, settings=ServerSettings(workers=1))

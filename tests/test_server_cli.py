@@ -16,7 +16,7 @@ import httpx
 import pytest
 import segno
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from server_support import sound_file, twist
 
@@ -98,6 +98,7 @@ def test_help_ends_with_an_example(name: str) -> None:
     assert "Example: crepitus" in printed.strip().splitlines()[-1]
 
 
+@settings(max_examples=20, deadline=None)
 @given(st.text("abcdefgh/:.0123456789", min_size=1, max_size=80))
 def test_the_printed_code_is_the_code(text: str) -> None:
     rows = [list(row) for row in segno.make(text, error="l").matrix_iter(border=2)]
