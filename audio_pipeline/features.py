@@ -11,6 +11,7 @@ recordings (``docs/recognition.md``).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audio_pipeline.segmentation import Passage
-from audio_pipeline.texture import MODULATION, periodicity, texture_table
+from audio_pipeline.texture import MODULATION, Stretches, periodicity, texture_table
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -132,7 +133,7 @@ FEATURES: tuple[Feature, ...] = (
 
 FEATURE_NAMES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
 
-_SMALL = 1e-12
+_NO_SPAN = math.log(1e-2)
 
 
 def feature_table(
@@ -161,7 +162,7 @@ def feature_table(
     scale = sample_rate / settings.reference_rate
     columns = np.concatenate(
         [
-            np.array([_impact_features(passage, sample_rate) for passage in passages]),
+            _impact_table(passages),
             texture_table(passages, frame, settings.deepest, sample_rate, scale),
             _decay_features(strikes, settings),
             _surrounding_features(strikes, settings),
@@ -173,48 +174,67 @@ def feature_table(
     return np.nan_to_num(columns, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)
 
 
-def _impact_features(passage: Passage, sample_rate: int) -> Float64:
-    """Return `duration` to `place_of_peak`."""
-    elevation = passage.elevation.astype(np.float64)
-    segment = passage.segment
-    step = (segment.end - segment.start) / len(elevation)
-    top = elevation.max()
-    active = [step * np.count_nonzero(elevation >= top - fall) for fall in (6.0, 12.0, 20.0)]
-    coarse = max(1, round(0.01 / step))
-    blocks = np.maximum.reduceat(elevation, np.arange(0, len(elevation), coarse))
-    times = np.array(segment.impacts)
-    peaks = passage.peaks if len(passage.peaks) else np.zeros(1)
-    count = max(1, len(times))
-    gaps = np.diff(times)
-    span = float(times[-1] - times[0]) if count > 1 else 0.0
-    densest = 1
-    if count > 1:
-        densest = int((np.searchsorted(times, times + 0.5) - np.arange(count)).max())
-    regularity, rate = periodicity(elevation, 1 / step, 5.0, 80.0) if count > 3 else (0.0, 5.0)
-    changes = np.abs(np.diff(elevation)).mean() if len(elevation) > 1 else 0.0
-    log_gaps = np.log(gaps + 1e-3) if count > 1 else np.zeros(1)
-    return np.array(
+def _impact_table(passages: Sequence[Passage]) -> Float64:
+    """Return `duration` to `place_of_peak`, (n_passages, 21)."""
+    frames = Stretches.of([len(passage.elevation) for passage in passages])
+    elevation = np.concatenate([passage.elevation for passage in passages]).astype(np.float64)
+    durations = np.array([each.segment.end - each.segment.start for each in passages])
+    steps = durations / frames.lengths
+    highest = frames.repeat(frames.highest(elevation))
+    active = [steps * frames.sum(elevation >= highest - fall) for fall in (6.0, 12.0, 20.0)]
+    coarse = np.maximum(1, np.round(0.01 / steps)).astype(np.intp)
+    blocks = Stretches.of(-(-frames.lengths // coarse))
+    starts = np.flatnonzero(frames.places() % frames.repeat(coarse) == 0)
+    near = np.maximum.reduceat(elevation, starts) >= highest[starts] - 15.0
+    tops = np.flatnonzero(elevation == highest)
+    first_tops = tops[np.searchsorted(tops, frames.starts)] - frames.starts
+    trains = [
+        _train_features(passage, duration, step)
+        for passage, duration, step in zip(passages, durations, steps, strict=True)
+    ]
+    return np.column_stack(
         [
-            np.log(segment.end - segment.start + 1e-3),
+            np.log(durations + 1e-3),
             *np.log(np.array(active) + 1e-3),
-            np.mean(elevation >= top - 15.0),
-            np.mean(blocks >= top - 15.0),
-            np.log(count),
-            np.log(max(1, np.count_nonzero(peaks >= peaks.max() - 10.0))),
-            np.log(max(1, np.count_nonzero(peaks >= peaks.max() - 20.0))),
-            np.log(densest),
-            np.log(span + 1e-2),
-            np.log(count / (segment.end - segment.start + 0.05)),
-            np.median(log_gaps) if count > 1 else np.log(0.5),
-            log_gaps.max() if count > 1 else np.log(0.5),
-            gaps.std() / gaps.mean() if count > 2 else 0.0,
-            peaks.std(),
-            regularity,
-            np.log(rate),
-            changes,
-            elevation.std(),
-            elevation.argmax() / len(elevation),
+            frames.mean(elevation >= highest - 15.0),
+            blocks.mean(near),
+            np.array(trains),
+            frames.step(elevation),
+            frames.spread(elevation),
+            first_tops / frames.lengths,
         ]
+    )
+
+
+def _train_features(passage: Passage, duration: float, step: float) -> tuple[float, ...]:
+    """Return `impacts` to `regular_rate`; `step` is the time between frames."""
+    count = len(passage.segment.impacts)
+    peaks = passage.peaks
+    if count < 2:
+        spread = float(peaks.std()) if len(peaks) else 0.0
+        rate = -math.log(duration + 0.05)
+        none = math.log(0.5)
+        return (0.0, 0.0, 0.0, 0.0, _NO_SPAN, rate, none, none, 0.0, spread, 0.0, math.log(5.0))
+    times = np.array(passage.segment.impacts)
+    gaps = np.diff(times)
+    log_gaps = np.log(gaps + 1e-3)
+    densest = (np.searchsorted(times, times + 0.5) - np.arange(count)).max()
+    regularity, rate = 0.0, 5.0
+    if count > 3:
+        regularity, rate = periodicity(passage.elevation.astype(np.float64), 1 / step, 5.0, 80.0)
+    return (
+        math.log(count),
+        math.log(max(1, int(np.count_nonzero(peaks >= peaks.max() - 10.0)))),
+        math.log(max(1, int(np.count_nonzero(peaks >= peaks.max() - 20.0)))),
+        math.log(densest),
+        math.log(times[-1] - times[0] + 1e-2),
+        math.log(count / (duration + 0.05)),
+        float(np.median(log_gaps)),
+        float(log_gaps.max()),
+        float(gaps.std() / gaps.mean()) if count > 2 else 0.0,
+        float(peaks.std()),
+        regularity,
+        math.log(rate),
     )
 
 

@@ -54,7 +54,7 @@ class Stretches:
         """Return the sum of each stretch, shape (n,)."""
         return np.add.reduceat(values.astype(np.float64, copy=False), self.starts)
 
-    def mean(self, values: Float64) -> Float64:
+    def mean(self, values: NDArray[np.generic]) -> Float64:
         """Return the mean of each stretch, shape (n,)."""
         return self.sum(values) / self.lengths
 

@@ -69,13 +69,11 @@ def command(
     import json
 
     from audio_pipeline.batch.answers_table import read_answers
-
     from audio_pipeline.batch.discovery import read_list
     from audio_pipeline.batch.export import parse_formats
     from audio_pipeline.batch.progress import progress_for
     from audio_pipeline.batch.run import BatchRequest, run_batch
     from audio_pipeline.classifier import load_classifier
-
     from audio_pipeline.startup import announce_compilation
 
     if not inputs and list_file is None:
