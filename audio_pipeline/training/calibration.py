@@ -25,7 +25,9 @@ _LEAST_COVERAGE: Final = 0.75
 _HIGHEST_THRESHOLD: Final = 0.95
 
 
-def fit_calibration(scores: Floats, truth: Ints, weights: ArrayLike) -> Calibration:
+def fit_calibration(
+    scores: Floats, truth: Ints, weights: ArrayLike, offsets: bool = True
+) -> Calibration:
     """Fit one temperature and one offset a label by penalised maximum likelihood.
 
     The penalty pulls towards "change nothing", so that a dozen events cannot bend the scores.
@@ -38,6 +40,8 @@ def fit_calibration(scores: Floats, truth: Ints, weights: ArrayLike) -> Calibrat
         Columns of the right labels.
     weights : array, shape (n,)
         Event weights >= 0.
+    offsets : bool
+        Without them only the temperature is fitted.
 
     Returns
     -------
@@ -48,6 +52,7 @@ def fit_calibration(scores: Floats, truth: Ints, weights: ArrayLike) -> Calibrat
     given = np.asarray(weights, np.float64)
     if not truth.size or given.sum() <= 0:
         return Calibration.identity(n_labels)
+    free = np.r_[True, np.full(n_labels, offsets)]
     logits = np.log(np.maximum(scores, 1e-4))
     share = given / given.sum()
     # A penalty worth a few events: it fades as data grow.
@@ -69,7 +74,9 @@ def fit_calibration(scores: Floats, truth: Ints, weights: ArrayLike) -> Calibrat
     damping = 1e-3
     for _ in range(_STEPS):
         gradient, curvature = _derivatives(parameters, logits, wanted, share, strength)
-        step = np.linalg.solve(curvature + damping * np.eye(parameters.size), -gradient)
+        step = np.zeros(parameters.size)
+        damped = (curvature + damping * np.eye(parameters.size))[np.ix_(free, free)]
+        step[free] = np.linalg.solve(damped, -gradient[free])
         trial = loss(parameters + step)
         if trial < current:
             small = current - trial < 1e-12
@@ -80,9 +87,9 @@ def fit_calibration(scores: Floats, truth: Ints, weights: ArrayLike) -> Calibrat
             damping *= 10
             if damping > 1e6:
                 break
-    offsets = parameters[1:] - parameters[1:].mean()
+    shifts = parameters[1:] - parameters[1:].mean()
     return Calibration(
-        round(float(np.exp(-parameters[0])), 6), tuple(round(float(one), 6) for one in offsets)
+        round(float(np.exp(-parameters[0])), 6), tuple(round(float(one), 6) for one in shifts)
     )
 
 
