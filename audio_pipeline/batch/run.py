@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _SEGMENTS_AT_ONCE = 4000
 _RECORDINGS_AT_ONCE = 400
-_SECONDS_AT_ONCE = 2.0
+_SECONDS_AT_ONCE = 5.0
 """Finished work is predicted and kept when there is this much of it, or after this time."""
 
 
