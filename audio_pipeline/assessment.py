@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from audio_pipeline._version import __version__
-from audio_pipeline.triage import FINDINGS, Answers, Recommendation, Sound, default_region, recommend
+from audio_pipeline.triage import FINDINGS, Answers, Recommendation, Sound, recommend
 from audio_pipeline.triage.catalogue import DEFAULT_REGION
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ def assess(
 ) -> Assessment:
     """Combine what was heard with what the person said.
 
-    A recording that failed or cannot be used still gets the recommendation that the answers alone give.
+    A recording that failed or cannot be used still gets the recommendation that the answers alone
+    give.
     """
     if answers is None:
         return Assessment(analysis, None)

@@ -76,7 +76,8 @@ class Calibration:
         float64 array, shape (n, n_labels)
             Rows that sum to 1.
         """
-        logits = np.log(np.maximum(np.asarray(scores, np.float64), _LEAST_PROBABILITY))
+        likely = np.maximum(np.asarray(scores, np.float64), _LEAST_PROBABILITY)
+        logits: NDArray[np.float64] = np.log(likely)
         logits = logits / self.temperature + np.asarray(self.offsets)
         if len(logits) == 0:
             return logits

@@ -1,10 +1,10 @@
 """What the sounds around an event say about it: the second, cheap pass, over events, not samples.
 
-Sounds that follow each other closely mostly come from one source: the clicks of a word, of a key press,
-of a hand on cloth. So the probabilities of an event are drawn towards those of its *bout*, the events
-with less than a second between them, longer ones counting more. An event that stands alone keeps its
-own. On recordings from sources that the model had not seen this answered more of them and more of these
-right (``docs/recognition.md``).
+Sounds that follow each other closely mostly come from one source: the clicks of a word, of a key
+press, of a hand on cloth. So the probabilities of an event are drawn towards those of its *bout*,
+the events with less than a second between them, longer ones counting more. An event that stands
+alone keeps its own. On recordings from sources that the model had not seen this answered more of
+them and more of these right (``docs/recognition.md``).
 """
 
 from __future__ import annotations

@@ -33,7 +33,8 @@ def reasons(
     length = segment.end - segment.start
     said = [_impacts(count, length)]
     if count >= 6 and _get(row, "regularity") > 0.5:
-        said.append(f"The impacts come evenly, about {math.exp(_get(row, 'regular_rate')):.0f} a second.")
+        rate = math.exp(_get(row, "regular_rate"))
+        said.append(f"The impacts come evenly, about {rate:.0f} a second.")
     elif length >= 0.15 and _get(row, "fill") > 0.5 and label == "grating":
         said.append("The sound between the impacts is rough and hardly stops.")
     quiet_before = _get(row, "before_far") < -15 and _get(row, "before_near") < -15

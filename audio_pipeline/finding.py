@@ -1,8 +1,8 @@
 """Events and the finding: what a recording is said to hold, in one word, and why.
 
-The rule (``docs/architecture.md``): only *sure* events decide. An event is sure when the probability of
-its likeliest label reaches the threshold that the model keeps for that label; a false grating frightens
-people, so its threshold is the strictest.
+The rule (``docs/architecture.md``): only *sure* events decide. An event is sure when the
+probability of its likeliest label reaches the threshold that the model keeps for that label; a
+false grating frightens people, so its threshold is the strictest.
 """
 
 from __future__ import annotations
@@ -94,12 +94,14 @@ def find(events: Sequence[Event], usable: bool, labels: Sequence[str] = LABELS) 
     usable
         Whether the recording can be judged at all.
     labels
-        Labels of the model. A model of other labels has the recording's likeliest label as its finding.
+        Labels of the model. A model of other labels has the recording's likeliest label as its
+        finding.
 
     Returns
     -------
     Finding
-        For no event at all `nothing_recognised` with confidence 1: nothing stood out of the background.
+        For no event at all `nothing_recognised` with confidence 1: nothing stood out of the
+        background.
     """
     if not usable:
         return Finding("unusable", 0.0, ("This recording cannot be judged; see the warnings.",))

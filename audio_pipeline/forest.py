@@ -106,8 +106,8 @@ class Forest:
         inner = state["feature"] >= 0
         self._roots = np.cumsum(nodes) - nodes
         self._depths = _check_trees(inner, nodes, self._roots)
-        inner_before = np.cumsum(inner) - inner
-        own_inner = inner_before - np.repeat(inner_before[self._roots], nodes)
+        inner_before: NDArray[np.int64] = np.cumsum(inner) - inner
+        own_inner: NDArray[np.int64] = inner_before - np.repeat(inner_before[self._roots], nodes)
         first_child = np.repeat(self._roots, nodes) + 1 + 2 * own_inner
         index = np.arange(inner.size)
         # A leaf leads to itself: its threshold is never exceeded. So all rows take the same number
@@ -166,7 +166,8 @@ class Forest:
             for column in range(self.classes_.size):
                 answers = self.value[:, column].take(leaves)
                 total[first : first + len(leaves), column] = answers.sum(axis=1, dtype=np.float64)
-        return total / np.maximum(total.sum(axis=1, keepdims=True), 1e-12)
+        shares: NDArray[np.float64] = total / np.maximum(total.sum(axis=1, keepdims=True), 1e-12)
+        return shares
 
     def predict(self, table: ArrayLike) -> NDArray[np.str_]:
         """Return the likeliest class of each row, shape (n,)."""

@@ -1,9 +1,10 @@
 """The noise floor of each band: what a sound has to stand out from.
 
-The floor is learnt only from the past, on a fixed grid of cells of about 0.19 s, and only from *steady*
-moments where there are any: the level of quiet, of hiss or of a fan hardly moves within a cell, the level
-of a pop, of grinding or of speech does. A clip cut around its event has no quiet at all; its floor is the
-quietest moment of the sound itself. Digitally silent frames carry no information and are left out.
+The floor is learnt only from the past, on a fixed grid of cells of about 0.19 s, and only from
+*steady* moments where there are any: the level of quiet, of hiss or of a fan hardly moves within a
+cell, the level of a pop, of grinding or of speech does. A clip cut around its event has no quiet at
+all; its floor is the quietest moment of the sound itself. Digitally silent frames carry no
+information and are left out.
 """
 
 from __future__ import annotations
@@ -71,8 +72,8 @@ class NoiseFloor:
 
         Returns
         -------
-        float32 (n,) in dB, never below zero: the mean of the bands that stand out most. The mean of a
-        few bands finds a sound whatever its spectrum, which differs tenfold with the channel.
+        float32 (n,) in dB, never below zero: the mean of the bands that stand out most. The mean of
+        a few bands finds a sound whatever its spectrum, which differs tenfold with the channel.
         """
         if not len(levels):
             return np.empty(0, np.float32)

@@ -1,7 +1,7 @@
 """All settings of an analysis in one frozen object.
 
-It is stored in the model it was trained with, in every result and in the key of a resumable run, so a
-default can never differ between the command line, Python, the server and a batch.
+It is stored in the model it was trained with, in every result and in the key of a resumable run, so
+a default can never differ between the command line, Python, the server and a batch.
 """
 
 from __future__ import annotations

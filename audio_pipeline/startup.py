@@ -13,8 +13,8 @@ def announce_compilation() -> None:
     """Say on standard error that librosa compiles, when it will, and find a place for its cache.
 
     librosa before 1.0 compiles numba functions for about half a minute at its first use, and keeps
-    the result beside its own files. Where these cannot be written, every run would compile again: the
-    cache then goes to the user's cache folder.
+    the result beside its own files. Where these cannot be written, every run would compile again:
+    the cache then goes to the user's cache folder.
     """
     if importlib.metadata.version("librosa").split(".")[0] != "0" or "numba" in sys.modules:
         return

@@ -143,9 +143,8 @@ def test_a_wrong_line_of_a_track_is_named(text: str, tmp_path: Path) -> None:
         read_track(path)
 
 
-label_text = st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=12).filter(
-    lambda text: not text.endswith("?")
-)
+letters = st.characters(categories=["L", "N", "P", "S"])
+label_text = st.text(letters, min_size=1, max_size=12).filter(lambda text: not text.endswith("?"))
 regions = st.lists(
     st.builds(
         lambda start, length, label: Region(start / 1e4, (start + length) / 1e4, label),

@@ -19,7 +19,7 @@ REGIONS = ("GB", "US", "EU", "AU")
 @click.command(epilog="Example: crepitus analyze twist.m4a --answers answers.yaml")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path())
 @click.option("--answers", "answers_file", metavar="FILE", help="Answers file, YAML or JSON.")
-@click.option("--model", "model_folder", metavar="DIR", help="Model folder; the shipped one by default.")
+@click.option("--model", "model_folder", metavar="DIR", help="Model folder; else the shipped one.")
 @click.option("--report", metavar="FILE.html", help="Also write the result as one HTML file.")
 @click.option("--embed-audio", is_flag=True, help="Put the sound itself into the report.")
 @click.option("--region", type=click.Choice(REGIONS), help="Whose emergency numbers to show.")
@@ -35,8 +35,9 @@ def command(
 ) -> None:
     """Hear what is in recordings; with answers, recommend what to do.
 
-    Any sound or video file that a phone, recorder or browser makes will do. When a single file is given
-    at a terminal, the symptom questions are asked; without answers only the sounds are listed.
+    Any sound or video file that a phone, recorder or browser makes will do. When a single file is
+    given at a terminal, the symptom questions are asked; without answers only the sounds are
+    listed.
     """
     from audio_pipeline.triage import default_region, load_answers
 

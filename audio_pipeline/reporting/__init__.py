@@ -1,0 +1,1 @@
+"""What people read: terminal pages, the HTML report, plots, a FHIR resource."""
