@@ -20,6 +20,7 @@ from audio_pipeline.training.adapt import adapt_forest, side_by_side, thinned
 from audio_pipeline.training.cases import hear_recording
 from audio_pipeline.training.dataset import LabelledClip, read_dataset
 from audio_pipeline.training.fit import FitSettings
+from audio_pipeline.training.material import gather
 from audio_pipeline.training.train import Training, TrainSettings, train
 from audio_pipeline.training.tuning import TuningSettings
 from tests.labelled_sounds import LABELS, sound, write_people
@@ -213,6 +214,19 @@ def test_recordings_that_do_not_suit_the_model_to_start_from(
         write_recording(data / label / "slow.wav", slow)
     with pytest.raises(RefusedError, match="can be used"):
         train(read_dataset(data), tmp_path / "model", SMALL, base)
+
+
+def test_one_recording_of_a_low_rate_lowers_it_for_all_and_that_is_said(tmp_path: Path) -> None:
+    data = write_people(tmp_path / "data", people=2, each=1, rate=22_050)
+    slow = Recording(sound(np.random.default_rng(0), "tick", 8000), 8000)
+    write_recording(data / "p0_tick_0.wav", slow)
+    lowered = gather(read_dataset(data))
+    assert lowered.settings.sample_rate == 8000
+    (said,) = [one.text for one in lowered.cautions if one.code == "lower_rate"]
+    assert "p0_tick_0.wav" in said
+    kept = gather(read_dataset(data), AnalysisSettings())
+    assert kept.settings.sample_rate == 22_050
+    assert "lower_rate" not in {one.code for one in kept.cautions}
 
 
 def test_adapting_moves_the_leaves_that_new_events_reach(trained: tuple[Training, Path]) -> None:

@@ -152,6 +152,7 @@ def gather(
     groups = linked_groups(given, same_name + pairs)
     cautions = [
         *_synthetic_caution(dataset),
+        *_rate_caution(surveys, settings),
         *_unreadable(heard),
         *_copies_caution(copies, recordings_labels(dataset)),
         *_groups_caution(dataset, ignore_groups),
@@ -203,6 +204,20 @@ def _synthetic_caution(dataset: Dataset) -> list[Caution]:
         return []
     text = "trained and judged on made sounds only: its figures say nothing about recordings"
     return [Caution("synthetic_only", text)]
+
+
+def _rate_caution(surveys: dict[str, Survey], settings: AnalysisSettings) -> list[Caution]:
+    """Say so when a few recordings of a low rate lower it for all."""
+    usual = AnalysisSettings().sample_rate
+    low = [name for name, one in surveys.items() if 0 < one.sample_rate < usual]
+    if settings.sample_rate >= usual or len(low) > len(surveys) / 2:
+        return []
+    text = (
+        f"the model listens at {settings.sample_rate} Hz because {len(low)} of {len(surveys)} "
+        f"recordings have less than {usual} Hz; leave them out, or pass --sample-rate {usual} to "
+        f"listen at that: {shown_names(low)}"
+    )
+    return [Caution("lower_rate", text)]
 
 
 def _unreadable(heard: Sequence[Heard]) -> list[Caution]:

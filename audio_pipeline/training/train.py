@@ -141,6 +141,8 @@ def train(
     listening = base.settings if base else None
     if listening is None and settings.sample_rate is not None:
         listening = AnalysisSettings().at_rate(settings.sample_rate)
+    elif listening is None and settings.tuning.judge_only:
+        listening = AnalysisSettings()  # the recordings only judge: their rates bind nothing
     material = gather(dataset, listening, settings.ignore_groups, progress)
     usable = material.usable
     cases = [material.cases[index] for index in usable]
