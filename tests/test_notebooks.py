@@ -49,10 +49,10 @@ def test_it_runs_and_draws(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from nbclient import NotebookClient
 
     monkeypatch.delenv("CREPITUS_RECORDINGS", raising=False)
-    monkeypatch.setenv("CREPITUS_SCENES", "60")
+    monkeypatch.setenv("CREPITUS_SCENES", "48")
     notebook = nbformat.read(path, as_version=4)
     where = {"metadata": {"path": str(path.parent)}}
-    NotebookClient(notebook, timeout=300, kernel_name="python3", resources=where).execute()
+    NotebookClient(notebook, timeout=900, kernel_name="python3", resources=where).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     pictures = [output for output in outputs if "image/png" in output.get("data", {})]
     assert pictures
