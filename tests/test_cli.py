@@ -14,6 +14,7 @@ import click
 import numpy as np
 import pytest
 from made_sounds import background, with_impacts
+from pseudo_terminal import Person
 
 from audio_pipeline import __version__
 from audio_pipeline.cli import COMMANDS, app, main
@@ -180,6 +181,15 @@ def test_analyze_shows_people_what_it_heard_and_what_to_do(crepitus: Any) -> Non
     assert "999" in told.out
     assert "No clinician has reviewed" in told.out
     assert max(map(len, told.out.splitlines())) <= 100
+
+
+def test_at_a_terminal_the_questions_come_first(tmp_path: Path) -> None:
+    person = Person("analyze", POPS, cwd=tmp_path, extra={"NO_COLOR": "1"})
+    person.wait_for("Question 1 of")
+    person.type("q\n")
+    person.wait_for("We heard")
+    assert person.leave() == 0
+    assert "\x1b[1;" not in person.raw
 
 
 def test_one_bad_file_harms_no_other(tmp_path: Path, crepitus: Any) -> None:

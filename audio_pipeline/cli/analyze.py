@@ -12,6 +12,7 @@ from audio_pipeline.errors import CrepitusError
 
 if TYPE_CHECKING:
     from audio_pipeline.assessment import Assessment
+    from audio_pipeline.triage import Recommendation
 
 REGIONS = ("GB", "US", "EU", "AU")
 
@@ -47,18 +48,17 @@ def command(
     from audio_pipeline.startup import announce_compilation
 
     classifier = load_classifier(model_folder)
+    reached = None
     asks = len(files) == 1 and not (answers_file or as_json) and sys.stdin.isatty()
     if asks:
+        from audio_pipeline.reporting.conversation import read_line, say
         from audio_pipeline.triage.interview import Interview, ask
 
         interview = Interview()
-        ask(interview, region=region)
-        answers = interview.answers
+        ask(interview, region=region, read=read_line, write=say)
+        answers, reached = interview.answers, interview.highest_reached
         if interview.emergency and report is None:  # help first; the recording can wait
-            from audio_pipeline.reporting.recommendation import recommendation_page
-
-            urgent = interview.recommendation(region=region)
-            click.echo(recommendation_page(urgent, colour=sys.stdout.isatty()), nl=False)
+            _show_recommendation(interview.recommendation(region=region), reached)
             return
     announce_compilation()
     from audio_pipeline.analysis import analyze_file
@@ -69,7 +69,7 @@ def command(
         assessment = assess(analyze_file(file, classifier), answers, region=region)
         assessments.append(assessment)
         if not as_json:
-            _show(assessment, first=len(assessments) == 1)
+            _show(assessment, first=len(assessments) == 1, highest_reached=reached)
     if as_json:
         click.echo(json.dumps(document(assessments, classifier), ensure_ascii=False, indent=2))
     if report:
@@ -82,15 +82,14 @@ def command(
         raise CrepitusError(f"{names} failed: {failed[0].analysis.error}")
 
 
-def _show(assessment: Assessment, first: bool) -> None:
-    from audio_pipeline.reporting.recommendation import recommendation_page
+def _show(assessment: Assessment, first: bool, highest_reached: str | None) -> None:
     from audio_pipeline.reporting.terminal import analysis_page
 
     if not first:
         click.echo()
     if assessment.recommendation is not None:
-        colour = sys.stdout.isatty()
-        click.echo(recommendation_page(assessment.recommendation, colour=colour))
+        _show_recommendation(assessment.recommendation, highest_reached)
+        click.echo()
     click.echo(analysis_page(assessment.analysis), nl=False)
     if assessment.recommendation is None:
         click.echo(
@@ -98,3 +97,12 @@ def _show(assessment: Assessment, first: bool) -> None:
             "\nor give --answers. Crepitus cannot examine you; it is a demonstration and not a"
             "\nmedical device."
         )
+
+
+def _show_recommendation(recommendation: Recommendation, highest_reached: str | None) -> None:
+    from audio_pipeline.reporting.recommendation import recommendation_page, wants_colour
+
+    page = recommendation_page(
+        recommendation, colour=wants_colour(sys.stdout), highest_reached=highest_reached
+    )
+    click.echo(page, nl=False)

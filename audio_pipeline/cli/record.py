@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from audio_pipeline.reporting.conversation import read, say
+from audio_pipeline.reporting.conversation import read, read_line, say
 from audio_pipeline.reporting.guidance import (
     FREE_PLAN,
     GUIDED_PLAN,
@@ -114,8 +114,8 @@ def command(
     result = session.run(answers)
     if result is None:
         return
-    assessment, recorded = result
-    _show(assessment, classifier, as_json)
+    assessment, recorded, highest_reached = result
+    _show(assessment, classifier, as_json, highest_reached)
     if session.asks and output is None and recorded.take.frames:
         _offer_to_keep(recorded)
     if report:
@@ -151,13 +151,16 @@ class _Session:
 
         return self.wanted_region or default_region()
 
-    def run(self, answers: Answers | None) -> tuple[Assessment, _Recorded] | None:
-        """Ask, record, analyse, ask the rest; None when the person was not asked to twist."""
+    def run(self, answers: Answers | None) -> tuple[Assessment, _Recorded, str | None] | None:
+        """Ask, record, analyse, ask the rest; None when the person was not asked to twist.
+
+        The last value is the highest level while the person answered, where they were asked.
+        """
         if not self.at_terminal:  # capture starts before anything else is loaded
             recorded = self._record()
             from audio_pipeline.assessment import assess
 
-            return assess(recorded.analysis, answers, region=self.region), recorded
+            return assess(recorded.analysis, answers, region=self.region), recorded, None
         from audio_pipeline.assessment import Assessment, assess, heard
         from audio_pipeline.triage.interview import Interview
 
@@ -176,18 +179,19 @@ class _Session:
         recorded = self._record_until_usable()
         if not self.asks:
             assessment = assess(recorded.analysis, answers, region=self.region)
-            return assessment, recorded
+            return assessment, recorded, None
         interview.sound = heard(recorded.analysis)
         say("")
         self._ask(interview)
         recommendation = interview.recommendation(region=self.region)
-        return Assessment(recorded.analysis, recommendation), recorded
+        assessment = Assessment(recorded.analysis, recommendation)
+        return assessment, recorded, interview.highest_reached
 
     def _ask(self, interview: Interview, emergency_only: bool = False) -> bool:
         from audio_pipeline.triage.interview import ask
 
         return ask(
-            interview, region=self.region, emergency_only=emergency_only, read=read, write=say
+            interview, region=self.region, emergency_only=emergency_only, read=read_line, write=say
         )
 
     def _record_until_usable(self) -> _Recorded:
@@ -314,7 +318,9 @@ def _offer_to_keep(recorded: _Recorded) -> None:
         return
 
 
-def _show(assessment: Assessment, classifier: Classifier, as_json: bool) -> None:
+def _show(
+    assessment: Assessment, classifier: Classifier, as_json: bool, highest_reached: str | None
+) -> None:
     if as_json:
         from audio_pipeline.assessment import document
 
@@ -323,7 +329,7 @@ def _show(assessment: Assessment, classifier: Classifier, as_json: bool) -> None
     from audio_pipeline.reporting.terminal import analysis_page
 
     if assessment.recommendation is not None:
-        _show_recommendation(assessment.recommendation)
+        _show_recommendation(assessment.recommendation, highest_reached)
         click.echo()
     click.echo(analysis_page(assessment.analysis), nl=False)
 
@@ -331,10 +337,10 @@ def _show(assessment: Assessment, classifier: Classifier, as_json: bool) -> None
 def _show_recommendation(
     recommendation: Recommendation, highest_reached: str | None = None
 ) -> None:
-    from audio_pipeline.reporting.recommendation import recommendation_page
+    from audio_pipeline.reporting.recommendation import recommendation_page, wants_colour
 
     page = recommendation_page(
-        recommendation, colour=sys.stdout.isatty(), highest_reached=highest_reached
+        recommendation, colour=wants_colour(sys.stdout), highest_reached=highest_reached
     )
     click.echo(page, nl=False)
 

@@ -19,8 +19,19 @@ def say(text: str) -> None:
 
 def read(prompt: str) -> str:
     """Ask for a line; the end of the input (Ctrl-D) is an empty one."""
-    click.echo(prompt, nl=False, err=True)
     try:
-        return input()
+        return read_line(prompt)
     except EOFError:
         return ""
+
+
+def read_line(prompt: str) -> str:
+    """Ask for a line.
+
+    Raises
+    ------
+    EOFError
+        The input has ended.
+    """
+    click.echo(prompt, nl=False, err=True)
+    return input()
