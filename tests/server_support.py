@@ -8,6 +8,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -16,7 +18,9 @@ import uvicorn
 
 from audio_pipeline.server.run import Service
 
-RATE = 48_000
+RATE = 44100
+SAMPLE = Path(__file__).parents[1] / "datasets" / "samples" / "twist_two_pops.flac"
+SAMPLE_POP = 3.0
 
 
 @contextmanager
@@ -58,21 +62,23 @@ def in_thread(server: uvicorn.Server, sockets: list[socket.socket]) -> Iterator[
         assert not thread.is_alive()
 
 
-def twist(
-    pops: tuple[float, ...] = (1.0, 2.5), seconds: float = 4.0, rate: int = RATE, seed: int = 7
-) -> np.ndarray:
-    """Return a quiet recording with a short, dull, ringing click at each time; float32 (n,)."""
-    rng = np.random.default_rng(seed)
-    samples = rng.normal(0, 4e-4, round(seconds * rate))
+@cache
+def sample() -> np.ndarray:
+    """Return the recording of two pops that the repository ships; float32 (n,) at `RATE`."""
+    samples, rate = soundfile.read(SAMPLE, dtype="float32")
+    assert rate == RATE
+    return samples
+
+
+def twist(pops: tuple[float, ...] = (1.0, 2.5), seconds: float = 4.0) -> np.ndarray:
+    """Return a recording of a quiet room with a pop at each time; float32 (n,) at `RATE`."""
+    quiet = sample()[: round(1.4 * RATE)]
+    pop = sample()[round((SAMPLE_POP - 0.1) * RATE) : round((SAMPLE_POP + 0.4) * RATE)]
+    samples = np.resize(quiet, round(seconds * RATE))
     for moment in pops:
-        t = np.arange(round(0.02 * rate)) / rate
-        ringing = sum(
-            np.exp(-t / decay) * np.sin(2 * np.pi * f * t + rng.uniform(0, 6))
-            for f, decay in ((420, 0.004), (900, 0.003), (1800, 0.0015), (3500, 0.001))
-        )
-        start = round(moment * rate)
-        samples[start : start + len(t)] += 0.25 * ringing * np.minimum(1, t / 2e-4)
-    return samples.astype(np.float32)
+        start = round((moment - 0.1) * RATE)
+        samples[start : start + len(pop)] = pop[: len(samples) - start]
+    return samples
 
 
 def sound_file(
