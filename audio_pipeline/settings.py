@@ -39,7 +39,9 @@ class AnalysisSettings:
             self,
             segmentation=self.segmentation.at_rate(sample_rate),
             quality=replace(
-                self.quality, minimum_rate=min(self.quality.minimum_rate, sample_rate)
+                self.quality,
+                minimum_rate=min(self.quality.minimum_rate, sample_rate),
+                narrow_bandwidth_hz=self.quality.narrow_bandwidth_hz * sample_rate / self.sample_rate,
             ),
         )
 

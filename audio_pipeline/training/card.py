@@ -89,6 +89,12 @@ def group_rows(given: Answers) -> list[tuple[str, float | None, float | None, fl
     return rows
 
 
+_JUDGE_ONLY = (
+    "- no tree has learnt from the recordings: they set the temperature of the calibration, and "
+    "judge; the trees grow from the made events alone"
+)
+
+
 def model_card(training: Training, material: Material, plots: Sequence[str]) -> str:
     """Write the card of a model in Markdown."""
     classifier, metrics = training.classifier, training.metrics
@@ -122,6 +128,7 @@ def model_card(training: Training, material: Material, plots: Sequence[str]) -> 
             if made
             else []
         ),
+        *([_JUDGE_ONLY] if provenance["judge_only"] else []),
         "",
         "| label | recordings or stretches |",
         "|---|---|",

@@ -44,6 +44,7 @@ def provenance(
         ),
         "label_counts": dict(sorted(Counter(case.label for case in usable).items())),
         "made_events": int((events.case < 0).sum()),
+        "judge_only": tuning.judge_only,
         "seed": tuning.seed,
         "choice": choice,
         "fit": tuning.fit.to_dict(),
