@@ -35,13 +35,14 @@ class AnalysisSettings:
 
     def at_rate(self, sample_rate: int) -> AnalysisSettings:
         """Return these settings for a lower rate; frames and bands scale with it."""
+        narrow = self.quality.narrow_bandwidth_hz * sample_rate / self.sample_rate
         return replace(
             self,
             segmentation=self.segmentation.at_rate(sample_rate),
             quality=replace(
                 self.quality,
                 minimum_rate=min(self.quality.minimum_rate, sample_rate),
-                narrow_bandwidth_hz=self.quality.narrow_bandwidth_hz * sample_rate / self.sample_rate,
+                narrow_bandwidth_hz=narrow,
             ),
         )
 
