@@ -94,9 +94,17 @@ class VirtualSoundCard:
 
     def play(self, samples: np.ndarray) -> None:
         """Start playing mono float samples at 48 kHz into the microphone; returns at once."""
+        self.play_file(self.write(samples))
+
+    def write(self, samples: np.ndarray) -> str:
+        """Write samples for :meth:`play_file`."""
         handle, name = tempfile.mkstemp(".wav", dir=self.folder)
         os.close(handle)
         soundfile.write(name, samples, RATE, subtype="FLOAT")
+        return name
+
+    def play_file(self, name: str) -> None:
+        """Start playing a file; returns at once."""
         self._players.append(
             subprocess.Popen(
                 ["paplay", f"--device={SINK}", name],
