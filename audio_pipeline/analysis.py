@@ -1,8 +1,8 @@
 """The whole way for one recording, or for a stream of blocks.
 
-:func:`extract` is the part that hears (decoding, quality, segments, features); it knows no model and is
-cheap to run in many workers. :func:`conclude` is the part that judges. Files and the live microphone take
-the same way, block by block.
+:func:`extract` is the part that hears (decoding, quality, segments, features); it knows no model
+and is cheap to run in many workers. :func:`conclude` is the part that judges. Files and the live
+microphone take the same way, block by block.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ def hear(
     *,
     regions: Sequence[tuple[float, float]] | None = None,
 ) -> Hearing:
-    """Do all that :func:`extract` does but the features of the last passages, for :func:`describe`."""
+    """Do all of :func:`extract` but the features of the last passages, for :func:`describe`."""
     name = _name(source)
     segments: list[Segment] = []
     tables = [_NO_ROWS]
@@ -337,9 +337,9 @@ class StreamAnalyzer:
 
     Notes
     -----
-    An event is reported with ``final=False`` as soon as it has died away, and with ``final=True`` when
-    nothing that follows can be joined to it or change its context. The final events equal those of a
-    file of the same samples.
+    An event is reported with ``final=False`` as soon as it has died away, and with ``final=True``
+    when nothing that follows can be joined to it or change its context. The final events equal
+    those of a file of the same samples.
     """
 
     def __init__(self, sample_rate: int, classifier: Classifier, *, remember: bool = True) -> None:

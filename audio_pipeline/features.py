@@ -1,12 +1,12 @@
 """The feature table: what each segment sounds like, in numbers that do not depend on its level.
 
 Three views of a segment: its *impacts* (how many, how regular, how full the time between them), the
-*strike*, half a second around its loudest moment (how it starts, rings, decays, band by band, and what
-stands before and after it), and its *texture* (roughness and modulation of the whole segment).
+*strike*, half a second around its loudest moment (how it starts, rings, decays, band by band, and
+what stands before and after it), and its *texture* (roughness and modulation of the whole segment).
 
-Absolute level and signal-to-noise ratio are left out on purpose: they tell a collection of recordings
-apart, not a joint. So is anything like MFCC: it added nothing between synthesizers and hurt on
-recordings (``docs/recognition.md``).
+Absolute level and signal-to-noise ratio are left out on purpose: they tell a collection of
+recordings apart, not a joint. So is anything like MFCC: it added nothing between synthesizers and
+hurt on recordings (``docs/recognition.md``).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -58,7 +59,8 @@ _STUDY = "exploratory study, docs/recognition.md"
 _WIDMALM = "Widmalm 1996, doi:10.1111/j.1365-2842.1996.tb00809.x: few or many energy peaks"
 _PRINZ = "Prinz 1998, doi:10.1046/j.1365-2842.1998.00275.x: autocorrelation of click trains"
 _AFTER = ((8, 30), (30, 60), (60, 150))  # ms after the strike
-_SPLITS = ((-2, 5, 5, 30), (-2, 20, 20, 100), (-2, 50, 50, 200))  # ms: early from, to, late from, to
+# ms: early from, early to, late from, late to
+_SPLITS = ((-2, 5, 5, 30), (-2, 20, 20, 100), (-2, 50, 50, 200))
 
 FEATURES: tuple[Feature, ...] = (
     Feature("duration", "log s", "length of the segment", _WIDMALM),
@@ -77,7 +79,7 @@ FEATURES: tuple[Feature, ...] = (
     Feature("gap_longest", "log s", "longest gap between impacts", _STUDY),
     Feature("gap_variation", "ratio", "standard deviation of the gaps over their mean", _PRINZ),
     Feature("impact_spread", "dB", "standard deviation of the impact levels", _STUDY),
-    Feature("regularity", "correlation", "autocorrelation of the elevation, 5-80 Hz, its peak", _PRINZ),
+    Feature("regularity", "ratio", "peak of the elevation's autocorrelation, 5-80 Hz", _PRINZ),
     Feature("regular_rate", "log Hz", "rate at that peak", _PRINZ),
     Feature("roughness", "dB", "mean change of elevation from frame to frame", _STUDY),
     Feature("elevation_spread", "dB", "standard deviation of the elevation", _STUDY),
@@ -93,7 +95,7 @@ FEATURES: tuple[Feature, ...] = (
         Feature(f"modulation_{low:.0f}_{high:.0f}", "share", "power modulation at these Hz", _STUDY)
         for low, high in MODULATION
     ),
-    Feature("voicing", "correlation", "autocorrelation of the samples, 70-500 Hz, its peak", _STUDY),
+    Feature("voicing", "correlation", "peak of the samples' autocorrelation, 70-500 Hz", _STUDY),
     *(Feature(f"decay_10_{b}", "log ms", f"fall by 10 dB, band {b}", _STUDY) for b in _BANDS),
     *(Feature(f"decay_20_{b}", "log ms", f"fall by 20 dB, band {b}", _STUDY) for b in _BANDS),
     *(Feature(f"lag_{b}", "ms", f"peak of band {b} after the strike", _STUDY) for b in _BANDS),
@@ -152,8 +154,8 @@ def feature_table(
 
     Returns
     -------
-    Columns in the order of :data:`FEATURES`; (0, n_features) for no passage. A row does not depend on
-    the other passages, to the last bit: no BLAS here, which rounds by the size of a matrix.
+    Columns in the order of :data:`FEATURES`; (0, n_features) for no passage. A row does not depend
+    on the other passages, to the last bit: no BLAS here, which rounds by the size of a matrix.
     """
     if not passages:
         return np.empty((0, len(FEATURES)), np.float32)
@@ -171,7 +173,8 @@ def feature_table(
         axis=1,
     )
     assert columns.shape[1] == len(FEATURES)
-    return np.nan_to_num(columns, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)
+    table: Float32 = np.nan_to_num(columns, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)
+    return table
 
 
 def _impact_table(passages: Sequence[Passage]) -> Float64:
@@ -249,7 +252,8 @@ class _Strikes:
     at
         Column of the strike in `samples`.
     powers
-        float64 (n, bands, frames), power of each band in frames of 1 ms; the strike in frame `frame`.
+        float64 (n, bands, frames), power of each band in frames of 1 ms; the strike in frame
+        `frame`.
     broad
         float64 (n, frames), all bands.
     before_far
@@ -271,7 +275,7 @@ def _band_filters(settings: FeatureSettings, sample_rate: int) -> tuple[Float64,
     edges = np.array(settings.band_edges) * sample_rate / settings.reference_rate
     return tuple(
         butter(2, (low, high), "bandpass", fs=sample_rate, output="sos")
-        for low, high in zip(edges[:-1], edges[1:], strict=True)
+        for low, high in pairwise(edges)
     )
 
 
@@ -430,7 +434,8 @@ def _spectral_features(strikes: _Strikes, settings: FeatureSettings, sample_rate
         tilts.append((levels * order).sum(axis=1) / np.dot(order, order))
     frame = strikes.samples.shape[1] // strikes.broad.shape[1]
     scale = sample_rate / settings.reference_rate
-    ring, ring_bins = _spectrum(strikes.samples[:, strikes.at + 2 * frame :][:, : 45 * frame], sample_rate)
+    after = strikes.at + 2 * frame
+    ring, ring_bins = _spectrum(strikes.samples[:, after : after + 45 * frame], sample_rate)
     heard = ring_bins >= 100.0 * scale
     ring, ring_bins = ring[:, heard] + 1e-30, ring_bins[heard]
     share = ring / ring.sum(axis=1, keepdims=True)
@@ -458,5 +463,6 @@ def _spectral_features(strikes: _Strikes, settings: FeatureSettings, sample_rate
 def _spectrum(samples: Float32, sample_rate: int) -> tuple[Float64, Float64]:
     """Return the power spectrum of each row under a Hann window, and its frequencies in Hz."""
     size = samples.shape[1]
-    power = np.square(np.abs(np.fft.rfft(samples * np.hanning(size), axis=1)))
-    return power, np.fft.rfftfreq(size, 1 / sample_rate)
+    power: Float64 = np.square(np.abs(np.fft.rfft(samples * np.hanning(size), axis=1)))
+    bins: Float64 = np.fft.rfftfreq(size, 1 / sample_rate)
+    return power, bins
