@@ -114,9 +114,19 @@ def test_silence_before_and_after_only_shifts(
 @given(seed=seeds, cut=st.integers(1, RATE // 2))
 @few
 def test_a_later_start_only_shifts(seed: int, cut: int) -> None:
+    # Frames fall elsewhere, so probabilities move a little: what is beyond doubt in one stays
+    # there in the other, and nobody calls it by the other joint's name.
     model, recording = load_classifier(), scene(seed)
-    later = analyze_recording(changed(recording, recording.samples[cut:]), model)
-    assert_same_sounds(later, analyze_recording(recording, model), -cut / RATE)
+    later = analyze_recording(changed(recording, recording.samples[cut:]), model).events
+    whole = analyze_recording(recording, model).events
+    for those, these, shift in ((whole, later, cut / RATE), (later, whole, -cut / RATE)):
+        for event in those:
+            chance = event.probabilities[event.label]
+            if event.label == "other" or chance < model.thresholds[event.label] + 0.1:
+                continue
+            twins = [one for one in these if abs(one.start + shift - event.start) < 0.02]
+            assert [one.label for one in twins] == [event.label]
+            assert twins[0].probabilities[event.label] == pytest.approx(chance, abs=0.15)
 
 
 @pytest.mark.parametrize("hops", [1, 40, 100])
