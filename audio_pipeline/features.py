@@ -464,5 +464,5 @@ def _spectrum(samples: Float32, sample_rate: int) -> tuple[Float64, Float64]:
     """Return the power spectrum of each row under a Hann window, and its frequencies in Hz."""
     size = samples.shape[1]
     power: Float64 = np.square(np.abs(np.fft.rfft(samples * np.hanning(size), axis=1)))
-    bins: Float64 = np.fft.rfftfreq(size, 1 / sample_rate)
+    bins = np.fft.rfftfreq(size, 1 / sample_rate).astype(np.float64)
     return power, bins

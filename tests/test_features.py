@@ -133,7 +133,7 @@ def test_a_longer_ring_takes_longer_to_fall(seed: int, short: float) -> None:
 
 
 def test_decay_is_measured_in_milliseconds() -> None:
-    # An amplitude of exp(-t / 5 ms) falls by 20 dB in 11.5 ms; modes that beat fall sooner or later.
+    # An amplitude of exp(-t / 5 ms) falls by 20 dB in 11.5 ms; beating modes fall sooner or later.
     decays = [np.exp(value(one(pop(0.005, seed)), "decay_20")) for seed in range(15)]
     assert np.median(decays) == pytest.approx(11.5, abs=2.0)
 
