@@ -30,7 +30,7 @@ class Scale:
         Recordings for one against two processes.
     """
 
-    files: int = 24
+    files: int = 96
     slow_files: int = 3
     rounds: int = 5
     lengths: tuple[float, ...] = (1.0, 5.0, 60.0, 300.0, 3600.0)
@@ -92,7 +92,7 @@ def by_format(scratch: Path, scale: Scale) -> dict[str, Any]:
     ours = partial(product, classifier=load_classifier())
     work = {}
     for kind in (*FILE_FORMATS, *PHONE_FORMATS):
-        paths = write_some(scratch / kind, scale.files, 5.0, kind)
+        paths = write_some(scratch / kind, max(1, scale.files // 6), 5.0, kind)
         work[kind] = (ours, paths)
         if kind in PHONE_FORMATS:
             work[f"{kind}, PyAV decode alone"] = (decode_media, paths)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ _AHEAD = 3
 _REACH_SECONDS = 10
 
 
+@cache
 def versions() -> dict[str, str]:
     """Return the versions that decide what comes out of an extraction."""
     python = ".".join(platform.python_version_tuple()[:2])
