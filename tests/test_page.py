@@ -30,7 +30,7 @@ from audio_pipeline.triage import parse_answers
 playwright = pytest.importorskip("playwright.sync_api")
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-POPS = (1.5, 3.0)
+POPS = (2.2, 3.7)
 PHONE = {"width": 360, "height": 740}
 DESKTOP = {"width": 1200, "height": 800}
 CLEAR = (
@@ -192,7 +192,7 @@ def test_the_whole_way(launch: Launch, site: str, viewport: dict[str, int]) -> N
     tab = visit.tab
     visit.clear_first_questions()
     assert visit.heading() == "How to record"
-    visit.record(4.5)
+    visit.record(5.5)
     tab.click("#use")
     assert visit.heading() == "More questions"
     visit.answer("pain-sharp_or_burning", "severity-8", "trend-worse", "fever-no")
@@ -217,12 +217,17 @@ def test_the_whole_way(launch: Launch, site: str, viewport: dict[str, int]) -> N
     sounds = [event for event in events if event["label"] == "pop"]
     assert len(sounds) == len(POPS)
     assert sounds[1]["start"] - sounds[0]["start"] == pytest.approx(POPS[1] - POPS[0], abs=0.02)
-    assert sounds[0]["start"] == pytest.approx(POPS[0], abs=0.4)
+    # A busy machine opens the file before the page listens, never after.
+    assert 0 < sounds[0]["start"] < POPS[0] + 0.2
 
     assert tab.locator(".events li").count() == len(events)
     assert f"{sounds[0]['start']:.2f} s" in tab.locator("figcaption").inner_text()
-    tab.locator(".events button").first.click()
-    assert tab.locator(".mark").first.get_attribute("aria-pressed") == "true"
+    # In one go: on a busy machine the sound has ended before a second question is asked.
+    pressed = tab.evaluate(
+        "document.querySelector('.events button').click(),"
+        " document.querySelector('.mark').getAttribute('aria-pressed')"
+    )
+    assert pressed == "true"
     page = visit.saved("Save as a page").decode()
     assert "See someone within a week" in page
     assert f"{sounds[0]['start']:.2f} s" in page
@@ -235,7 +240,7 @@ def test_the_saved_samples_are_what_the_microphone_gave(launch: Launch, site: st
     browser = launch()
     visit = Visit(browser, site, permissions=["microphone"])
     visit.clear_first_questions()
-    visit.record(4.0)
+    visit.record(5.0)
     visit.tab.click("#use")
     visit.tab.click("#more-next")
     visit.tab.wait_for_selector("#result h1")
@@ -247,7 +252,7 @@ def test_the_saved_samples_are_what_the_microphone_gave(launch: Launch, site: st
     played = twist(POPS, 6.0)
     # The fake microphone resamples on its way, and starts a little before or after the recorder.
     expected = np.interp(np.arange(len(samples)) / rate, np.arange(len(played)) / RATE, played)
-    window = expected[round(1.3 * rate) : round(3.3 * rate)]
+    window = expected[round(2.0 * rate) : round(4.0 * rate)]
     products = correlate(samples, window, "valid", "fft")
     energy = correlate(samples**2, np.ones(len(window)), "valid", "fft")
     assert (products / np.sqrt(energy * (window**2).sum())).max() > 0.8
@@ -342,7 +347,7 @@ def test_keyboard_alone(launch: Launch, site: str) -> None:
     go_to("start")
     keys.press("Enter")
     visit.tab.wait_for_selector("#stop")
-    visit.tab.wait_for_timeout(3500)
+    visit.tab.wait_for_timeout(4500)
     assert focused() == "stop"
     keys.press("Enter")
     visit.tab.wait_for_selector("#use")
@@ -541,7 +546,7 @@ def test_without_an_audio_worklet_the_browsers_recorder_is_used(launch: Launch, 
     visit.tab.reload()
     visit.tab.wait_for_selector("#first-questions fieldset")
     visit.clear_first_questions()
-    visit.record(4.5)
+    visit.record(5.5)
     visit.tab.click("#use")
     visit.tab.click("#more-next")
     visit.tab.wait_for_selector("#result .events")
@@ -562,7 +567,7 @@ def test_a_phone_over_https(launch: Launch) -> None:
             browser, address, viewport=PHONE, permissions=["microphone"], ignore_https_errors=True
         )
         visit.clear_first_questions()
-        visit.record(3.0)
+        visit.record(4.0)
         visit.tab.click("#use")
         visit.tab.click("#more-next")
         visit.tab.wait_for_selector("#result .events", timeout=60_000)
