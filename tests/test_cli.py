@@ -108,7 +108,7 @@ def test_an_odd_name_is_said_in_one_line(crepitus: Any) -> None:
     assert ran.code == 1
     lines = [line for line in ran.err.splitlines() if not line.startswith("First run:")]
     assert len(lines) == 1
-    assert lines[0].startswith(r"crepitus: gone \xff.wav failed: ")
+    assert lines[0].startswith(r"crepitus: gone \xff.wav: ")
 
 
 def test_without_a_command_all_are_listed(crepitus: Any) -> None:
@@ -206,6 +206,7 @@ def test_one_bad_file_harms_no_other(tmp_path: Path, crepitus: Any) -> None:
         assert (failed["events"], failed["finding"], failed["duration"]) == ([], None, None)
     assert recordings[1] == crepitus("analyze", POPS, "--json").document["recordings"][0]
     assert len(ran.err.strip().splitlines()) == 1
+    assert f"2 of 3 recordings failed, {bad}: " in ran.err
 
 
 @pytest.mark.parametrize(

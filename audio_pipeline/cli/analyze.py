@@ -78,8 +78,9 @@ def command(
         write_report(report, assessments, classifier, embed_audio=embed_audio)
     failed = [each for each in assessments if each.analysis.status == "failed"]
     if failed:
-        names = f"{len(failed)} of {len(files)} recordings" if len(files) > 1 else files[0]
-        raise CrepitusError(f"{names} failed: {failed[0].analysis.error}")
+        first = failed[0].analysis
+        count = f"{len(failed)} of {len(files)} recordings failed, " if len(files) > 1 else ""
+        raise CrepitusError(f"{count}{first.source}: {first.error}")
 
 
 def _show(assessment: Assessment, first: bool, highest_reached: str | None) -> None:
@@ -91,7 +92,7 @@ def _show(assessment: Assessment, first: bool, highest_reached: str | None) -> N
         _show_recommendation(assessment.recommendation, highest_reached)
         click.echo()
     click.echo(analysis_page(assessment.analysis), nl=False)
-    if assessment.recommendation is None:
+    if assessment.recommendation is None and assessment.analysis.finding is not None:
         click.echo(
             "\nThis is only about the sound. Your symptoms decide what to do: run crepitus triage,"
             "\nor give --answers. Crepitus cannot examine you; it is a demonstration and not a"
