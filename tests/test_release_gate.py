@@ -1,0 +1,113 @@
+"""The release gate: how often the default model hears a joint where there is none.
+
+A false grinding sound frightens people, a false pop does not, so the budgets differ: a sure grating
+in at most 1 % of the recordings of each kind, and at most one an hour of steady sound; a sure joint
+sound in at most 5 % of recordings other than single clicks. The budgets are those of the product
+and are never loosened: a kind that the present model fails is named with what was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from everyday_recordings import CLICKS, KINDS, STEADY, everyday_alarms, steady_alarms
+
+from audio_pipeline.analysis import analyze_file
+from audio_pipeline.classifier import Classifier, load_classifier
+
+GRATING_BUDGET = 0.01
+JOINT_BUDGET = 0.05
+GRATINGS_AN_HOUR = 1.0
+SAMPLES = Path(__file__).parent.parent / "datasets" / "samples"
+
+QUICK, LONG = 20, 100
+"""Recordings of each kind in CI and by hand: more than one and nearly six hours in all."""
+
+# What the default model exceeds a budget in, as measured: named, not excused.
+FAILS_QUICK: Mapping[str, str] = {
+    "footstep": "a sure grating in 0 of 20, a sure joint sound in 2",
+    "chair": "a sure grating in 6 of 20, a sure joint sound in 6",
+    "mouth": "a sure grating in 0 of 20, a sure joint sound in 6",
+    "paper": "a sure grating in 12 of 20, a sure joint sound in 12",
+    "fire": "a sure grating in 4 of 20, a sure joint sound in 5",
+    "rain": "a sure grating in 8 of 20, a sure joint sound in 8",
+    "zipper": "a sure grating in 16 of 20, a sure joint sound in 16",
+    "mechanism": "a sure grating in 1 of 20, a sure joint sound in 2",
+    "wind": "a sure grating in 3 of 20, a sure joint sound in 3",
+    "chirps": "a sure grating in 1 of 20, a sure joint sound in 1",
+    "several": "a sure grating in 3 of 20, a sure joint sound in 3",
+}
+FAILS_LONG: Mapping[str, str] = {
+    "footstep": "a sure grating in 0 of 100, a sure joint sound in 6",
+    "thump": "a sure grating in 0 of 100, a sure joint sound in 7",
+    "chair": "a sure grating in 14 of 100, a sure joint sound in 14",
+    "mouth": "a sure grating in 0 of 100, a sure joint sound in 36",
+    "rustle": "a sure grating in 3 of 100, a sure joint sound in 4",
+    "paper": "a sure grating in 75 of 100, a sure joint sound in 75",
+    "fire": "a sure grating in 34 of 100, a sure joint sound in 41",
+    "rain": "a sure grating in 39 of 100, a sure joint sound in 39",
+    "zipper": "a sure grating in 71 of 100, a sure joint sound in 71",
+    "water": "a sure grating in 2 of 100, a sure joint sound in 2",
+    "mechanism": "a sure grating in 2 of 100, a sure joint sound in 4",
+    "wind": "a sure grating in 17 of 100, a sure joint sound in 17",
+    "chirps": "a sure grating in 4 of 100, a sure joint sound in 4",
+    "handling": "a sure grating in 3 of 100, a sure joint sound in 5",
+    "several": "a sure grating in 7 of 100, a sure joint sound in 10",
+}
+
+
+@pytest.fixture(scope="module")
+def model() -> Classifier:
+    return load_classifier()
+
+
+def kinds(measured: Mapping[str, str]) -> list[Any]:
+    """Return all kinds; those that the model is known to fail must fail."""
+    marks = {kind: pytest.mark.xfail(strict=True, reason=why) for kind, why in measured.items()}
+    return [pytest.param(kind, marks=marks.get(kind, ()), id=kind) for kind in KINDS]
+
+
+def check(kind: str, count: int, model: Classifier) -> None:
+    alarms = everyday_alarms(kind, count, model)
+    print(f"{kind}: {alarms}")
+    assert alarms.with_grating <= GRATING_BUDGET * count, alarms
+    if kind not in CLICKS:
+        assert alarms.with_joint <= JOINT_BUDGET * count, alarms
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", kinds(FAILS_QUICK))
+def test_everyday_sounds_are_no_joint(kind: str, model: Classifier) -> None:
+    check(kind, QUICK, model)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("kind", kinds(FAILS_LONG))
+def test_hours_of_everyday_sounds_are_no_joint(kind: str, model: Classifier) -> None:
+    check(kind, LONG, model)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", STEADY)
+def test_steady_sounds_hold_no_grating(kind: str, model: Classifier) -> None:
+    alarms = steady_alarms(kind, 120.0, model)
+    assert (alarms.gratings, alarms.with_joint) == (0, 0), alarms
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("kind", STEADY)
+def test_hours_of_steady_sounds_hold_no_grating(kind: str, model: Classifier) -> None:
+    alarms = steady_alarms(kind, 3600.0, model)
+    print(f"{kind}: {alarms}")
+    assert alarms.gratings <= GRATINGS_AN_HOUR * alarms.seconds / 3600, alarms
+
+
+@pytest.mark.parametrize("name", ["quiet_room", "talking", "key_clicks"])
+def test_the_shipped_recordings_of_other_sounds(name: str, model: Classifier) -> None:
+    analysis = analyze_file(SAMPLES / f"{name}.flac", model)
+    sure = {event.label for event in analysis.events if not event.uncertain}
+    assert "grating" not in sure
+    assert name == "key_clicks" or "pop" not in sure
