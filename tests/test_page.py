@@ -157,7 +157,11 @@ class Visit:
         """Return the heading the person sees, which is also where the focus is."""
         heading = self.tab.locator("h1:visible")
         assert heading.count() == 1
-        assert heading.evaluate("node => node === document.activeElement")
+        # An emergency is drawn at once and again, in more words, when the server has answered.
+        self.tab.wait_for_function(
+            "() => document.activeElement === document.querySelector('h1:not([hidden] *)')",
+            timeout=10_000,
+        )
         return str(heading.inner_text())
 
     def check_manners(self) -> None:
