@@ -6,20 +6,19 @@ Not its sounds, not its leaf size, not its calibration, not its thresholds.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from audio_pipeline.classifier import Classifier
 from audio_pipeline.features import FEATURE_NAMES
-from audio_pipeline.forest import Forest
 from audio_pipeline.settings import AnalysisSettings
 from audio_pipeline.training import metrics
 from audio_pipeline.training.cases import Case, Events
 from audio_pipeline.training.judging import Answers, Judged, answers, judge
 from audio_pipeline.training.splits import Fold, grouped_folds
-from audio_pipeline.training.tuning import Tuned, TuningSettings, grow, tune
+from audio_pipeline.training.tuning import Grower, Tuned, tune
 
 Progress = Callable[[int, int], None]
 _SHARES = (0.25, 0.5, 0.75)
@@ -62,11 +61,9 @@ def classifier_of(
 def cross_validate(
     cases: Sequence[Case],
     events: Events,
-    labels: Sequence[str],
+    grower: Grower,
     settings: AnalysisSettings,
-    tuning: TuningSettings,
     folds: Sequence[Fold],
-    base: Forest | None = None,
     progress: Progress | None = None,
 ) -> CrossValidation:
     """Answer every case by a model that was tuned and fitted without its group.
@@ -76,13 +73,10 @@ def cross_validate(
     cases : sequence of Case
     events : Events
         Of these cases, and what else is trained on; linked groups.
-    labels : sequence of str
+    grower : Grower
     settings : AnalysisSettings
-    tuning : TuningSettings
     folds : sequence of Fold
         Indices of cases; at least one, each case tested once.
-    base : Forest or None
-        Start from this model.
     progress : callable or None
         Called with (folds done, folds).
     """
@@ -90,8 +84,8 @@ def cross_validate(
     judged: list[Judged | None] = [None] * len(cases)
     for number, fold in enumerate(folds, start=1):
         outside = ~np.isin(events.groups, np.unique(groups[fold.test]))
-        tuned = tune(events.rows(outside), labels, tuning, settings.context, base)
-        model = classifier_of(tuned, labels, settings)
+        tuned = tune(events.rows(outside), grower, settings.context)
+        model = classifier_of(tuned, grower.labels, settings)
         for index, one in zip(
             fold.test, judge([cases[index] for index in fold.test], model), strict=True
         ):
@@ -100,7 +94,7 @@ def cross_validate(
             progress(number, len(folds))
     done = [one for one in judged if one is not None]
     assert len(done) == len(cases)
-    return CrossValidation(done, answers(done, labels, groups), list(folds))
+    return CrossValidation(done, answers(done, grower.labels, groups), list(folds))
 
 
 def case_folds(cases: Sequence[Case], groups: NDArray[np.str_], n: int, seed: int) -> list[Fold]:
@@ -128,10 +122,8 @@ def learning_curve(
     cross_validation: CrossValidation,
     cases: Sequence[Case],
     events: Events,
-    labels: Sequence[str],
-    tuning: TuningSettings,
+    grower: Grower,
     choice: float,
-    base: Forest | None = None,
 ) -> list[CurvePoint]:
     """Tell whether more recordings would help: fit on a quarter, half, most of the groups.
 
@@ -144,8 +136,8 @@ def learning_curve(
     names = np.unique(given.groups)
     if names.size < _FEWEST_GROUPS:
         return []
-    small = replace(tuning, fit=replace(tuning.fit, trees=tuning.trees))
-    order = np.random.default_rng(tuning.seed).permutation(names)
+    settings = grower.settings
+    order = np.random.default_rng(settings.seed).permutation(names)
     points = []
     for share in _SHARES:
         answer = np.full(len(cases), metrics.ABSTAINED)
@@ -158,14 +150,14 @@ def learning_curve(
             part = part.rows(~np.isin(part.groups, np.unique(given.groups[fold.test])))
             if np.unique(part.labels).size < 2:
                 continue
-            forest = grow(part, labels, choice, small, base)
+            forest = grower.grow(part, choice, settings.trees)
             tables = [cases[index].table for index in fold.test]
             bounds = np.cumsum([len(table) for table in tables])[:-1]
             scores = np.split(forest.predict_proba(np.concatenate(tables)), bounds)
             answer[fold.test] = [int(score.mean(axis=0).argmax()) for score in scores]
-        accuracy = metrics.balanced_accuracy(given.truth, answer, len(labels))
+        accuracy = metrics.balanced_accuracy(given.truth, answer, len(grower.labels))
         points.append(CurvePoint(float(np.mean(used)), accuracy))
-    whole = metrics.balanced_accuracy(given.truth, given.forced, len(labels))
+    whole = metrics.balanced_accuracy(given.truth, given.forced, len(grower.labels))
     full = names.size * (1 - 1 / max(2, len(cross_validation.folds)))
     points.append(CurvePoint(float(full), whole))
     return points

@@ -39,7 +39,7 @@ from audio_pipeline.training.material import (
 from audio_pipeline.training.metrics import plain
 from audio_pipeline.training.probe import probe_balanced_accuracy, shortcut_caution
 from audio_pipeline.training.provenance import provenance, seen_by, versions
-from audio_pipeline.training.tuning import TuningSettings, tune
+from audio_pipeline.training.tuning import Grower, TuningSettings, tune
 
 MadeEvents = Callable[[AnalysisSettings, Sequence[RealClip], Progress | None], Events]
 """Makes events that are only trained on, from the settings and the recordings with one label."""
@@ -153,7 +153,7 @@ def train(
     events = material.events()
     if made is not None:
         events = joined(events, made(material.settings, _real_clips(material), progress))
-    forest = base.estimator if base else None
+    grower = Grower(labels, settings.tuning, base.estimator if base else None)
     seed = settings.tuning.seed
     folds = case_folds(cases, material.groups[usable], settings.folds, seed)
     cautions = [*material.cautions, *silent_caution(cases), *_base_caution(base, material)]
@@ -162,11 +162,9 @@ def train(
         validation = cross_validate(
             cases,
             events,
-            labels,
+            grower,
             material.settings,
-            settings.tuning,
             folds,
-            forest,
             lambda done, total: progress and progress("Cross-validating", done, total),
         )
     else:
@@ -181,12 +179,8 @@ def train(
     cautions += [shortcut] if shortcut else []
     if progress:
         progress("Fitting the model", 0, 1)
-    tuned = tune(events, labels, settings.tuning, material.settings.context, forest)
-    curve = (
-        learning_curve(validation, cases, events, labels, settings.tuning, tuned.choice, forest)
-        if validation
-        else []
-    )
+    tuned = tune(events, grower, material.settings.context)
+    curve = learning_curve(validation, cases, events, grower, tuned.choice) if validation else []
     if progress:
         progress("Fitting the model", 1, 1)
     description = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -83,13 +84,68 @@ class Tuned:
     choice: float
 
 
-def tune(
-    events: Events,
-    labels: Sequence[str],
-    settings: TuningSettings,
-    context: ContextSettings,
-    base: Forest | None = None,
-) -> Tuned:
+class Grower:
+    """Fits forests to events, from nothing or beside the trees of another model.
+
+    Parameters
+    ----------
+    labels : sequence of str
+    settings : TuningSettings
+    base : Forest or None
+        Start from this model instead of from nothing.
+
+    Notes
+    -----
+    Where only made sounds are learnt from, all folds ask for the same forests, so each is grown
+    once and kept.
+    """
+
+    def __init__(
+        self, labels: Sequence[str], settings: TuningSettings, base: Forest | None = None
+    ) -> None:
+        self.labels = tuple(labels)
+        self.settings = settings
+        self.base = base
+        self._grown: dict[tuple[float, int, str], Forest] = {}
+
+    @property
+    def candidates(self) -> tuple[float, ...]:
+        """What :meth:`grow` can be asked for: leaf scales, or strengths beside another model."""
+        return self.settings.leaf_scales if self.base is None else self.settings.strengths
+
+    def grow(self, events: Events, choice: float, trees: int | None = None) -> Forest:
+        """Fit one forest.
+
+        Parameters
+        ----------
+        events : Events
+            At least one.
+        choice : float
+            One of `candidates`.
+        trees : int or None
+            Of each kind; None: as many as the settings say.
+        """
+        trees = trees or self.settings.fit.trees
+        if not self.settings.judge_only:
+            return self._fitted(events, choice, trees)
+        events = events.rows(events.case < 0)
+        content = hashlib.sha256(np.ascontiguousarray(events.table).tobytes())
+        key = (choice, trees, content.hexdigest())
+        if key not in self._grown:
+            self._grown[key] = self._fitted(events, choice, trees)
+        return self._grown[key]
+
+    def _fitted(self, events: Events, choice: float, trees: int) -> Forest:
+        settings = replace(self.settings, fit=replace(self.settings.fit, trees=trees))
+        if self.base is not None:
+            return _grow_beside(self.base, events, self.labels, choice, settings)
+        fit = settings.fit.scaled(choice)
+        return fit_forest(
+            events.table, events.labels, events.weights, self.labels, fit, settings.seed
+        )
+
+
+def tune(events: Events, grower: Grower, context: ContextSettings) -> Tuned:
     """Choose, fit, calibrate.
 
     Parameters
@@ -97,39 +153,32 @@ def tune(
     events : Events
         All of them may be trained on; those of a case are also judged on, always by a forest that
         saw nothing of their group.
-    labels : sequence of str
-    settings : TuningSettings
+    grower : Grower
     context : ContextSettings
         Thresholds hold for probabilities in context.
-    base : Forest or None
-        Start from this model instead of from nothing.
 
     Returns
     -------
     Tuned
         Uncalibrated, with a leaf size by the number of events, when the groups allow no split.
     """
-    candidates = settings.leaf_scales if base is None else settings.strengths
-    small = replace(settings, fit=replace(settings.fit, trees=settings.trees))
+    settings, labels, candidates = grower.settings, grower.labels, grower.candidates
     folds = event_folds(events, settings.folds, settings.seed)
     judged = np.flatnonzero(events.case >= 0)
     truth = _numbers(events.labels[judged], labels)
     weights = balanced_weights(events.labels[judged], events.weights[judged], labels)
     if not folds:
-        choice = candidates[0] if len(events) > _MANY_EVENTS or base else candidates[-1]
+        many = len(events) > _MANY_EVENTS or grower.base is not None
+        choice = candidates[0] if many else candidates[-1]
         calibration = Calibration.identity(len(labels))
         thresholds = choose_thresholds(np.zeros((0, len(labels))), truth[:0], truth[:0], labels)
     else:
         tried = {}
         for candidate in candidates:
             scores = np.zeros((len(events), len(labels)))
-            if settings.judge_only:  # no recording is learnt from: one forest for all folds
-                forest = grow(events, labels, candidate, small, base)
-                scores[judged] = forest.predict_proba(events.table[judged])
-            else:
-                for fold in folds:
-                    forest = grow(events.rows(fold.train), labels, candidate, small, base)
-                    scores[fold.test] = forest.predict_proba(events.table[fold.test])
+            for fold in folds:
+                forest = grower.grow(events.rows(fold.train), candidate, settings.trees)
+                scores[fold.test] = forest.predict_proba(events.table[fold.test])
             tried[candidate] = scores[judged]
         losses = {one: _log_loss(scores, truth, weights) for one, scores in tried.items()}
         choice = min(losses, key=lambda one: losses[one])
@@ -151,23 +200,7 @@ def tune(
             least_kept=settings.least_kept,
         )
     thresholds |= {label: p for label, p in settings.thresholds.items() if label in labels}
-    return Tuned(grow(events, labels, choice, settings, base), calibration, thresholds, choice)
-
-
-def grow(
-    events: Events,
-    labels: Sequence[str],
-    choice: float,
-    settings: TuningSettings,
-    base: Forest | None,
-) -> Forest:
-    """Fit one forest to events, from nothing or from `base`, with one candidate."""
-    if settings.judge_only:
-        events = events.rows(events.case < 0)
-    if base is not None:
-        return _grow_beside(base, events, labels, choice, settings)
-    fit = settings.fit.scaled(choice)
-    return fit_forest(events.table, events.labels, events.weights, labels, fit, settings.seed)
+    return Tuned(grower.grow(events, choice), calibration, thresholds, choice)
 
 
 def _grow_beside(
