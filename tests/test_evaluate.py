@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_sounds import background, with_impacts
 
 from audio_pipeline.analysis import Extraction
 from audio_pipeline.classifier import Calibration, Classifier, load_classifier
@@ -25,7 +26,14 @@ from audio_pipeline.segmentation import Segment
 from audio_pipeline.settings import AnalysisSettings
 from audio_pipeline.training.cases import Case, Heard
 from audio_pipeline.training.dataset import read_dataset
-from audio_pipeline.training.evaluation import Evaluation, column_values, evaluate, score_events
+from audio_pipeline.training.evaluation import (
+    MEASURED_SNR,
+    Evaluation,
+    column_values,
+    evaluate,
+    measured_snr,
+    score_events,
+)
 from audio_pipeline.training.fit import FitSettings
 from audio_pipeline.training.judging import FIGURES, answer_of, answers, judge
 from audio_pipeline.training.label_tracks import Region
@@ -157,6 +165,22 @@ def test_many_numbers_are_reported_in_steps() -> None:
     assert set(column_values(cases, "absent")) == {""}
 
 
+def test_sounds_that_stand_out_more_are_reported_apart() -> None:
+    meters = {}
+    for peak in (0.03, 0.3):
+        sound = with_impacts(background("white", 3.0, 22_050), [1.5], 22_050, peak=peak)
+        meters[peak] = QualityMeter(22_050, QualitySettings())
+        meters[peak].update(sound)
+    cases = [
+        replace(case, extraction=replace(case.extraction, quality=meter.result([(1.49, 1.52)])))
+        for meter in meters.values()
+        for case in [_case("pop", ["pop"])]
+    ]
+    faint, clear = (int(name.split(" to ")[0]) for name in measured_snr(cases))
+    assert clear >= faint + 10
+    assert measured_snr([_case("pop", [])]) == [""]
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
     folder = tmp_path_factory.mktemp("evaluate")
@@ -190,6 +214,7 @@ def test_reports_what_was_asked(evaluation: Evaluation) -> None:
     assert [row["label"] for row in document["labels"]] == list(LABELS)
     assert {row["name"] for row in document["groups"]} == {f"stranger {n}" for n in range(4)}
     assert [row["name"] for row in document["by"]["side"]] == ["right"]
+    assert sum(row["count"] for row in document["by"][MEASURED_SNR]) == 12
     assert sum(map(sum, document["confusion"]["rows"])) == 12
     assert document["risk_coverage"][0]["coverage"] == 1.0
     assert sum(one["count"] for one in document["reliability"]) == metrics["n_events"]

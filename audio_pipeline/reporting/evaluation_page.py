@@ -89,7 +89,7 @@ def evaluation_page(evaluation: Evaluation) -> str:
         if events
         else None,
         _breakdown("By group", evaluation.groups),
-        *(_breakdown(f"By {name}", rows) for name, rows in evaluation.by.items()),
+        *(_breakdown(f"By {name.replace('_', ' ')}", rows) for name, rows in evaluation.by.items()),
     )
     return html_page("Crepitus: evaluation", body)
 

@@ -31,6 +31,9 @@ SCHEMA_VERSION = 1
 COLUMNS = ("tier", "snr", "family", "kind")
 """Manifest columns that are reported by where they are there."""
 
+MEASURED_SNR = "measured_snr"
+"""What is always reported by: how far the sounds stand out of the noise, in steps of 10 dB."""
+
 _NUMERIC_STEP = 10.0
 _MOST_VALUES = 40
 _NO_INTERVAL = {"ece"}
@@ -240,6 +243,7 @@ def evaluate(
     highest = given.event_probabilities.max(axis=1, initial=0.0)
     right = given.event_probabilities.argmax(axis=1) == given.event_truth
     named = [name for name in COLUMNS if any(name in case.columns for case in cases)]
+    columns = {name: column_values(cases, name) for name in dict.fromkeys([*named, *by])}
     names = {case.name for case in cases}
     return Evaluation(
         classifier,
@@ -248,8 +252,8 @@ def evaluate(
         figures,
         breakdown(given, [case.group for case in cases]),
         {
-            name: breakdown(given, column_values(cases, name))
-            for name in dict.fromkeys([*named, *by])
+            name: breakdown(given, values)
+            for name, values in {**columns, MEASURED_SNR: measured_snr(cases)}.items()
         },
         metrics.risk_coverage(
             given.truth[known],
@@ -344,6 +348,16 @@ def column_values(cases: Sequence[Case], column: str) -> list[str]:
     return [_step(number) for number in numbers]
 
 
+def measured_snr(cases: Sequence[Case]) -> list[str]:
+    """Return how far the sounds of each case's recording stand out, as steps of 10 dB.
+
+    Empty text where nothing stood out, or where a clip is too short to measure its noise.
+    """
+    qualities = [case.extraction.quality for case in cases]
+    heights = [None if one is None else one.event_snr_db for one in qualities]
+    return ["" if height is None else _step(height) for height in heights]
+
+
 def _step_order(value: str) -> float:
     """Order steps by where they begin; everything else keeps its order."""
     low, middle, _ = value.partition(" to ")
@@ -371,7 +385,7 @@ def breakdown(given: Answers, values: Sequence[str]) -> list[Breakdown]:
         low, high = metrics.wilson(share, len(chosen))
         rows.append(
             Breakdown(
-                value or "not stated",
+                value or "not known",
                 len(chosen),
                 metrics.coverage(part.answer),
                 float((part.answer == part.truth)[answered].mean()) if answered.any() else math.nan,

@@ -62,7 +62,7 @@ def evaluation_text(evaluation: Evaluation) -> str:
         label, number = row["label"][:19], row["count"]
         lines.append(f"{label:20}{number:8}{cells[0]:>10}{cells[1]:>8}{cells[2]:>11}")
     for title, rows in {"group": evaluation.groups, **evaluation.by}.items():
-        lines += ["", f"{title:40}{'number':>8}{'answered':>10}{'right':>8}"]
+        lines += ["", f"{title.replace('_', ' '):40}{'number':>8}{'answered':>10}{'right':>8}"]
         lines += [
             f"{row.name[:39]:40}{row.count:8}{row.coverage:10.2f}{row.right_of_all:8.2f}"
             for row in rows
