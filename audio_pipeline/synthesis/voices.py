@@ -20,6 +20,11 @@ from audio_pipeline.synthesis.ringing import (
 from audio_pipeline.synthesis.sounds import Samples, Sound, finished, log_uniform
 
 
+_PITCH = (65.0, 330.0)
+_CREAKING = (32.0, 75.0)
+"""Hz; low ends of phrases and groans fall to single pulses that can be counted."""
+
+
 def _formants(rng: np.random.Generator, source: Samples, sample_rate: int) -> Samples:
     """Filter a source through four formants; peak of each at most 1."""
     centres = [
@@ -61,8 +66,11 @@ def _voiced(rng: np.random.Generator, count: int, pitch: float, sample_rate: int
 
 
 def speech(rng: np.random.Generator, sample_rate: int) -> Sound:
-    """Say a few syllables: voiced formants between fricatives and plosive bursts."""
-    pitch = log_uniform(rng, 65.0, 330.0)
+    """Say a few syllables: voiced formants between fricatives and plosive bursts.
+
+    Pitch reaches down to 32 Hz, the pulses of a creaking voice: those came nearest to grating.
+    """
+    pitch = log_uniform(rng, *(_CREAKING if rng.random() < 0.2 else _PITCH))
     parts: list[Samples] = []
     for _ in range(int(rng.integers(1, 11))):
         start = rng.random()
@@ -99,7 +107,8 @@ def speech(rng: np.random.Generator, sample_rate: int) -> Sound:
 def hum(rng: np.random.Generator, sample_rate: int) -> Sound:
     """Hum or groan: one long voiced sound."""
     count = round(log_uniform(rng, 0.2, 2.0) * sample_rate)
-    tone = _formants(rng, _voiced(rng, count, log_uniform(rng, 70, 350), sample_rate), sample_rate)
+    pitch = log_uniform(rng, *(_CREAKING if rng.random() < 0.2 else _PITCH))
+    tone = _formants(rng, _voiced(rng, count, pitch, sample_rate), sample_rate)
     tone = band_passed(tone, None, log_uniform(rng, 500, 4000), sample_rate)
     return finished(
         tone * swell(count, rng.uniform(0.05, 0.4), rng.uniform(0.1, 0.5)),

@@ -182,14 +182,15 @@ def tune(events: Events, grower: Grower, context: ContextSettings) -> Tuned:
             tried[candidate] = scores[judged]
         losses = {one: _log_loss(scores, truth, weights) for one, scores in tried.items()}
         choice = min(losses, key=lambda one: losses[one])
+        # People are shown the probabilities in context, so these are what is calibrated.
+        cases = events.rows(judged)
+        mixed = cases.in_context(tried[choice], context)
         if settings.judge_only:
             # A few recordings judge what made sounds taught: their shares of labels are those of a
             # collection, not of the world, so they may set the temperature and nothing else.
-            own = events.weights[judged]
-            calibration = fit_calibration(tried[choice], truth, own, offsets=False)
+            calibration = fit_calibration(mixed, truth, cases.weights, offsets=False)
         else:
-            calibration = fit_calibration(tried[choice], truth, weights)
-        cases = events.rows(judged)
+            calibration = fit_calibration(mixed, truth, weights)
         weighed = cases.in_context(calibration.apply(tried[choice]), context)
         thresholds = choose_thresholds(
             weighed,
