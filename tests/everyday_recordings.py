@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from made_sounds import background
 
-from audio_pipeline.analysis import Analysis, analyze_recording
+from audio_pipeline.analysis import Analysis, analyze_file, analyze_recording
 from audio_pipeline.classifier import Classifier
 from audio_pipeline.recording import Recording
 from audio_pipeline.synthesis.everyday import MAKERS, EverydaySettings
@@ -17,7 +21,7 @@ from audio_pipeline.synthesis.scenes import SceneSettings, scene
 SEED = 987_654
 """Not that of any training; the default model grows from scenes of seed 0."""
 
-CLICKS = frozenset({"key", "click", "tap", "knock", "clap"})
+CLICKS = frozenset({"key", "click", "tap", "knock", "clap", "clock"})
 """One short impact each, which a pop can equal: reported, held only to the budget of gratings."""
 
 KINDS = {name: {name: 1.0} for name in MAKERS} | {
@@ -67,6 +71,32 @@ def everyday_alarms(kind: str, count: int, classifier: Classifier) -> Alarms:
         rng = np.random.default_rng([SEED, number, *kind.encode()])
         made = scene(rng, "everyday", settings)
         alarms.add(analyze_recording(Recording(made.samples, made.sample_rate), classifier))
+    return alarms
+
+
+TALKER = shutil.which("espeak-ng")
+"""A speech synthesizer that shares nothing with ours: training has heard nothing like it."""
+
+_VOICES = ("en", "en-us", "en-gb-scotland", "de", "fr", "es", "it", "pl", "nl", "sv", "pt", "hu")
+_SPEAKERS = ("", "+f2", "+f4", "+m3", "+m7", "+whisper", "+croak")
+
+
+def talking_alarms(text: str, seconds: float, classifier: Classifier) -> Alarms:
+    """Count alarms in speech of many voices, about a minute each, until there is enough of it."""
+    assert TALKER is not None
+    words = text.split()
+    rng = np.random.default_rng(SEED)
+    alarms = Alarms()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "said.wav"
+        while alarms.seconds < seconds:
+            voice = str(rng.choice(_VOICES)) + str(rng.choice(_SPEAKERS))
+            begin = int(rng.integers(0, len(words) - 150))
+            said = " ".join(words[begin : begin + 150])
+            pitch, pace = str(rng.integers(10, 90)), str(rng.integers(110, 230))
+            command = [TALKER, "-v", voice, "-p", pitch, "-s", pace, "-w", str(path), said]
+            subprocess.run(command, check=True, capture_output=True)
+            alarms.add(analyze_file(path, classifier))
     return alarms
 
 

@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from everyday_recordings import CLICKS, KINDS, STEADY, everyday_alarms, steady_alarms
+from everyday_recordings import (
+    CLICKS,
+    KINDS,
+    STEADY,
+    TALKER,
+    everyday_alarms,
+    steady_alarms,
+    talking_alarms,
+)
 
 from audio_pipeline.analysis import analyze_file
 from audio_pipeline.classifier import Classifier, load_classifier
@@ -28,34 +36,24 @@ QUICK, LONG = 20, 100
 
 # What the default model exceeds a budget in, as measured: named, not excused.
 FAILS_QUICK: Mapping[str, str] = {
-    "footstep": "a sure grating in 0 of 20, a sure joint sound in 2",
-    "chair": "a sure grating in 6 of 20, a sure joint sound in 6",
-    "mouth": "a sure grating in 0 of 20, a sure joint sound in 6",
-    "paper": "a sure grating in 12 of 20, a sure joint sound in 12",
-    "fire": "a sure grating in 4 of 20, a sure joint sound in 5",
-    "rain": "a sure grating in 8 of 20, a sure joint sound in 8",
-    "zipper": "a sure grating in 16 of 20, a sure joint sound in 16",
-    "mechanism": "a sure grating in 1 of 20, a sure joint sound in 2",
+    "chair": "a sure grating in 1 of 20, a sure joint sound in 1",
+    "mouth": "a sure grating in 0 of 20, a sure joint sound in 5",
+    "paper": "a sure grating in 8 of 20, a sure joint sound in 8",
+    "rain": "a sure grating in 6 of 20, a sure joint sound in 6",
+    "zipper": "a sure grating in 3 of 20, a sure joint sound in 3",
     "wind": "a sure grating in 3 of 20, a sure joint sound in 3",
     "chirps": "a sure grating in 1 of 20, a sure joint sound in 1",
-    "several": "a sure grating in 3 of 20, a sure joint sound in 3",
 }
 FAILS_LONG: Mapping[str, str] = {
-    "footstep": "a sure grating in 0 of 100, a sure joint sound in 6",
-    "thump": "a sure grating in 0 of 100, a sure joint sound in 7",
-    "chair": "a sure grating in 14 of 100, a sure joint sound in 14",
-    "mouth": "a sure grating in 0 of 100, a sure joint sound in 36",
-    "rustle": "a sure grating in 3 of 100, a sure joint sound in 4",
-    "paper": "a sure grating in 75 of 100, a sure joint sound in 75",
-    "fire": "a sure grating in 34 of 100, a sure joint sound in 41",
-    "rain": "a sure grating in 39 of 100, a sure joint sound in 39",
-    "zipper": "a sure grating in 71 of 100, a sure joint sound in 71",
-    "water": "a sure grating in 2 of 100, a sure joint sound in 2",
-    "mechanism": "a sure grating in 2 of 100, a sure joint sound in 4",
-    "wind": "a sure grating in 17 of 100, a sure joint sound in 17",
-    "chirps": "a sure grating in 4 of 100, a sure joint sound in 4",
-    "handling": "a sure grating in 3 of 100, a sure joint sound in 5",
-    "several": "a sure grating in 7 of 100, a sure joint sound in 10",
+    "chair": "a sure grating in 2 of 100, a sure joint sound in 2",
+    "mouth": "a sure grating in 0 of 100, a sure joint sound in 27",
+    "paper": "a sure grating in 60 of 100, a sure joint sound in 61",
+    "fire": "a sure grating in 9 of 100, a sure joint sound in 14",
+    "rain": "a sure grating in 19 of 100, a sure joint sound in 19",
+    "zipper": "a sure grating in 13 of 100, a sure joint sound in 13",
+    "wind": "a sure grating in 7 of 100, a sure joint sound in 7",
+    "drop": "a sure grating in 1 of 100, a sure joint sound in 13",
+    "several": "a sure grating in 2 of 100, a sure joint sound in 4",
 }
 
 
@@ -102,6 +100,15 @@ def test_steady_sounds_hold_no_grating(kind: str, model: Classifier) -> None:
 def test_hours_of_steady_sounds_hold_no_grating(kind: str, model: Classifier) -> None:
     alarms = steady_alarms(kind, 3600.0, model)
     print(f"{kind}: {alarms}")
+    assert alarms.gratings <= GRATINGS_AN_HOUR * alarms.seconds / 3600, alarms
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(TALKER is None, reason="needs espeak-ng")
+def test_two_hours_of_talking_hold_hardly_a_grating(model: Classifier) -> None:
+    text = (Path(__file__).parent.parent / "docs" / "triage.md").read_text()
+    alarms = talking_alarms(text.replace("|", " "), 7200.0, model)
+    print(f"talking: {alarms}, {alarms.gratings} gratings in all")
     assert alarms.gratings <= GRATINGS_AN_HOUR * alarms.seconds / 3600, alarms
 
 
