@@ -19,7 +19,6 @@ from audio_pipeline.synthesis.ringing import (
 )
 from audio_pipeline.synthesis.sounds import Samples, Sound, finished, log_uniform
 
-
 _PITCH = (65.0, 330.0)
 _CREAKING = (32.0, 75.0)
 """Hz; low ends of phrases and groans fall to single pulses that can be counted."""
