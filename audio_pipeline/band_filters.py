@@ -32,14 +32,13 @@ class _Bank(NamedTuple):
     Attributes
     ----------
     direct
-        float32 (m, bands x m): output of a frame from its own samples.
+        float32 (bands x m, m): output of a frame from its own samples.
     gather
-        float32 (m, 2 x poles): real and imaginary part, side by side, of what a frame adds to the
-        oscillations.
+        float32 (2 x poles, m): real, then imaginary parts of what a frame adds to the oscillations.
     ring
-        float32 (2 x poles, bands x m): output of a frame from the oscillations before it.
+        float32 (bands x m, 2 x poles): output of a frame from the oscillations before it.
     decay
-        complex64 (poles,): what a frame leaves of an oscillation; the longest ringing first.
+        complex64 (poles, 1): what a frame leaves of an oscillation; the longest ringing first.
     """
 
     direct: Float32
@@ -69,30 +68,33 @@ def band_powers(
     float32 (n, bands, frames), the mean square of each frame.
     """
     bank = _bank(edges, sample_rate, frame)
-    rows = samples.reshape(len(samples), samples.shape[1] // frame, frame)
-    powers = np.empty((len(samples), len(edges) - 1, rows.shape[1]), np.float32)
+    rows = samples.reshape(len(samples), samples.shape[1] // frame, frame).swapaxes(1, 2)
+    powers = np.empty((len(samples), len(edges) - 1, rows.shape[2]), np.float32)
     # A few rows at a time stay in the processor's cache. BLAS gets each row by itself: how it
     # rounds depends on the shape of what it gets.
     for first in range(0, len(rows), _ROWS_AT_ONCE):
         frames = rows[first : first + _ROWS_AT_ONCE]
-        outputs = np.matmul(frames, bank.direct)
-        outputs[:, 1:] += np.matmul(_oscillations(frames, bank)[:, :-1], bank.ring)
-        bands = outputs.reshape(*frames.shape[:2], -1, frame)
-        powers[first : first + _ROWS_AT_ONCE] = np.linalg.vecdot(bands, bands).swapaxes(1, 2)
+        outputs = np.matmul(bank.direct, frames)
+        outputs[:, :, 1:] += np.matmul(bank.ring, _oscillations(frames, bank)[:, :, :-1])
+        np.square(outputs, out=outputs)
+        bands = outputs.reshape(len(frames), len(edges) - 1, frame, -1)
+        bands.sum(axis=2, out=powers[first : first + _ROWS_AT_ONCE])
     powers /= np.float32(frame)
     return powers
 
 
 def _oscillations(frames: Float32, bank: _Bank) -> Float32:
-    """Return the oscillations at the end of each frame, float32 (n, frames, 2 x poles)."""
-    oscillations: Float32 = np.matmul(frames, bank.gather)
-    values = oscillations.view(np.complex64)
+    """Return the oscillations at the end of each frame, float32 (n, 2 x poles, frames)."""
+    oscillations: Float32 = np.matmul(bank.gather, frames)
+    real, imaginary = np.split(oscillations, 2, axis=1)
+    values = real + 1j * imaginary
     # What each frame adds rings on in all that follow: summed up over 2, 4, 8... frames.
     reach, decay = 1, bank.decay
-    while reach < frames.shape[1] and len(decay):
-        values[:, reach:, : len(decay)] += decay * values[:, :-reach, : len(decay)]
+    while reach < frames.shape[2] and len(decay):
+        values[:, : len(decay), reach:] += decay * values[:, : len(decay), :-reach]
         reach, decay = 2 * reach, np.square(decay)
-        decay = decay[np.abs(decay) > _FADED]
+        decay = decay[np.abs(decay[:, 0]) > _FADED]
+    real[:], imaginary[:] = values.real, values.imag
     return oscillations
 
 
@@ -100,24 +102,24 @@ def _oscillations(frames: Float32, bank: _Bank) -> Float32:
 def _bank(edges: tuple[float, ...], sample_rate: int, frame: int) -> _Bank:
     bands = len(edges) - 1
     filters = [_band_pass(low / sample_rate, high / sample_rate) for low, high in pairwise(edges)]
-    direct = np.zeros((frame, bands, frame))
-    ring = np.zeros((2 * bands, 2, bands, frame))
+    direct = np.zeros((bands, frame, frame))
+    ring = np.zeros((bands, frame, 2, 2 * bands))
     poles = np.concatenate([own for _, own, _ in filters])
     for band, (at_once, own, weights) in enumerate(filters):
-        following = 2 * weights[:, None] * own[:, None] ** np.arange(frame + 1)
-        response = following.real[:, :frame].sum(axis=0)
+        following = 2 * weights * own ** np.arange(frame + 1)[:, None]
+        response = following.real[:frame].sum(axis=1)
         response[0] += at_once
         for start in range(frame):
-            direct[start, band, start:] = response[: frame - start]
-        ring[2 * band : 2 * band + 2, 0, band] = following.real[:, 1:]
-        ring[2 * band : 2 * band + 2, 1, band] = -following.imag[:, 1:]
+            direct[band, start:, start] = response[: frame - start]
+        ring[band, :, 0, 2 * band : 2 * band + 2] = following.real[1:]
+        ring[band, :, 1, 2 * band : 2 * band + 2] = -following.imag[1:]
     order = np.argsort(-np.abs(poles))
-    gather = poles[order] ** np.arange(frame)[::-1, None]
+    gather = poles[order, None] ** np.arange(frame)[::-1]
     return _Bank(
-        direct.reshape(frame, -1).astype(np.float32),
-        gather.astype(np.complex64).view(np.float32),
-        ring[order].reshape(4 * bands, -1).astype(np.float32),
-        (poles[order] ** frame).astype(np.complex64),
+        direct.reshape(-1, frame).astype(np.float32),
+        np.concatenate([gather.real, gather.imag]).astype(np.float32),
+        ring[..., order].reshape(bands * frame, -1).astype(np.float32),
+        (poles[order, None] ** frame).astype(np.complex64),
     )
 
 

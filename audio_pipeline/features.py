@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import NamedTuple
 
 import numpy as np
@@ -220,18 +221,19 @@ def _train_features(passage: Passage, duration: float, step: float) -> tuple[flo
     times = np.array(passage.segment.impacts)
     gaps = np.diff(times)
     log_gaps = np.log(gaps + 1e-3)
+    largest = float(peaks.max())
     densest = (np.searchsorted(times, times + 0.5) - np.arange(count)).max()
     regularity, rate = 0.0, 5.0
     if count > 3:
         regularity, rate = periodicity(passage.elevation.astype(np.float64), 1 / step, 5.0, 80.0)
     return (
         math.log(count),
-        math.log(max(1, int(np.count_nonzero(peaks >= peaks.max() - 10.0)))),
-        math.log(max(1, int(np.count_nonzero(peaks >= peaks.max() - 20.0)))),
+        math.log(max(1, int(np.count_nonzero(peaks >= largest - 10.0)))),
+        math.log(max(1, int(np.count_nonzero(peaks >= largest - 20.0)))),
         math.log(densest),
         math.log(times[-1] - times[0] + 1e-2),
         math.log(count / (duration + 0.05)),
-        float(np.median(log_gaps)),
+        median(log_gaps.tolist()),
         float(log_gaps.max()),
         float(gaps.std() / gaps.mean()) if count > 2 else 0.0,
         float(peaks.std()),
