@@ -148,7 +148,7 @@ class Passage:
 
 @lru_cache(maxsize=8)
 def _filter_bank(settings: SegmentationSettings) -> Float32:
-    """Return the mel filter bank, float32 (2 + n_fft, bands), every row twice, no band empty.
+    """Return the mel filter bank, float32 (1 + n_fft // 2, bands), no band empty.
 
     That of :func:`librosa.filters.mel` with ``norm=None``, made from librosa's frequencies: its
     module of filters takes a second to import on librosa 0.11, which every worker waits for.
@@ -164,7 +164,7 @@ def _filter_bank(settings: SegmentationSettings) -> Float32:
     bank = np.maximum(slopes, 0.0).astype(np.float32)
     for band in np.flatnonzero(bank.sum(axis=1) == 0):
         bank[band, np.argmin(np.abs(bins - edges[band + 1]))] = 1.0
-    return np.repeat(bank.T, 2, axis=0)
+    return np.ascontiguousarray(bank.T)
 
 
 @lru_cache(maxsize=8)
@@ -204,14 +204,14 @@ def band_levels(samples: Float32, settings: SegmentationSettings, place: int = 0
     end = begin + len(frames)
     groups = -(-end // _GROUP)
     levels = np.empty((groups, _GROUP, settings.bands), np.float32)
-    parts = np.zeros((min(groups, _GROUPS_AT_ONCE), _GROUP, settings.n_fft + 2), np.float32)
+    powers = np.zeros((min(groups, _GROUPS_AT_ONCE), _GROUP, len(bank)), np.float32)
     for group in range(0, groups, _GROUPS_AT_ONCE):
-        some = parts[: groups - group]
+        some = powers[: groups - group]
         first, stop = group * _GROUP, min(end, (group + len(some)) * _GROUP)
-        rows = some.reshape(-1, settings.n_fft + 2)[max(0, begin - first) : stop - first]
+        rows = some.reshape(-1, len(bank))[max(0, begin - first) : stop - first]
         spectra = rfft(frames[max(0, first - begin) : stop - begin] * window, axis=1)
-        # Squared real and imaginary parts side by side: the bank, each row twice, adds them up.
-        np.square(spectra.view(np.float32), out=rows)
+        squares = np.square(spectra.view(np.float32))
+        np.add(squares[:, ::2], squares[:, 1::2], out=rows)
         np.matmul(some, bank, out=levels[group : group + len(some)])
     return _decibels(
         levels.reshape(-1, settings.bands)[begin:end], DIGITAL_SILENCE * settings.n_fft

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from audio_pipeline.segmentation import Passage
 
 Float64 = NDArray[np.float64]
+Floats = NDArray[np.floating]
 Indices = NDArray[np.intp]
 Value = TypeVar("Value", bound=np.generic)
 
@@ -194,7 +195,8 @@ def _voicing(samples: Float64, whole: Stretches, sample_rate: int, scale: float)
     sizes = np.array([_transform_size(*each) for each in zip(lengths, lags, strict=True)])
     for size in np.unique(sizes):
         rows = np.flatnonzero(sizes == size)
-        matrix = _rows(samples, heads, rows, int(size))
+        # Half the time of float64, and a height is only wanted to a few digits.
+        matrix = _rows(samples, heads, rows, int(size)).astype(np.float32)
         for row, correlation in zip(rows, _correlations(matrix), strict=True):
             voicing[row], _ = _period(
                 correlation, int(lengths[row]), sample_rate, highest, int(lags[row])
@@ -221,13 +223,13 @@ def _transform_size(length: int, longest: int) -> int:
     return _LEAST_TRANSFORM if needed <= _LEAST_TRANSFORM else int(next_fast_len(needed, True))
 
 
-def _correlations(rows: Float64) -> Float64:
+def _correlations(rows: Floats) -> Floats:
     """Return the autocorrelation of each row."""
     from scipy.fft import irfft, rfft
 
     spectra = rfft(rows, axis=1)
     power = np.square(spectra.real) + np.square(spectra.imag)
-    correlations: Float64 = irfft(power, rows.shape[1], axis=1)
+    correlations: Floats = irfft(power, rows.shape[1], axis=1)
     return correlations
 
 
@@ -241,7 +243,7 @@ def periodicity(signal: Float64, rate: float, lowest: float, highest: float) -> 
 
 
 def _period(
-    correlation: Float64, length: int, rate: float, highest: float, longest: int
+    correlation: Floats, length: int, rate: float, highest: float, longest: int
 ) -> tuple[float, float]:
     """Return height and frequency of the peak up to the lag `longest`; zeros where none is."""
     shortest = max(1, int(rate / highest))
