@@ -34,6 +34,7 @@ Float32 = NDArray[np.float32]
 #: Describing many passages together is cheaper; they hold up to 10 s of sound each.
 _PASSAGES_AT_ONCE = 32
 
+_NO_SAMPLES: Float32 = np.zeros(0, np.float32)
 _NO_ROWS: Float32 = np.empty((0, len(FEATURES)), np.float32)
 
 
@@ -140,14 +141,16 @@ class _Ear:
         self._resampler = Resampler(sample_rate, settings.sample_rate)
 
     def push(self, block: Float32) -> list[Passage]:
+        if not len(block):
+            return []
         self.received += len(block)
         block = self.meter.update(block)
         return self.segmenter.push(self._resampler.push(block)) if self._listens else []
 
-    def finish(self) -> list[Passage]:
-        if not self._listens:
-            return []
-        return self.segmenter.finish(self._resampler.finish())
+    def finish(self, block: Float32 = _NO_SAMPLES) -> list[Passage]:
+        self.received += len(block)
+        block = self.meter.update(block)
+        return self.segmenter.finish(self._resampler.finish(block)) if self._listens else []
 
     def describe(self, passages: Sequence[Passage]) -> Float32:
         return feature_table(passages, self.settings.features, self.settings.sample_rate)
@@ -201,13 +204,16 @@ def hear(
     try:
         with open_recording(source) as reader:
             ear = _Ear(reader.sample_rate, settings, regions)
+            # The last block also ends the stream: most recordings go through in one step.
+            last = _NO_SAMPLES
             for block in reader.blocks():
-                passages += ear.push(block)
+                passages += ear.push(last)
+                last = block
                 if len(passages) >= _PASSAGES_AT_ONCE:
                     segments += [passage.segment for passage in passages]
                     tables.append(ear.describe(passages))
                     passages = []
-            passages += ear.finish()
+            passages += ear.finish(last)
             rate, truncated, comment = reader.sample_rate, reader.truncated, reader.comment
     except RecordingError as error:
         return Hearing(Extraction(name, "failed", str(error), None, None, None, (), _NO_ROWS))

@@ -14,13 +14,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import pairwise
+from statistics import median
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from audio_pipeline.band_filters import band_powers
 from audio_pipeline.segmentation import Passage
 from audio_pipeline.texture import MODULATION, Stretches, periodicity, texture_table
 
@@ -221,18 +221,19 @@ def _train_features(passage: Passage, duration: float, step: float) -> tuple[flo
     times = np.array(passage.segment.impacts)
     gaps = np.diff(times)
     log_gaps = np.log(gaps + 1e-3)
+    largest = float(peaks.max())
     densest = (np.searchsorted(times, times + 0.5) - np.arange(count)).max()
     regularity, rate = 0.0, 5.0
     if count > 3:
         regularity, rate = periodicity(passage.elevation.astype(np.float64), 1 / step, 5.0, 80.0)
     return (
         math.log(count),
-        math.log(max(1, int(np.count_nonzero(peaks >= peaks.max() - 10.0)))),
-        math.log(max(1, int(np.count_nonzero(peaks >= peaks.max() - 20.0)))),
+        math.log(max(1, int(np.count_nonzero(peaks >= largest - 10.0)))),
+        math.log(max(1, int(np.count_nonzero(peaks >= largest - 20.0)))),
         math.log(densest),
         math.log(times[-1] - times[0] + 1e-2),
         math.log(count / (duration + 0.05)),
-        float(np.median(log_gaps)),
+        median(log_gaps.tolist()),
         float(log_gaps.max()),
         float(gaps.std() / gaps.mean()) if count > 2 else 0.0,
         float(peaks.std()),
@@ -268,24 +269,11 @@ class _Strikes:
     before_far: Float64
 
 
-@lru_cache(maxsize=8)
-def _band_filters(settings: FeatureSettings, sample_rate: int) -> tuple[Float64, ...]:
-    from scipy.signal import butter
-
-    edges = np.array(settings.band_edges) * sample_rate / settings.reference_rate
-    return tuple(
-        butter(2, (low, high), "bandpass", fs=sample_rate, output="sos")
-        for low, high in pairwise(edges)
-    )
-
-
 def _strikes(passages: Sequence[Passage], settings: FeatureSettings, sample_rate: int) -> _Strikes:
     """Cut the same stretch around the loudest moment of every passage and filter it into bands.
 
     The filters are causal: energy must not appear before the strike.
     """
-    from scipy.signal import sosfilt
-
     frame = max(1, round(settings.frame * sample_rate))
     before = round(settings.strike_before / settings.frame)
     after = round(settings.strike_after / settings.frame)
@@ -299,28 +287,28 @@ def _strikes(passages: Sequence[Passage], settings: FeatureSettings, sample_rate
         piece = passage.samples[max(0, begin) : max(0, begin + width)]
         cut[row, max(0, -begin) : max(0, -begin) + len(piece)] = piece
         far = passage.samples[max(0, place - 300 * frame) : max(0, place - before * frame)]
-        far = far[: len(far) // frame * frame].reshape(-1, frame)
-        before_far[row] = np.square(far).mean(axis=1).max() if len(far) else 0.0
-    frames = np.empty((len(passages), len(settings.band_edges) - 1, before + after))
-    for band, sections in enumerate(_band_filters(settings, sample_rate)):
-        filtered = np.square(sosfilt(sections.astype(np.float32), cut, axis=1))
-        shaped = filtered.reshape(len(passages), -1, frame)[:, warm_up:]
-        frames[:, band] = shaped.mean(axis=2)
-    broad = np.square(cut).reshape(len(passages), -1, frame)[:, warm_up:].mean(axis=2)
-    return _Strikes(
-        cut[:, warm_up * frame :], before * frame, frames, broad.astype(float), before, before_far
-    )
+        before_far[row] = _frame_powers(far, frame).max(initial=0.0)
+    scale = sample_rate / settings.reference_rate
+    edges = tuple(edge * scale for edge in settings.band_edges)
+    powers = band_powers(cut, edges, sample_rate, frame)[:, :, warm_up:].astype(np.float64)
+    strikes = cut[:, warm_up * frame :]
+    broad = _frame_powers(strikes, frame).reshape(len(passages), -1).astype(np.float64)
+    return _Strikes(strikes, before * frame, powers, broad, before, before_far)
 
 
 def _loudest(passage: Passage, frame: int, sample_rate: int) -> int:
     """Return the sample at which the loudest millisecond of the segment starts."""
     start = max(0, round((passage.segment.start - passage.offset) * sample_rate))
     stop = round((passage.segment.end - passage.offset) * sample_rate)
-    squares = np.square(passage.samples[start : max(start + frame, stop)])
-    whole = len(squares) // frame
-    if whole == 0:
-        return start
-    return start + int(squares[: whole * frame].reshape(-1, frame).mean(axis=1).argmax()) * frame
+    powers = _frame_powers(passage.samples[start : max(start + frame, stop)], frame)
+    return start + int(powers.argmax()) * frame if len(powers) else start
+
+
+def _frame_powers(samples: Float32, frame: int) -> Float32:
+    """Return the power of each whole frame in samples, in order, float32 (frames,)."""
+    frames = samples.reshape(-1)[: samples.size // frame * frame].reshape(-1, frame)
+    powers: Float32 = np.square(frames).mean(axis=1)
+    return powers
 
 
 def _decibel(powers: Float64, reference: Float64, deepest: float) -> Float64:

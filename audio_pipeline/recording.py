@@ -282,6 +282,12 @@ class _Remembering:
         return len(data)
 
 
+_FILTER_PERIODS = 256
+"""Periods of the lower rate; the filter of soxr HQ rings for about 100 on each side."""
+
+_NOTHING: Samples = np.zeros(0, dtype=np.float32)
+
+
 class Resampler:
     """Changes the sample rate of a stream with soxr HQ; the same result for any block size.
 
@@ -333,12 +339,18 @@ class Resampler:
         self._last = block[-1]
         return self._take(self._stream.resample_chunk(block))
 
-    def finish(self) -> Samples:
-        """Return the last samples, shape (m,); after this nothing may be pushed."""
+    def finish(self, block: Samples = _NOTHING) -> Samples:
+        """Take the last samples, shape (n,), and return the rest, shape (m,)."""
+        if self._stream is None or not (self._received or len(block)):
+            return block
+        parts = [block]
         if not self._received:
-            return _NOTHING
-        beyond = np.full(self._border, self._last)
-        rest = self._take(self._stream.resample_chunk(beyond, last=True))
+            parts.insert(0, np.full(self._border, block[0]))
+        if len(block):
+            self._received += len(block)
+            self._last = block[-1]
+        parts.append(np.full(self._border, self._last))
+        rest = self._take(self._stream.resample_chunk(np.concatenate(parts), last=True))
         surplus = self._returned - -(-self._received * self.out_rate // self.in_rate)
         return rest[: len(rest) - surplus]
 
@@ -348,12 +360,6 @@ class Resampler:
         self._early -= early
         self._returned += len(resampled) - early
         return resampled[early:]
-
-
-_FILTER_PERIODS = 256
-"""Periods of the lower rate; the filter of soxr HQ rings for about 100 on each side."""
-
-_NOTHING: Samples = np.zeros(0, dtype=np.float32)
 
 
 class _MemoryDecoder:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,7 +18,9 @@ from numpy.typing import ArrayLike, NDArray
 from audio_pipeline.segmentation import Passage
 
 Float64 = NDArray[np.float64]
+Floats = NDArray[np.floating]
 Indices = NDArray[np.intp]
+Value = TypeVar("Value", bound=np.generic)
 
 MODULATION = ((2.0, 10.0), (10.0, 30.0), (30.0, 80.0), (80.0, 200.0), (200.0, 400.0))
 """Hz."""
@@ -73,10 +75,9 @@ class Stretches:
         steps[self.starts + self.lengths - 1] = 0.0
         return self.sum(steps) / np.maximum(1, self.lengths - 1)
 
-    def repeat(self, values: NDArray[np.generic]) -> Float64:
+    def repeat(self, values: NDArray[Value]) -> NDArray[Value]:
         """Return a value a stretch for every place in it."""
-        repeated: Float64 = np.repeat(values, self.lengths)
-        return repeated
+        return np.repeat(values, self.lengths)
 
     def places(self) -> Indices:
         """Return the place of every value in its stretch, from 0."""
@@ -103,16 +104,18 @@ def texture_table(
     """
     pieces = [_samples(passage, 2 * frame, sample_rate) for passage in passages]
     whole = Stretches.of([len(piece) for piece in pieces])
-    samples = np.concatenate(pieces).astype(np.float64)
+    samples = np.concatenate(pieces, dtype=np.float64)
     samples -= whole.repeat(whole.mean(samples))
-    squares = np.square(samples) + 1e-30
+    squares = np.square(samples)
+    squares += 1e-30
     mean = whole.mean(squares)
 
     frames = Stretches.of(whole.lengths // frame)
-    in_frames = whole.places() < whole.repeat(frames.lengths * frame)
-    powers = squares[in_frames].reshape(-1, frame).mean(axis=1) / frames.repeat(mean)
+    powers = _frame_powers(squares, whole, frame) / frames.repeat(mean)
     count = frames.lengths
-    ordered = powers[np.lexsort((powers, frames.repeat(np.arange(len(pieces)))))]
+    ordered = powers.copy()
+    for start, stop in zip(frames.starts, frames.starts + count, strict=True):
+        ordered[start:stop].sort()
     ranks = frames.sum((frames.places() + 1) * ordered)
     floored = np.maximum(powers, frames.repeat(frames.highest(powers) * 10 ** (-deepest / 10)))
     coarse, coarse_levels = _levels(floored, frames, 10)
@@ -140,6 +143,14 @@ def _samples(passage: Passage, least: int, sample_rate: int) -> NDArray[np.float
     if len(samples) < least:
         samples = np.pad(samples, (0, least - len(samples)))
     return samples
+
+
+def _frame_powers(squares: Float64, whole: Stretches, frame: int) -> Float64:
+    """Return the mean of every whole frame of each stretch, without the rest at its end."""
+    blocks = Stretches.of(-(-whole.lengths // frame))
+    sums = np.add.reduceat(squares, blocks.repeat(whole.starts) + blocks.places() * frame)
+    means: Float64 = sums[blocks.places() < blocks.repeat(whole.lengths // frame)] / frame
+    return means
 
 
 def _turns(negative: NDArray[np.bool_], whole: Stretches) -> NDArray[np.bool_]:
@@ -184,7 +195,8 @@ def _voicing(samples: Float64, whole: Stretches, sample_rate: int, scale: float)
     sizes = np.array([_transform_size(*each) for each in zip(lengths, lags, strict=True)])
     for size in np.unique(sizes):
         rows = np.flatnonzero(sizes == size)
-        matrix = _rows(samples, heads, rows, int(size))
+        # Half the time of float64, and a height is only wanted to a few digits.
+        matrix = _rows(samples, heads, rows, int(size)).astype(np.float32)
         for row, correlation in zip(rows, _correlations(matrix), strict=True):
             voicing[row], _ = _period(
                 correlation, int(lengths[row]), sample_rate, highest, int(lags[row])
@@ -211,13 +223,13 @@ def _transform_size(length: int, longest: int) -> int:
     return _LEAST_TRANSFORM if needed <= _LEAST_TRANSFORM else int(next_fast_len(needed, True))
 
 
-def _correlations(rows: Float64) -> Float64:
+def _correlations(rows: Floats) -> Floats:
     """Return the autocorrelation of each row."""
     from scipy.fft import irfft, rfft
 
     spectra = rfft(rows, axis=1)
     power = np.square(spectra.real) + np.square(spectra.imag)
-    correlations: Float64 = irfft(power, rows.shape[1], axis=1)
+    correlations: Floats = irfft(power, rows.shape[1], axis=1)
     return correlations
 
 
@@ -231,7 +243,7 @@ def periodicity(signal: Float64, rate: float, lowest: float, highest: float) -> 
 
 
 def _period(
-    correlation: Float64, length: int, rate: float, highest: float, longest: int
+    correlation: Floats, length: int, rate: float, highest: float, longest: int
 ) -> tuple[float, float]:
     """Return height and frequency of the peak up to the lag `longest`; zeros where none is."""
     shortest = max(1, int(rate / highest))

@@ -57,9 +57,7 @@ def test_gives_the_probabilities_of_scikit_learn(
     # Values halfway between two rows are where thresholds lie: the hardest case for rounding.
     between = (table[:399] + table[1:400]) / 2
     for rows in (table, between, table * 1000):
-        np.testing.assert_allclose(
-            packed.predict_proba(rows), grown.predict_proba(rows), atol=1e-6
-        )
+        np.testing.assert_allclose(packed.predict_proba(rows), grown.predict_proba(rows), atol=1e-6)
 
 
 def test_a_row_does_not_depend_on_its_neighbours(
@@ -120,9 +118,7 @@ def test_skops_and_the_direct_reader_give_the_same(
     path.write_bytes(write_forest(forest))
     assert skops.io.get_untrusted_types(file=path) == list(TRUSTED_TYPES)
     through_skops, directly = load_forest(path), read_forest(path.read_bytes())
-    np.testing.assert_array_equal(
-        through_skops.predict_proba(table), directly.predict_proba(table)
-    )
+    np.testing.assert_array_equal(through_skops.predict_proba(table), directly.predict_proba(table))
     assert directly.predict(table).tolist() == through_skops.predict(table).tolist()
 
 

@@ -11,12 +11,14 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from made_sounds import Float32, background, grating_times, impact, with_impacts
+from scipy.signal import find_peaks
 
 from audio_pipeline.segmentation import (
     Passage,
     Segment,
     SegmentationSettings,
     Segmenter,
+    _peaks,
     band_levels,
     find_passages,
 )
@@ -242,6 +244,30 @@ def test_memory_stays_bounded() -> None:
         segmenter.push(block)
     assert len(segmenter._samples) < 2 * RATE
     assert len(segmenter._elevation) < 2 * SETTINGS.frame_rate
+
+
+@given(first=st.integers(1, 200), count=st.integers(1, 300))
+@few
+def test_the_levels_of_a_frame_do_not_depend_on_where_blocks_begin(first: int, count: int) -> None:
+    # BLAS rounds a row by its place among the others: not so on every processor.
+    samples = scene()[: 600 * SETTINGS.hop]
+    whole = band_levels(samples, SETTINGS)
+    stop = (first + count - 1) * SETTINGS.hop + SETTINGS.n_fft
+    part = band_levels(samples[first * SETTINGS.hop : stop], SETTINGS, first)
+    np.testing.assert_array_equal(part, whole[first : first + count])
+
+
+@given(seed=seeds, step=st.sampled_from([0.0, 0.5, 3.0]))
+@few
+def test_peaks_are_those_of_scipy(seed: int, step: float) -> None:
+    levels = np.random.default_rng(seed).gamma(1.0, 8.0, 2000)
+    if step:  # with flat tops
+        levels = np.round(levels / step) * step
+    levels[[0, -1]] = 0.0
+    found, _ = find_peaks(levels, height=12.0, prominence=6.0, wlen=69)
+    highest = [levels[max(0, place - 3) : place + 4].max() for place in found]
+    assert _peaks(levels, 12.0, 6.0, 34, 4).tolist() == found[levels[found] >= highest].tolist()
+    assert not len(_peaks(np.zeros(3), 12.0, 6.0, 34, 4))
 
 
 def test_levels_are_those_of_librosa() -> None:

@@ -27,10 +27,11 @@ if TYPE_CHECKING:
     from audio_pipeline.classifier import Classifier
     from audio_pipeline.settings import AnalysisSettings
 
-_SEGMENTS_AT_ONCE = 4000
-_RECORDINGS_AT_ONCE = 400
+_SEGMENTS_AT_ONCE = 1000
+_RECORDINGS_AT_ONCE = 200
 _SECONDS_AT_ONCE = 5.0
-"""Finished work is predicted and kept when there is this much of it, or after this time."""
+"""Finished work is predicted and kept when there is this much of it, or after this time: enough for
+cheap predictions and few commits, and so little that workers go on meanwhile."""
 
 
 _RECORDINGS_A_WORKER = 32

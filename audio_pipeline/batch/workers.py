@@ -27,10 +27,11 @@ from audio_pipeline.errors import CrepitusError
 if TYPE_CHECKING:
     from audio_pipeline.settings import AnalysisSettings
 
-_PORTION = 4
-_PORTION_BYTES = 2**20
-"""A portion ends with this many recordings or bytes. Small ones need not wait for the pipe, and at
-the end no worker has much more to do than the others."""
+_PORTION = 8
+_PORTION_BYTES = 4 * 2**20
+"""A portion ends with this many recordings or bytes. Features of several recordings together cost
+less, small ones need not wait for the pipe, and at the end no worker has much more to do than the
+others."""
 
 _MOST_FILES = 2**16
 """No process that starts workers has more files open."""
