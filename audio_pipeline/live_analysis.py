@@ -107,10 +107,7 @@ class LiveAnalysis:
 
 
 def warm_up(classifier: Classifier) -> None:
-    """Run the whole analysis once on a made-up click, so that nothing loads when it matters.
-
-    On librosa 0.11 the first run after installation compiles for up to half a minute.
-    """
+    """Run the whole analysis once on a made-up click, so that nothing loads when it matters."""
     from audio_pipeline.analysis import StreamAnalyzer
 
     rate = 48_000

@@ -78,7 +78,7 @@ def check_machine(device: str | None, model: str | None) -> Iterator[Check]:
     yield check_versions()
     yield _guarded("model", lambda: _check_model(model))
     yield check_codecs()
-    yield _guarded("librosa", lambda: _check_compilation(model))
+    yield _guarded("librosa", lambda: _check_analysis(model))
     sound_card = _guarded("sound card", _check_sound_card, worst="note")
     yield sound_card
     if sound_card.status == "ok":
@@ -208,17 +208,15 @@ def _amr_silence() -> bytes:
     return b"#!AMR\n" + (b"\x3c" + bytes(31)) * 10
 
 
-def _check_compilation(model: str | None) -> Check:
+def _check_analysis(model: str | None) -> Check:
     from audio_pipeline.classifier import load_classifier
     from audio_pipeline.live_analysis import warm_up
-    from audio_pipeline.startup import announce_compilation
 
     classifier = load_classifier(model)
-    announce_compilation()
     began = time.perf_counter()
     warm_up(classifier)
     seconds = time.perf_counter() - began
-    text = f"A test sound was analysed; everything is loaded and compiled ({seconds:.1f} s)."
+    text = f"A test sound was analysed; everything is loaded ({seconds:.1f} s)."
     return Check("librosa", "ok", text, {"seconds": round(seconds, 2)})
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -288,3 +290,19 @@ def test_a_recording_that_cannot_be_read_fails_in_one_line(
     assert "\n" not in analysis.error
     document = analysis.document()
     assert (document["events"], document["finding"], document["duration"]) == ([], None, None)
+
+
+def test_an_analysis_loads_only_what_is_quick_to_load() -> None:
+    # Every command and every worker waits for this; librosa's larger parts compile for half a
+    # minute at their first use on 0.11.
+    code = (
+        "import sys, numpy, audio_pipeline\n"
+        "samples = numpy.zeros(16_000, numpy.float32)\n"
+        "samples[8_000] = 0.5\n"
+        "found = audio_pipeline.extract(audio_pipeline.Recording(samples, 16_000))\n"
+        "assert found.segments and 'librosa.core.convert' in sys.modules\n"
+        "slow = {'scipy.signal', 'librosa.util.utils', 'sklearn', 'matplotlib'}\n"
+        "print(sorted(slow & sys.modules.keys()))\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "[]"

@@ -19,8 +19,8 @@ NOTE_NAME = ".current"
 
 _LONGEST_PATH = 2**16
 
-_PORTION = 8
-_PORTION_BYTES = 4 * 2**20
+_PORTION = 16
+_PORTION_BYTES = 8 * 2**20
 """Recordings, or bytes, whose features are computed together."""
 
 

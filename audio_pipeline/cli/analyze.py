@@ -45,7 +45,6 @@ def command(
     region = region or default_region()
     answers = load_answers(answers_file) if answers_file else None
     from audio_pipeline.classifier import load_classifier
-    from audio_pipeline.startup import announce_compilation
 
     classifier = load_classifier(model_folder)
     reached = None
@@ -60,7 +59,6 @@ def command(
         if interview.emergency and report is None:  # help first; the recording can wait
             _show_recommendation(interview.recommendation(region=region), reached)
             return
-    announce_compilation()
     from audio_pipeline.analysis import analyze_file
     from audio_pipeline.assessment import assess, document
 

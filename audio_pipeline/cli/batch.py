@@ -74,7 +74,6 @@ def command(
     from audio_pipeline.batch.progress import progress_for
     from audio_pipeline.batch.run import BatchRequest, run_batch
     from audio_pipeline.classifier import load_classifier
-    from audio_pipeline.startup import announce_compilation
 
     if not inputs and list_file is None:
         raise click.UsageError("name files, a folder or --list")
@@ -90,7 +89,6 @@ def command(
         restart=restart,
     )
     classifier = load_classifier(model)
-    announce_compilation()
     ended = run_batch(request, classifier, progress_for())
     if report:
         _write_report(report, request)

@@ -37,7 +37,6 @@ def command(
         raise click.UsageError("give recordings and -o TABLE, or --list")
     from audio_pipeline.cli.progress import steps
     from audio_pipeline.settings import AnalysisSettings
-    from audio_pipeline.startup import announce_compilation
     from audio_pipeline.training.feature_file import write_features
     from audio_pipeline.training.sources import named_recordings
 
@@ -47,7 +46,6 @@ def command(
 
         settings = load_classifier(model).settings
     sources = named_recordings(files)
-    announce_compilation()
     with steps() as progress:
         rows, failed = write_features(
             sources, table, settings, lambda done, total: progress("Listening", done, total)

@@ -47,13 +47,11 @@ def command(
     from audio_pipeline.live_analysis import warm_up
     from audio_pipeline.microphone import PROMPT_CAPTURE, Microphone, MicrophoneLostError
     from audio_pipeline.remembered_device import pick_device, remember_device
-    from audio_pipeline.startup import announce_compilation
     from audio_pipeline.stop_request import StopRequest
 
     classifier = load_classifier(model)
     chosen = pick_device(device)
     click.echo("Getting ready ...", err=True)
-    announce_compilation()
     warm_up(classifier)
     with StopRequest() as stop, Microphone(chosen, PROMPT_CAPTURE) as microphone:
         if device is not None:

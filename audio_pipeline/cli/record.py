@@ -244,7 +244,6 @@ class _Session:
             take_metadata,
         )
         from audio_pipeline.remembered_device import remember_device
-        from audio_pipeline.startup import announce_compilation
         from audio_pipeline.stop_request import StopRequest
         from audio_pipeline.take import Take
 
@@ -252,7 +251,6 @@ class _Session:
             with Microphone(self.device) as microphone:
                 if self.device_is_chosen:
                     remember_device(self.device)
-                announce_compilation()
                 live = LiveAnalysis(microphone.sample_rate, self.classifier)
                 if self.at_terminal:
                     if not count_in(microphone, COUNT_IN_SECONDS, stop.asked, _say_number):

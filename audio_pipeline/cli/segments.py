@@ -54,13 +54,11 @@ def command(
     """
     from audio_pipeline.classifier import load_classifier
     from audio_pipeline.cli.progress import steps
-    from audio_pipeline.startup import announce_compilation
     from audio_pipeline.training.cutting import CutSettings, cut_segments
     from audio_pipeline.training.sources import named_recordings
 
     classifier = load_classifier(model)
     sources = named_recordings(recordings)
-    announce_compilation()
     with steps() as progress:
         done = cut_segments(
             sources,

@@ -19,7 +19,7 @@ from audio_pipeline.server import worker
 from audio_pipeline.server.errors import ApiError, busy
 from audio_pipeline.server.settings import ServerSettings
 
-# A first start compiles librosa for up to half a minute, longer on a busy machine.
+# A start takes a second, and much longer on a busy machine with a slow disk.
 READY_SECONDS = 180.0
 
 Result = TypeVar("Result")
