@@ -43,7 +43,7 @@ _LEAF_STEP: Final = 2.0**24
 _PLACES_AT_ONCE: Final = 8192
 """Rows x trees that are walked together."""
 
-_ROWS_AT_ONCE: Final = 4096
+_ROWS_AT_ONCE: Final = 1024
 _STATE: Final = ("classes", "n_features", "feature", "threshold", "value", "nodes_per_tree")
 
 Floats = NDArray[np.float64]

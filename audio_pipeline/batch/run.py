@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from audio_pipeline.settings import AnalysisSettings
 
 _SEGMENTS_AT_ONCE = 1000
-_RECORDINGS_AT_ONCE = 200
+_RECORDINGS_AT_ONCE = 100
 _SECONDS_AT_ONCE = 5.0
 """Finished work is predicted and kept when there is this much of it, or after this time: enough for
 cheap predictions and few commits, and so little that workers go on meanwhile."""
