@@ -163,8 +163,10 @@ def bandwidth(spectrum: Decibels, sample_rate: int) -> float:
 
 def silent_gaps(levels: Levels) -> npt.NDArray[np.int64]:
     """Return the lengths, in frames, of digital silence that has sound on both sides."""
-    sound = np.flatnonzero(levels > SILENT_LEVEL)
-    if len(sound) == len(levels):
-        return np.zeros(0, dtype=np.int64)
-    lengths = np.diff(sound) - 1
-    return lengths[lengths > 0]
+    silent = levels <= SILENT_LEVEL
+    # By its edges: places of all the sound would take 8 bytes a frame, 29 MB in ten hours.
+    turns = np.flatnonzero(silent[1:] != silent[:-1]) + 1
+    if len(silent) and silent[0]:
+        turns = turns[1:]
+    whole = turns[: len(turns) // 2 * 2]
+    return whole[1::2] - whole[::2]

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audio_pipeline.quality import Quality, QualityMeter, QualitySettings
+from audio_pipeline.quality_measures import SILENT_LEVEL, silent_gaps
 
 RATE = 48000
 
@@ -306,3 +307,10 @@ def test_every_warning_is_a_sentence_that_says_what_to_do() -> None:
         assert ". " in text
         assert text.endswith(".")
         assert "\n" not in text
+
+
+@given(st.lists(st.booleans(), max_size=60))
+def test_silent_gaps_are_the_silence_with_sound_on_both_sides(silent: list[bool]) -> None:
+    levels = np.where(silent, SILENT_LEVEL, SILENT_LEVEL + 1).astype(np.int16)
+    runs = "".join("_" if each else "x" for each in silent).strip("_").split("x")
+    assert silent_gaps(levels).tolist() == [len(run) for run in runs if run]
