@@ -1,8 +1,9 @@
 """Everyday sounds of a home: ticking clocks, music, a dog, things that drop and scatter.
 
-Each stands for a trap that recordings showed: a clock repeats like a creak and each tick is a lone
-click; music strikes and drums; what is dropped hits once and then scatters, five to ten impacts in
-half a second, like a cascade that runs down. Ranges are judgement, kept wide.
+Recordings of a watch and of things set down were taken for joints: a clock repeats like a creak and
+each tick is a lone click; what is dropped hits once and then scatters, five to ten impacts in half
+a second, like a cascade that runs down. Music and the dog are there because homes have them. Ranges
+are judgement, kept wide.
 """
 
 from __future__ import annotations

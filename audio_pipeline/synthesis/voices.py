@@ -24,6 +24,11 @@ _CREAKING = (32.0, 75.0)
 """Hz; low ends of phrases and groans fall to single pulses that can be counted."""
 
 
+def _pitch(rng: np.random.Generator) -> float:
+    """Draw the pitch of a voice in Hz; one in five creaks."""
+    return log_uniform(rng, *(_CREAKING if rng.random() < 0.2 else _PITCH))
+
+
 def _formants(rng: np.random.Generator, source: Samples, sample_rate: int) -> Samples:
     """Filter a source through four formants; peak of each at most 1."""
     centres = [
@@ -69,7 +74,7 @@ def speech(rng: np.random.Generator, sample_rate: int) -> Sound:
 
     Pitch reaches down to 32 Hz, the pulses of a creaking voice: those came nearest to grating.
     """
-    pitch = log_uniform(rng, *(_CREAKING if rng.random() < 0.2 else _PITCH))
+    pitch = _pitch(rng)
     parts: list[Samples] = []
     for _ in range(int(rng.integers(1, 11))):
         start = rng.random()
@@ -106,7 +111,7 @@ def speech(rng: np.random.Generator, sample_rate: int) -> Sound:
 def hum(rng: np.random.Generator, sample_rate: int) -> Sound:
     """Hum or groan: one long voiced sound."""
     count = round(log_uniform(rng, 0.2, 2.0) * sample_rate)
-    pitch = log_uniform(rng, *(_CREAKING if rng.random() < 0.2 else _PITCH))
+    pitch = _pitch(rng)
     tone = _formants(rng, _voiced(rng, count, pitch, sample_rate), sample_rate)
     tone = band_passed(tone, None, log_uniform(rng, 500, 4000), sample_rate)
     return finished(
