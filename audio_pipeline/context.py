@@ -73,7 +73,7 @@ def in_context(
     result = probabilities.copy()
     for bout in bouts(spans, settings):
         if bout.stop - bout.start > 1:
-            lengths = np.array([max(0.003, end - start) for start, end in spans[bout]])
-            mean = np.average(probabilities[bout], axis=0, weights=np.sqrt(lengths))
+            weights = np.sqrt([max(0.003, end - start) for start, end in spans[bout]])
+            mean = (probabilities[bout] * weights[:, None]).sum(axis=0) / weights.sum()
             result[bout] = (1 - settings.share) * probabilities[bout] + settings.share * mean
     return result

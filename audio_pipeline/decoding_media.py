@@ -297,10 +297,11 @@ class MediaDecoder:
         frame = self._pending
         size = max(count, frame.samples)
         block, rows, step = self._storage.empty(size)
-        # Names looked up once: this loop runs 50 times a second of sound.
+        # Names looked up once, and no zip for a single plane: this loop runs 50 times a second of
+        # sound, and is a tenth of what reading an m4a takes.
         frames, least = self._frames, self._least_gap()
         expected, scale = self._expected, self._stamp_seconds * self.sample_rate
-        filled = 0
+        filled, single = 0, len(rows) == 1
         while frame is not None:
             end = filled + frame.samples
             if end > size:
@@ -318,8 +319,12 @@ class MediaDecoder:
                 expected = stamp
             expected += frame.samples
             first, last = filled * step, end * step
-            for row, plane in zip(rows, frame.planes, strict=True):
-                row[first:last] = memoryview(plane)[: last - first]
+            planes = frame.planes
+            if single:
+                rows[0][first:last] = memoryview(planes[0])[: last - first]
+            else:
+                for row, plane in zip(rows, planes, strict=True):
+                    row[first:last] = memoryview(plane)[: last - first]
             filled = end
             frame = next(frames, None)
         self._position += filled

@@ -214,10 +214,9 @@ def _train_features(passage: Passage, duration: float, step: float) -> tuple[flo
     count = len(passage.segment.impacts)
     peaks = passage.peaks
     if count < 2:
-        spread = float(peaks.std()) if len(peaks) else 0.0
         rate = -math.log(duration + 0.05)
         none = math.log(0.5)
-        return (0.0, 0.0, 0.0, 0.0, _NO_SPAN, rate, none, none, 0.0, spread, 0.0, math.log(5.0))
+        return (0.0, 0.0, 0.0, 0.0, _NO_SPAN, rate, none, none, 0.0, 0.0, 0.0, math.log(5.0))
     times = np.array(passage.segment.impacts)
     gaps = np.diff(times)
     log_gaps = np.log(gaps + 1e-3)
@@ -307,7 +306,8 @@ def _loudest(passage: Passage, frame: int, sample_rate: int) -> int:
 def _frame_powers(samples: Float32, frame: int) -> Float32:
     """Return the power of each whole frame in samples, in order, float32 (frames,)."""
     frames = samples.reshape(-1)[: samples.size // frame * frame].reshape(-1, frame)
-    powers: Float32 = np.square(frames).mean(axis=1)
+    powers: Float32 = np.linalg.vecdot(frames, frames)
+    powers /= np.float32(frame)
     return powers
 
 
