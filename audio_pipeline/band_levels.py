@@ -1,14 +1,14 @@
 """Band levels: the one short-time Fourier transform of a recording, in mel bands and dB.
 
-Shared by segmentation and everything after it. librosa gives the frequencies of bins and bands; the
-window, the transform and the bank are those of :func:`librosa.stft` and :func:`librosa.filters.mel`
-(tests compare them).
+Shared by segmentation and everything after it. The window, the transform and the bank are those of
+:func:`librosa.stft` and :func:`librosa.filters.mel` (tests compare them), with numpy's transform:
+to import SciPy's or librosa takes several times as long as to hear a recording.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,28 +23,37 @@ DIGITAL_SILENCE = 1e-15
 
 #: Frames that BLAS multiplies together, and such groups that are transformed together.
 _GROUP = 64
-_GROUPS_AT_ONCE = 8
+_GROUPS_AT_ONCE = 4
+
+
+@lru_cache(maxsize=8)
+def mel_edges(bands: int, lowest: float, highest: float) -> tuple[float, ...]:
+    """Return the edges of mel bands in Hz, ``bands + 2`` of them, rising, as librosa has them.
+
+    Band k reaches from edge k to edge k + 2 and is loudest at edge k + 1.
+    """
+    import librosa
+
+    edges = librosa.mel_frequencies(n_mels=bands + 2, fmin=lowest, fmax=highest)
+    return tuple(edges.tolist())
 
 
 @lru_cache(maxsize=8)
 def _filter_bank(settings: SegmentationSettings) -> Float32:
-    """Return the mel filter bank, float32 (1 + n_fft // 2, bands), no band empty.
+    """Return the mel filter bank, float32 (2 x (1 + n_fft // 2), bands), no band empty.
 
-    That of :func:`librosa.filters.mel` with ``norm=None``, made from librosa's frequencies: its
-    module of filters takes a second to import on librosa 0.11, which every worker waits for.
+    That of :func:`librosa.filters.mel` with ``norm=None``, each row twice: once for the square of
+    the real part and once for that of the imaginary part, which BLAS then adds up.
     """
-    import librosa
-
-    highest = min(settings.highest, settings.sample_rate / 2)
-    bins = librosa.fft_frequencies(sr=settings.sample_rate, n_fft=settings.n_fft)
-    edges = librosa.mel_frequencies(n_mels=settings.bands + 2, fmin=settings.lowest, fmax=highest)
+    bins = np.fft.rfftfreq(settings.n_fft, 1 / settings.sample_rate)
+    edges = np.array(settings.band_edges)
     widths = np.diff(edges)[:, None]
     ramps = edges[:, None] - bins
     slopes = np.minimum(-ramps[:-2] / widths[:-1], ramps[2:] / widths[1:])
     bank = np.maximum(slopes, 0.0).astype(np.float32)
     for band in np.flatnonzero(bank.sum(axis=1) == 0):
         bank[band, np.argmin(np.abs(bins - edges[band + 1]))] = 1.0
-    return np.ascontiguousarray(bank.T)
+    return np.ascontiguousarray(np.repeat(bank, 2, axis=1).T)
 
 
 @lru_cache(maxsize=8)
@@ -70,8 +79,6 @@ def band_levels(samples: Float32, settings: SegmentationSettings, place: int = 0
     float32 (frames, bands); digitally silent frames are ``-inf`` in every band. Fewer samples than
     one frame give (0, bands).
     """
-    from scipy.fft import rfft
-
     if len(samples) < settings.n_fft:
         return np.empty((0, settings.bands), np.float32)
     window, bank = _window(settings.n_fft), _filter_bank(settings)
@@ -84,19 +91,19 @@ def band_levels(samples: Float32, settings: SegmentationSettings, place: int = 0
     end = begin + len(frames)
     groups = -(-end // _GROUP)
     levels = np.empty((groups, _GROUP, settings.bands), np.float32)
-    powers = np.zeros((min(groups, _GROUPS_AT_ONCE), _GROUP, len(bank)), np.float32)
-    windowed = np.empty((len(powers) * _GROUP, settings.n_fft), np.float32)
-    for group in range(0, groups, _GROUPS_AT_ONCE):
-        some = powers[: groups - group]
-        first, stop = group * _GROUP, min(end, (group + len(some)) * _GROUP)
-        rows = some.reshape(-1, len(bank))[max(0, begin - first) : stop - first]
-        shaped = windowed[: len(rows)]
-        np.multiply(frames[max(0, first - begin) : stop - begin], window, out=shaped)
-        spectra = rfft(shaped, axis=1)
+    # numpy's types do not know that its transform keeps float32.
+    spectra: Any = np.zeros((min(groups, _GROUPS_AT_ONCE) * _GROUP, len(bank) // 2), np.complex64)
+    windowed = np.empty((len(spectra), settings.n_fft), np.float32)
+    for first in range(0, end, len(spectra)):
+        rows = slice(max(0, begin - first), min(len(spectra), end - first))
+        some = frames[first + rows.start - begin : first + rows.stop - begin]
+        shaped = np.multiply(some, window, out=windowed[rows])
+        np.fft.rfft(shaped, axis=1, out=spectra[rows])
         squares = spectra.view(np.float32)
-        np.square(squares, out=squares)
-        np.add(squares[:, ::2], squares[:, 1::2], out=rows)
-        np.matmul(some, bank, out=levels[group : group + len(some)])
+        np.square(squares[rows], out=squares[rows])
+        results = levels[first // _GROUP : first // _GROUP + _GROUPS_AT_ONCE]
+        parts = squares.reshape(-1, _GROUP, len(bank))[: len(results)]
+        np.matmul(parts, bank, out=results)
     return _decibels(
         levels.reshape(-1, settings.bands)[begin:end], DIGITAL_SILENCE * settings.n_fft
     )

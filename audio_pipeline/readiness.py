@@ -41,7 +41,7 @@ class Check:
     Attributes
     ----------
     name : str
-        ``versions``, ``model``, ``codecs``, ``librosa``, ``sound card`` or ``microphone``.
+        ``versions``, ``model``, ``codecs``, ``analysis``, ``sound card`` or ``microphone``.
     status : {"ok", "note", "problem"}
         A note limits something; a problem keeps files from being analysed.
     text : str
@@ -78,7 +78,7 @@ def check_machine(device: str | None, model: str | None) -> Iterator[Check]:
     yield check_versions()
     yield _guarded("model", lambda: _check_model(model))
     yield check_codecs()
-    yield _guarded("librosa", lambda: _check_analysis(model))
+    yield _guarded("analysis", lambda: _check_analysis(model))
     sound_card = _guarded("sound card", _check_sound_card, worst="note")
     yield sound_card
     if sound_card.status == "ok":
@@ -217,7 +217,7 @@ def _check_analysis(model: str | None) -> Check:
     warm_up(classifier)
     seconds = time.perf_counter() - began
     text = f"A test sound was analysed; everything is loaded ({seconds:.1f} s)."
-    return Check("librosa", "ok", text, {"seconds": round(seconds, 2)})
+    return Check("analysis", "ok", text, {"seconds": round(seconds, 2)})
 
 
 def _check_sound_card() -> Check:

@@ -18,11 +18,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from audio_pipeline.band_levels import band_levels
+from audio_pipeline.band_levels import band_levels, mel_edges
 from audio_pipeline.noise_floor import FloorSettings, NoiseFloor
 
 Float32 = NDArray[np.float32]
@@ -42,9 +43,9 @@ class SegmentationSettings:
     sample_rate: int = 22_050
     n_fft: int = 256
     hop: int = 64
-    bands: int = 16
-    lowest: float = 150.0
-    highest: float = 10_000.0
+    #: Edges of the mel bands, rising. A model keeps those that librosa gave when it was trained: no
+    #: other version can move them, and nobody waits for librosa before a recording is heard.
+    band_edges: tuple[float, ...] = field(default_factory=lambda: mel_edges(16, 150.0, 10_000.0))
     floor: FloorSettings = field(default_factory=FloorSettings)
     #: An impact is a peak at least this high over the floor and over the valleys beside it.
     peak_height: float = 12.0
@@ -68,6 +69,12 @@ class SegmentationSettings:
     before: float = 0.3
     after: float = 0.2
 
+    def __post_init__(self) -> None:
+        edges, top = self.band_edges, self.sample_rate / 2
+        rising = all(low < high for low, high in pairwise(edges))
+        if len(edges) < 3 or not rising or edges[0] < 0 or edges[-1] > top:
+            raise ValueError(f"band_edges must be three or more, rising, from 0 to {top:g} Hz")
+
     def at_rate(self, sample_rate: int) -> SegmentationSettings:
         """Return these settings for another `sample_rate`.
 
@@ -81,10 +88,17 @@ class SegmentationSettings:
             sample_rate=sample_rate,
             n_fft=n_fft,
             hop=max(4, round(self.hop * scale)),
-            bands=min(self.bands, n_fft // 4),
-            lowest=self.lowest * scale,
-            highest=self.highest * scale,
+            band_edges=mel_edges(
+                min(self.bands, n_fft // 4),
+                self.band_edges[0] * scale,
+                self.band_edges[-1] * scale,
+            ),
         )
+
+    @property
+    def bands(self) -> int:
+        """Number of bands."""
+        return len(self.band_edges) - 2
 
     @property
     def frame_rate(self) -> float:

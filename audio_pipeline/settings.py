@@ -57,7 +57,7 @@ class AnalysisSettings:
         Raises
         ------
         RefusedError
-            For a key that is unknown or missing, or a value of another type.
+            For a key that is unknown or missing, a value of another type or out of its range.
         """
         return _read(cls, values, "settings")
 
@@ -71,7 +71,10 @@ def _read(kind: type[T], values: Any, where: str) -> T:
         raise RefusedError(f"{where}: unknown or missing: {odd}")
     hints = get_type_hints(kind)
     read = {name: _value(hints[name], values[name], f"{where}.{name}") for name in names}
-    return kind(**read)
+    try:
+        return kind(**read)
+    except ValueError as error:
+        raise RefusedError(f"{where}: {error}") from None
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:

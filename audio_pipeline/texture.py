@@ -170,13 +170,11 @@ def _levels(powers: Float64, frames: Stretches, size: int) -> tuple[Stretches, F
 
 def _modulation(amplitudes: Float64, frames: Stretches, rate: float) -> Float64:
     """Return the share of the power's modulation in each band of `MODULATION`, (n, bands)."""
-    from scipy.fft import rfft
-
     shares = np.empty((len(frames.lengths), len(MODULATION)))
     sizes = np.maximum(256, 2 ** np.ceil(np.log2(frames.lengths)).astype(int))
     for size in np.unique(sizes):
         rows = np.flatnonzero(sizes == size)
-        spectrum = rfft(_rows(amplitudes, frames, rows, int(size)), axis=1)
+        spectrum = np.fft.rfft(_rows(amplitudes, frames, rows, int(size)), axis=1)
         power = np.square(spectrum.real) + np.square(spectrum.imag)
         total = power.sum(axis=1) + _SMALL
         edges = [int(np.ceil(e * size / rate)) for e in (*(b[0] for b in MODULATION), 400.0)]
@@ -216,20 +214,17 @@ def _rows(values: Float64, stretches: Stretches, chosen: Indices, size: int) -> 
 
 def _transform_size(length: int, longest: int) -> int:
     """Return a size at which the lags that are looked at do not wrap around."""
-    from scipy.fft import next_fast_len
-
-    needed = int(length + longest + 1)
-    # Short segments share one size, so that they are transformed together.
-    return _LEAST_TRANSFORM if needed <= _LEAST_TRANSFORM else int(next_fast_len(needed, True))
+    needed = max(_LEAST_TRANSFORM, int(length + longest + 1))
+    # A power of two, or three quarters of one. Segments of one size are transformed together.
+    power = 1 << (needed - 1).bit_length()
+    return power * 3 // 4 if needed <= power * 3 // 4 else power
 
 
 def _correlations(rows: Floats) -> Floats:
     """Return the autocorrelation of each row."""
-    from scipy.fft import irfft, rfft
-
-    spectra = rfft(rows, axis=1)
+    spectra = np.fft.rfft(rows, axis=1)
     power = np.square(spectra.real) + np.square(spectra.imag)
-    correlations: Floats = irfft(power, rows.shape[1], axis=1)
+    correlations: Floats = np.fft.irfft(power, rows.shape[1], axis=1)
     return correlations
 
 

@@ -293,16 +293,26 @@ def test_a_recording_that_cannot_be_read_fails_in_one_line(
 
 
 def test_an_analysis_loads_only_what_is_quick_to_load() -> None:
-    # Every command and every worker waits for this; librosa's larger parts compile for half a
-    # minute at their first use on 0.11.
+    # Every command and every worker waits for this: these take four fifths of a second to import,
+    # and librosa's larger parts compile for half a minute at their first use on 0.11.
     code = (
         "import sys, numpy, audio_pipeline\n"
         "samples = numpy.zeros(16_000, numpy.float32)\n"
         "samples[8_000] = 0.5\n"
-        "found = audio_pipeline.extract(audio_pipeline.Recording(samples, 16_000))\n"
-        "assert found.segments and 'librosa.core.convert' in sys.modules\n"
-        "slow = {'scipy.signal', 'librosa.util.utils', 'sklearn', 'matplotlib'}\n"
+        "classifier = audio_pipeline.load_classifier()\n"
+        "found = audio_pipeline.analyze_file("
+        "audio_pipeline.Recording(samples, 16_000), classifier)\n"
+        "assert found.events\n"
+        "slow = {'scipy', 'librosa', 'numba', 'joblib', 'sklearn', 'matplotlib'}\n"
         "print(sorted(slow & sys.modules.keys()))\n"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == "[]"
+
+
+def test_the_default_model_keeps_the_settings_of_this_version(classifier: Classifier) -> None:
+    kept, usual = classifier.settings, AnalysisSettings()
+    # Another librosa may round its mel scale differently.
+    edges = usual.segmentation.band_edges
+    assert kept.segmentation.band_edges == pytest.approx(edges, rel=1e-9)
+    assert usual == replace(kept, segmentation=replace(kept.segmentation, band_edges=edges))

@@ -27,7 +27,7 @@ class Batch:
 
     def __init__(self, home: Path, out: Path | str, *options: str) -> None:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["audio_pipeline.batch.preload"])
+        context.set_forkserver_preload(["audio_pipeline.batch.workers"])
         self._said, theirs = context.Pipe(duplex=False)
         arguments = ["batch", "rec", "--model", "model", "-o", str(out), *options]
         self._process = context.Process(target=_run, args=(home, arguments, theirs))

@@ -153,6 +153,24 @@ def test_portions_keep_every_recording(recordings: list[Path]) -> None:
     assert sizes == [[10], [9, 8], [9], [8], [3, 2, 1, 1], [1, 1]]
 
 
+@pytest.mark.parametrize("total", [0, 1, 7, 100])
+@pytest.mark.parametrize("takers", [2, 3])
+def test_the_last_portions_are_small(total: int, takers: int) -> None:
+    todo = [Pending(b"%d" % number, 1, "", None) for number in range(total)]
+    portions = Portions(iter(todo), count=8, size=1000, takers=takers)
+    sizes, found = [], []
+    while portion := portions.next():
+        sizes.append(len(portion))
+        found += portion
+    assert found == todo
+    assert sizes == sorted(sizes, reverse=True)
+    assert max(sizes, default=0) <= 8
+    # Whoever takes the last one has at most a small part of the work left to wait for.
+    assert sizes[-2 * takers :] == [1] * min(total, 2 * takers)
+    if total == 100:
+        assert sizes[0] == 8
+
+
 @pytest.mark.parametrize("kind", ["pipe", "folder", "gone", "loop"])
 def test_what_is_no_file_fails_at_once(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "a.wav"

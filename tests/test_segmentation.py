@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 import librosa
 import numpy as np
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from made_sounds import Float32, background, grating_times, impact, with_impacts
 from scipy.signal import find_peaks
 
+from audio_pipeline.band_levels import mel_edges
+from audio_pipeline.errors import RefusedError
 from audio_pipeline.segmentation import (
     Passage,
     Segment,
@@ -22,6 +25,7 @@ from audio_pipeline.segmentation import (
     band_levels,
     find_passages,
 )
+from audio_pipeline.settings import AnalysisSettings
 
 SETTINGS = SegmentationSettings()
 RATE = SETTINGS.sample_rate
@@ -226,7 +230,7 @@ def test_given_regions_become_exactly_the_segments() -> None:
 def test_other_rates_keep_their_frames_in_time(rate: int) -> None:
     scaled = SETTINGS.at_rate(rate)
     assert scaled.sample_rate == rate
-    assert scaled.highest <= rate / 2
+    assert scaled.band_edges[-1] <= rate / 2
     assert scaled.frame_rate == pytest.approx(SETTINGS.frame_rate, rel=0.3)
     noise = background("white", 3.0, rate, level=0.001)
     assert np.isfinite(band_levels(noise, scaled)).all()
@@ -277,8 +281,8 @@ def test_levels_are_those_of_librosa() -> None:
         sr=RATE,
         n_fft=SETTINGS.n_fft,
         n_mels=SETTINGS.bands,
-        fmin=SETTINGS.lowest,
-        fmax=SETTINGS.highest,
+        fmin=150.0,
+        fmax=10_000.0,
         norm=None,
     )
     expected = 10 * np.log10(np.maximum(bank @ np.square(np.abs(spectrum)), 1e-20)).T
@@ -286,3 +290,33 @@ def test_levels_are_those_of_librosa() -> None:
     assert levels.shape == expected.shape
     filled = bank.sum(axis=1) > 0
     np.testing.assert_allclose(levels[:, filled], expected[:, filled], atol=0.01)
+
+
+@pytest.mark.parametrize(
+    "edges",
+    [
+        (),
+        (100.0, 200.0),
+        (100.0, 200.0, 200.0),
+        (3.0, 2.0, 1.0),
+        (-1.0, 1.0, 2.0),
+        (1.0, 2.0, 11_026.0),
+        (1.0, float("nan"), 3.0),
+    ],
+)
+def test_bands_without_rising_edges_are_refused(edges: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="band_edges"):
+        replace(SETTINGS, band_edges=edges)
+    values = AnalysisSettings().to_dict()
+    values["segmentation"]["band_edges"] = edges
+    with pytest.raises(RefusedError, match=r"settings\.segmentation: band_edges"):
+        AnalysisSettings.from_dict(values)
+
+
+@given(count=st.integers(1, 64), lowest=st.floats(0, 5000), width=st.floats(10, 5000))
+@few
+def test_any_rising_edges_make_bands(count: int, lowest: float, width: float) -> None:
+    edges = mel_edges(count, lowest, lowest + width)
+    levels = band_levels(scene(), replace(SETTINGS, band_edges=edges))
+    assert levels.shape[1] == count
+    assert np.isfinite(levels).all()

@@ -27,11 +27,10 @@ from audio_pipeline.errors import CrepitusError
 if TYPE_CHECKING:
     from audio_pipeline.settings import AnalysisSettings
 
-_PORTION = 8
-_PORTION_BYTES = 4 * 2**20
+_PORTION = 16
+_PORTION_BYTES = 8 * 2**20
 """A portion ends with this many recordings or bytes. Features of several recordings together cost
-less, small ones need not wait for the pipe, and at the end no worker has much more to do than the
-others."""
+less, and small ones need not wait for the pipe."""
 
 _MOST_FILES = 2**16
 """No process that starts workers has more files open."""
@@ -69,7 +68,7 @@ class LocalWorkers:
         self, pending: Iterator[Pending], settings: AnalysisSettings, *, verify: bool
     ) -> Iterator[Outcome]:
         """Yield an outcome for every recording, in no particular order."""
-        waiting = Portions(pending, count=_PORTION, size=_PORTION_BYTES)
+        waiting = Portions(pending, count=_PORTION, size=_PORTION_BYTES, takers=len(self._workers))
         tried: set[bytes] = set()
         for worker in self._workers:
             worker.greet(settings, verify)
@@ -129,11 +128,9 @@ def _start() -> _Worker:
     """
     known = multiprocessing.get_all_start_methods()
     if "fork" in known and _threads() == 1:
-        import audio_pipeline.batch.preload  # noqa: F401
-
         return _Worker(multiprocessing.get_context("fork"))
     context = multiprocessing.get_context("forkserver" if "forkserver" in known else "spawn")
-    context.set_forkserver_preload(["audio_pipeline.batch.preload"])
+    context.set_forkserver_preload([__name__])
     with one_thread_in_children():
         return _Worker(context)
 
