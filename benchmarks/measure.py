@@ -85,8 +85,12 @@ def batch_seconds(folder: Path, jobs: int) -> float:
 
 
 def one_thread() -> dict[str, str]:
-    """Return an environment in which numeric libraries use one thread and nothing special."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("OPENBLAS_")}
+    """Return an environment in which numeric libraries use one thread and nothing special.
+
+    Python may keep what it compiles, as it does where the product is installed.
+    """
+    special = ("OPENBLAS_", "PYTHONDONTWRITEBYTECODE")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(special)}
     return {**kept, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
