@@ -20,10 +20,11 @@ from audio_pipeline.errors import RecordingError
 from audio_pipeline.explanation import reasons
 from audio_pipeline.features import FEATURES, feature_table
 from audio_pipeline.finding import Event, Finding, find
+from audio_pipeline.passage import Passage, Segment
 from audio_pipeline.protocol import Phase, judge, phases_in_comment
 from audio_pipeline.quality import Quality, QualityMeter
 from audio_pipeline.recording import Recording, Resampler, Source, open_recording
-from audio_pipeline.segmentation import Passage, Segment, Segmenter
+from audio_pipeline.segmentation import Segmenter
 from audio_pipeline.settings import AnalysisSettings
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audio_pipeline.features import FEATURE_NAMES
-from audio_pipeline.segmentation import Segment
+from audio_pipeline.passage import Segment
 
 _COLUMN = {name: column for column, name in enumerate(FEATURE_NAMES)}
 

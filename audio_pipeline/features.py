@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audio_pipeline.band_filters import band_powers
-from audio_pipeline.segmentation import Passage
+from audio_pipeline.passage import Passage
 from audio_pipeline.texture import MODULATION, Stretches, periodicity, texture_table
 
 Float32 = NDArray[np.float32]

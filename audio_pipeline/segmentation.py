@@ -8,8 +8,8 @@ The steps, each a measured choice (``docs/recognition.md``):
 
 1. Band levels: librosa's mel bands, 16 of them, in dB, a frame every 2.9 ms
    (:func:`audio_pipeline.band_levels.band_levels`).
-2. Elevation over a trailing noise floor (:class:`audio_pipeline.noise_floor.NoiseFloor`).
-3. Impacts: prominent peaks of the elevation.
+2. Elevation over a trailing noise floor (:class:`audio_pipeline.elevation.Elevation`).
+3. Impacts: prominent peaks of the elevation (:func:`audio_pipeline.elevation.prominent_peaks`).
 4. Segments: impacts joined by the written definition of pop and grating (:class:`Segmenter`).
 """
 
@@ -23,14 +23,14 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from audio_pipeline.band_levels import band_levels, mel_edges
-from audio_pipeline.noise_floor import FloorSettings, NoiseFloor
+from audio_pipeline.band_levels import mel_edges
+from audio_pipeline.elevation import Elevation, prominent_peaks
+from audio_pipeline.noise_floor import FloorSettings
+from audio_pipeline.passage import Passage, Segment
 
 Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
 
 _SOON = 48  # frames
-_KINK = 20.0  # dB that the kink at a mirrored border lies under the sound, at least
 
 
 @dataclass(frozen=True)
@@ -110,83 +110,7 @@ class SegmentationSettings:
         return max(1, round(seconds * self.frame_rate))
 
 
-@dataclass(frozen=True)
-class Segment:
-    """A stretch [start, end) of a recording that holds one sound.
-
-    Attributes
-    ----------
-    start, end
-        Seconds from the start of the recording.
-    impacts
-        Times of the resolvable transients in it, in seconds, rising. Empty only where a person gave
-        the borders of the segment.
-    """
-
-    start: float
-    end: float
-    impacts: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Passage:
-    """A segment with the sound around it: what its features are computed from.
-
-    Attributes
-    ----------
-    segment
-        The segment.
-    samples
-        float32 (n,) at the rate of the settings, the first at time `offset` (seconds); up to
-        `before` and `after` seconds more than the segment, less at the ends of a recording.
-    elevation
-        float32 (m,) in dB over the floor, for the frames of the segment; the first frame is centred
-        on time `frame_offset` (seconds).
-    peaks
-        float32, the elevation of each impact in dB.
-    """
-
-    segment: Segment
-    samples: Float32
-    offset: float
-    elevation: Float32
-    frame_offset: float
-    peaks: Float32
-
-
-def _peaks(
-    levels: Float64, height: float, prominence: float, context: int, apart: int
-) -> NDArray[np.intp]:
-    """Return where `levels` has prominent peaks, rising.
-
-    As :func:`scipy.signal.find_peaks`, whose import takes half a second: at least `height` high and
-    `prominence` over the valleys up to `context` places away on both sides; and nothing within
-    `apart` places is higher. The middle of a flat top counts.
-    """
-    steps = np.flatnonzero(levels[1:] != levels[:-1])
-    rises = levels[steps + 1] > levels[steps]
-    tops = np.flatnonzero(rises[:-1] & ~rises[1:])
-    places: NDArray[np.intp] = (steps[tops] + 1 + steps[tops + 1]) // 2
-    places = places[levels[places] >= height]
-    peaks = levels[places][:, None]
-    valleys, alone = np.empty((2, len(places))), np.ones(len(places), bool)
-    for side, reach in zip(valleys, np.arange(1, context + 1) * [[-1], [1]], strict=True):
-        beside = levels[np.clip(places[:, None] + reach, 0, len(levels) - 1)]
-        behind_higher = np.logical_or.accumulate(beside > peaks, axis=1)
-        alone &= ~behind_higher[:, : apart - 1].any(axis=1)
-        side[:] = np.where(behind_higher, peaks, beside).min(axis=1)
-    prominent: NDArray[np.intp] = places[alone & (peaks[:, 0] - valleys.max(axis=0) >= prominence)]
-    return prominent
-
-
 _NOTHING: Float32 = np.zeros(0, np.float32)
-
-
-def _mend(mirrored: Float32, whole: Float32) -> None:
-    """Give the weak bands of mirrored frames no more than the nearest whole frame has."""
-    if np.isfinite(whole[0]):
-        weak = mirrored < mirrored.max(axis=1, keepdims=True) - _KINK
-        np.copyto(mirrored, np.minimum(mirrored, whole), where=weak)
 
 
 @dataclass(frozen=True)
@@ -220,7 +144,7 @@ class Segmenter:
         regions: Sequence[tuple[float, float]] | None = None,
     ) -> None:
         self.settings = settings
-        self._floor = NoiseFloor(settings.floor, settings.bands, settings.frame_rate)
+        self._stream = Elevation(settings)
         self._context = settings.frames(settings.peak_context)
         self._apart = settings.frames(settings.peak_distance)
         self._cascade_gap = settings.frames(settings.cascade_gap)
@@ -231,11 +155,6 @@ class Segmenter:
         self._regions = None if regions is None else sorted(regions, key=lambda region: region[1])
         self._samples = np.zeros(0, np.float32)
         self._first_sample = 0
-        self._unframed: Float32 | None = None  # samples not yet in a frame; None before the start
-        self._framed = 0  # frames whose band levels have been taken
-        self._whole: Float32 | None = None  # levels of the last frame without mirrored samples
-        # Levels held back until the first floor is known; None from then on.
-        self._starting: Float32 | None = np.empty((0, settings.bands), np.float32)
         self._elevation = np.zeros(0, np.float32)
         self._first_frame = 0
         self._decided = 0  # frames up to here have been searched for impacts
@@ -257,14 +176,7 @@ class Segmenter:
     def push(self, samples: Float32) -> list[Passage]:
         """Take the next samples, float32 (n,); return the segments that have become certain."""
         self._samples = np.concatenate([self._samples, samples])
-        if self._unframed is None:
-            # Frame i is centred on sample i * hop: the first half frame is mirrored, for a step
-            # from silence would sound like a click. The first whole frame has to be there too.
-            if len(self._samples) < self.settings.n_fft + self.settings.hop:
-                return []
-            self._unframed = self._samples[self.settings.n_fft // 2 : 0 : -1]
-            samples = self._samples
-        self._add_levels(samples)
+        self._elevation = np.concatenate([self._elevation, self._stream.push(samples)])
         return self._advance()
 
     def finish(self, samples: Float32 = _NOTHING) -> list[Passage]:
@@ -273,18 +185,9 @@ class Segmenter:
         # Most recordings come in one piece, which need not be copied.
         known = self._samples
         self._samples = np.concatenate([known, samples]) if len(known) else samples
-        half = self.settings.n_fft // 2
-        if self._unframed is None:
-            if not len(self._samples):
-                return []
-            if len(self._samples) > half:
-                self._unframed, samples = self._samples[half:0:-1], self._samples
-            else:
-                self._unframed = np.pad(self._samples, (half, 0), mode="symmetric")
-                samples = _NOTHING
-        beyond = self._samples[-half - 1 : -1][::-1]
-        silence = np.zeros(half - len(beyond), np.float32)
-        self._add_levels(samples, beyond, silence)
+        if not len(self._samples):
+            return []
+        self._elevation = np.concatenate([self._elevation, self._stream.finish(samples)])
         return self._advance()
 
     def provisional(self) -> list[Passage]:
@@ -304,44 +207,6 @@ class Segmenter:
     def _known(self) -> int:
         """Number of frames whose elevation is known."""
         return self._first_frame + len(self._elevation)
-
-    def _add_levels(self, *samples: Float32) -> None:
-        """Turn new samples into elevation, as many whole frames as there are."""
-        settings = self.settings
-        assert self._unframed is not None
-        waiting = np.concatenate([self._unframed, *samples])
-        levels = band_levels(waiting, settings, self._framed)
-        self._framed += len(levels)
-        self._mend_borders(levels, len(waiting))
-        self._unframed = waiting[len(levels) * settings.hop :]
-        if self._starting is not None:
-            levels = np.concatenate([self._starting, levels])
-            heard = np.isfinite(levels[:, 0])
-            # Nothing stands out of digital silence; the floor starts where the sound does.
-            silent = int(heard.argmax()) if heard.any() else len(levels)
-            self._elevation = np.concatenate([self._elevation, np.zeros(silent, np.float32)])
-            levels = self._starting = levels[silent:]
-            if len(levels) < self._floor.start_frames and not self._finished:
-                return
-            self._starting = None
-        self._elevation = np.concatenate([self._elevation, self._floor.elevation(levels)])
-
-    def _mend_borders(self, levels: Float32, samples: int) -> None:
-        """Take out, in place, what mirroring at the borders has added to frames of `samples`.
-
-        The kink that mirroring makes lies well under the sound, but in bands that hold nothing, as
-        those above 4 kHz of a telephone call, it would stand out like an impact.
-        """
-        settings, half = self.settings, self.settings.n_fft // 2
-        stop = len(levels)
-        if self._finished:
-            stop = max(0, (samples - half - settings.n_fft) // settings.hop + 1)
-        border = -(-half // settings.hop) if self._whole is None else 0
-        if stop > border:
-            self._whole = levels[stop - 1].copy()
-            _mend(levels[:border], levels[border])
-        if self._whole is not None:
-            _mend(levels[stop:], self._whole)
 
     def _advance(self) -> list[Passage]:
         self._find_impacts()
@@ -363,7 +228,7 @@ class Segmenter:
             return
         begin = max(self._first_frame, self._decided - context)
         around = np.concatenate([[0.0], self._elevation[begin - self._first_frame :], [0.0]])
-        places = _peaks(
+        places = prominent_peaks(
             around, settings.peak_height, settings.peak_prominence, context, self._apart
         )
         for frame, peak in zip((places - 1 + begin).tolist(), around[places].tolist(), strict=True):

@@ -15,7 +15,7 @@ from typing import Self, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from audio_pipeline.segmentation import Passage
+from audio_pipeline.passage import Passage
 
 Float64 = NDArray[np.float64]
 Floats = NDArray[np.floating]

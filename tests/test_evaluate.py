@@ -19,10 +19,10 @@ from audio_pipeline.cli import main
 from audio_pipeline.errors import RefusedError
 from audio_pipeline.features import FEATURE_NAMES
 from audio_pipeline.forest import Forest
+from audio_pipeline.passage import Segment
 from audio_pipeline.quality import Quality, QualityMeter, QualitySettings
 from audio_pipeline.recording import read_recording
 from audio_pipeline.reporting.evaluation_page import evaluation_page
-from audio_pipeline.segmentation import Segment
 from audio_pipeline.settings import AnalysisSettings
 from audio_pipeline.training.cases import Case, Heard
 from audio_pipeline.training.dataset import read_dataset

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from made_sounds import Float32, background, grating_times, impact, with_impacts
 
 from audio_pipeline.features import FEATURE_NAMES, FEATURES, FeatureSettings, feature_table
-from audio_pipeline.segmentation import Passage, Segment, SegmentationSettings, find_passages
+from audio_pipeline.passage import Passage, Segment
+from audio_pipeline.segmentation import SegmentationSettings, find_passages
 
 SETTINGS = SegmentationSettings()
 RATE = SETTINGS.sample_rate

@@ -14,17 +14,11 @@ from hypothesis import strategies as st
 from made_sounds import Float32, background, grating_times, impact, with_impacts
 from scipy.signal import find_peaks
 
-from audio_pipeline.band_levels import mel_edges
+from audio_pipeline.band_levels import band_levels, mel_edges
+from audio_pipeline.elevation import prominent_peaks
 from audio_pipeline.errors import RefusedError
-from audio_pipeline.segmentation import (
-    Passage,
-    Segment,
-    SegmentationSettings,
-    Segmenter,
-    _peaks,
-    band_levels,
-    find_passages,
-)
+from audio_pipeline.passage import Passage, Segment
+from audio_pipeline.segmentation import SegmentationSettings, Segmenter, find_passages
 from audio_pipeline.settings import AnalysisSettings
 
 SETTINGS = SegmentationSettings()
@@ -270,8 +264,9 @@ def test_peaks_are_those_of_scipy(seed: int, step: float) -> None:
     levels[[0, -1]] = 0.0
     found, _ = find_peaks(levels, height=12.0, prominence=6.0, wlen=69)
     highest = [levels[max(0, place - 3) : place + 4].max() for place in found]
-    assert _peaks(levels, 12.0, 6.0, 34, 4).tolist() == found[levels[found] >= highest].tolist()
-    assert not len(_peaks(np.zeros(3), 12.0, 6.0, 34, 4))
+    lone = found[levels[found] >= highest]
+    assert prominent_peaks(levels, 12.0, 6.0, 34, 4).tolist() == lone.tolist()
+    assert not len(prominent_peaks(np.zeros(3), 12.0, 6.0, 34, 4))
 
 
 def test_levels_are_those_of_librosa() -> None:

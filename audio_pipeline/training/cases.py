@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from audio_pipeline.analysis import Extraction, extract
 from audio_pipeline.context import ContextSettings, in_context
+from audio_pipeline.passage import Segment
 from audio_pipeline.recording import Recording
-from audio_pipeline.segmentation import Segment
 from audio_pipeline.settings import AnalysisSettings
 from audio_pipeline.training.dataset import Dataset, LabelledClip
 from audio_pipeline.training.label_tracks import Region
