@@ -36,7 +36,7 @@ class Scale:
 
     files: int = 96
     slow_files: int = 3
-    rounds: int = 5
+    rounds: int = 12
     lengths: tuple[float, ...] = (1.0, 5.0, 60.0, 300.0, 3600.0)
     parallel_files: int = 400
     parallel_rounds: int = 10
