@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def band_levels(samples: Float32, settings: SegmentationSettings, place: int = 0
     if len(samples) < settings.n_fft:
         return np.empty((0, settings.bands), np.float32)
     window, bank = _window(settings.n_fft), _filter_bank(settings)
-    frames = _frames(samples, settings)
+    frames = sliding_window_view(samples, settings.n_fft)[:: settings.hop]
     # The transform that librosa.stft makes, some groups at a time: what stays in the processor's
     # cache is three times faster. How BLAS rounds a row depends on the place of the row and on the
     # number of rows. So a frame has the same place in a group of the same size, whatever the blocks
@@ -93,13 +94,13 @@ def band_levels(samples: Float32, settings: SegmentationSettings, place: int = 0
     levels = np.empty((groups, _GROUP, settings.bands), np.float32)
     # numpy's types do not know that its transform keeps float32.
     spectra: Any = np.zeros((min(groups, _GROUPS_AT_ONCE) * _GROUP, len(bank) // 2), np.complex64)
+    squares = spectra.view(np.float32)  # the same memory
     windowed = np.empty((len(spectra), settings.n_fft), np.float32)
     for first in range(0, end, len(spectra)):
         rows = slice(max(0, begin - first), min(len(spectra), end - first))
         some = frames[first + rows.start - begin : first + rows.stop - begin]
         shaped = np.multiply(some, window, out=windowed[rows])
         np.fft.rfft(shaped, axis=1, out=spectra[rows])
-        squares = spectra.view(np.float32)
         np.square(squares[rows], out=squares[rows])
         results = levels[first // _GROUP : first // _GROUP + _GROUPS_AT_ONCE]
         parts = squares.reshape(-1, _GROUP, len(bank))[: len(results)]
@@ -107,15 +108,6 @@ def band_levels(samples: Float32, settings: SegmentationSettings, place: int = 0
     return _decibels(
         levels.reshape(-1, settings.bands)[begin:end], DIGITAL_SILENCE * settings.n_fft
     )
-
-
-def _frames(samples: Float32, settings: SegmentationSettings) -> Float32:
-    """Return all whole frames as a view, float32 (frames, n_fft); at least one."""
-    samples = np.ascontiguousarray(samples)
-    count = 1 + (len(samples) - settings.n_fft) // settings.hop
-    strides = (settings.hop * samples.itemsize, samples.itemsize)
-    # What numpy's stride tricks return, without the 60 us they take; it too checks the bounds.
-    return np.ndarray((count, settings.n_fft), samples.dtype, samples, 0, strides)
 
 
 def _decibels(powers: Float32, silence: float) -> Float32:

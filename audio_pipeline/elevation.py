@@ -42,9 +42,8 @@ class Elevation:
     def __init__(self, settings: SegmentationSettings) -> None:
         self._settings = settings
         self._floor = NoiseFloor(settings.floor, settings.bands, settings.frame_rate)
-        self._started = False
         self._waiting = _NOTHING  # samples that are not yet in every frame they belong to
-        self._framed = 0  # frames whose band levels have been taken
+        self._framed = 0  # frames whose band levels have been taken; 0 before the start
         self._whole: Float32 | None = None  # levels of the last frame without mirrored samples
         # Levels held back until the first floor is known; None from then on.
         self._held: Float32 | None = np.empty((0, settings.bands), np.float32)
@@ -61,13 +60,12 @@ class Elevation:
         -------
         float32 (m,) in dB, never below zero; m may be 0.
         """
-        if self._started:
+        if self._framed:
             return self._elevations([self._waiting, samples])
         known = self._waiting = np.concatenate([self._waiting, samples])
         # What is mirrored is mended by the first whole frame, which has to be there too.
         if len(known) < self._settings.n_fft + self._settings.hop:
             return _NOTHING
-        self._started = True
         return self._elevations([known[self._settings.n_fft // 2 : 0 : -1], known])
 
     def finish(self, samples: Float32) -> Float32:
@@ -75,7 +73,7 @@ class Elevation:
         half = self._settings.n_fft // 2
         parts = [self._waiting, samples]
         end = np.concatenate([part[-half - 1 :] for part in parts])
-        if not self._started:
+        if not self._framed:
             # Most recordings come in one piece, which need not be copied.
             known = np.concatenate(parts) if len(self._waiting) else samples
             if not len(known):
@@ -137,7 +135,7 @@ def prominent_peaks(
 ) -> NDArray[np.intp]:
     """Return where a curve has prominent peaks, rising.
 
-    As :func:`scipy.signal.find_peaks`, whose import takes half a second.
+    As :func:`scipy.signal.find_peaks`, whose import takes longer than a whole analysis.
 
     Parameters
     ----------

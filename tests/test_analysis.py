@@ -293,8 +293,8 @@ def test_a_recording_that_cannot_be_read_fails_in_one_line(
 
 
 def test_an_analysis_loads_only_what_is_quick_to_load() -> None:
-    # Every command and every worker waits for this: these take four fifths of a second to import,
-    # and librosa's larger parts compile for half a minute at their first use on 0.11.
+    # Every command and every worker waits for what is imported, and librosa's larger parts compile
+    # for half a minute at their first use on 0.11.
     code = (
         "import sys, numpy, audio_pipeline\n"
         "samples = numpy.zeros(16_000, numpy.float32)\n"

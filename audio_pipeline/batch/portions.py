@@ -29,7 +29,7 @@ class Portions:
         self._pending = pending
         self._count = count
         self._size = size
-        self._rounds = 2 * takers if takers > 1 else 0
+        self._rounds = 2 * takers if takers > 1 else 1
         self._ahead: deque[Pending] = deque()
         self._returned: deque[Pending] = deque()
 
@@ -37,9 +37,9 @@ class Portions:
         """Return the next portion, empty when nothing is left; what came back goes first, alone."""
         if self._returned:
             return [self._returned.popleft()]
-        wanted = self._count * max(1, self._rounds) - len(self._ahead)
+        wanted = self._count * self._rounds - len(self._ahead)
         self._ahead.extend(islice(self._pending, wanted))
-        count = max(1, len(self._ahead) // self._rounds) if self._rounds else self._count
+        count = max(1, len(self._ahead) // self._rounds)
         portion: list[Pending] = []
         size = 0
         while self._ahead and len(portion) < count and size < self._size:
