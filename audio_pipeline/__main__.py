@@ -1,5 +1,5 @@
 """Run the command line with ``python -m audio_pipeline``."""
 
-from audio_pipeline.cli import main
+from audio_pipeline.app.cli import main
 
 main()

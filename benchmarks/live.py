@@ -51,10 +51,10 @@ def measure(count: int) -> dict[str, float]:
     sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
     from virtual_sound_card import running_card
 
-    from audio_pipeline.analysis import LiveEvent, StreamAnalyzer
-    from audio_pipeline.classifier import load_classifier
-    from audio_pipeline.live_analysis import warm_up
-    from audio_pipeline.microphone import PROMPT_CAPTURE, Microphone, choose_device, devices
+    from audio_pipeline.analysis.pipeline import LiveEvent, StreamAnalyzer
+    from audio_pipeline.app.capture.live_analysis import warm_up
+    from audio_pipeline.audio.microphone import PROMPT_CAPTURE, Microphone, choose_device, devices
+    from audio_pipeline.model.classifier import load_classifier
 
     scene = make_scene(count)
     classifier = load_classifier()

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from audio_pipeline.batch.run import BatchRequest, run_batch
-from audio_pipeline.classifier import Classifier
+from audio_pipeline.app.batch.run import BatchRequest, run_batch
+from audio_pipeline.model.classifier import Classifier
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def machine() -> dict[str, Any]:
     """Say where and on what this was measured."""
     import platform
 
-    from audio_pipeline.batch.cluster import versions
+    from audio_pipeline.app.batch.cluster import versions
 
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     return {"processors": os.cpu_count(), "load": load, "system": platform.system(), **versions()}

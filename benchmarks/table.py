@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from audio_pipeline.classifier import load_classifier
+from audio_pipeline.model.classifier import load_classifier
 from benchmarks.measure import alternate, batch_seconds, command, machine, product
 from benchmarks.references import REFERENCES, decode_media
 from benchmarks.sounds import FILE_FORMATS, PHONE_FORMATS, write_long, write_some

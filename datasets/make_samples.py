@@ -13,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from audio_pipeline.recording import Recording, write_recording
-from audio_pipeline.synthesis import Scene, contacts, family_a, family_b, textures, voices
-from audio_pipeline.synthesis.bodies import BodySettings, draw_body
-from audio_pipeline.synthesis.channel import ChannelSettings
-from audio_pipeline.synthesis.family_a import JointSettings
-from audio_pipeline.synthesis.patterns import PatternSettings
-from audio_pipeline.synthesis.recorded import Placed, recorded
-from audio_pipeline.synthesis.sounds import Sound
+from audio_pipeline.audio.recording import Recording, write_recording
+from audio_pipeline.datasets.synthesis import Scene, contacts, family_a, family_b, textures, voices
+from audio_pipeline.datasets.synthesis.bodies import BodySettings, draw_body
+from audio_pipeline.datasets.synthesis.channel import ChannelSettings
+from audio_pipeline.datasets.synthesis.family_a import JointSettings
+from audio_pipeline.datasets.synthesis.patterns import PatternSettings
+from audio_pipeline.datasets.synthesis.recorded import Placed, recorded
+from audio_pipeline.datasets.synthesis.sounds import Sound
 
 RATE = 44_100
 JOINT = JointSettings(body=BodySettings(bright=1.0, broad=0.0), friction=0.0, layered=0.0)

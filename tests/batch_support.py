@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from audio_pipeline.classifier import Calibration, Classifier, save_classifier
-from audio_pipeline.features import FEATURES
-from audio_pipeline.forest import Forest
-from audio_pipeline.recording import Recording, write_recording
-from audio_pipeline.settings import AnalysisSettings
+from audio_pipeline.analysis.config import AnalysisSettings
+from audio_pipeline.audio.recording import Recording, write_recording
+from audio_pipeline.features.registry import FEATURES
+from audio_pipeline.model.classifier import Calibration, Classifier, save_classifier
+from audio_pipeline.model.forest import Forest
 
 RATE = 22_050
 LABELS = ("pop", "grating", "other")

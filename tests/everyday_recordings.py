@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 from made_sounds import background
 
-from audio_pipeline.analysis import Analysis, analyze_file, analyze_recording
-from audio_pipeline.classifier import Classifier
-from audio_pipeline.recording import Recording
-from audio_pipeline.synthesis.everyday import MAKERS, EverydaySettings
-from audio_pipeline.synthesis.scenes import SceneSettings, scene
+from audio_pipeline.analysis.pipeline import Analysis, analyze_file, analyze_recording
+from audio_pipeline.audio.recording import Recording
+from audio_pipeline.datasets.synthesis.everyday import MAKERS, EverydaySettings
+from audio_pipeline.datasets.synthesis.scenes import SceneSettings, scene
+from audio_pipeline.model.classifier import Classifier
 
 SEED = 987_654
 """Not that of any training; the default model grows from scenes of seed 0."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from audio_pipeline.recording import Recording, write_recording
+from audio_pipeline.audio.recording import Recording, write_recording
 
 Samples = NDArray[np.float32]
 LABELS = ("clunk", "rasp", "tick")

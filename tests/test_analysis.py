@@ -15,7 +15,9 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from made_sounds import Float32, background, grating_times, with_impacts
 
-from audio_pipeline.analysis import (
+from audio_pipeline.analysis.config import AnalysisSettings
+from audio_pipeline.analysis.events import Event
+from audio_pipeline.analysis.pipeline import (
     Analysis,
     LiveEvent,
     StreamAnalyzer,
@@ -24,10 +26,8 @@ from audio_pipeline.analysis import (
     conclude,
     extract,
 )
-from audio_pipeline.classifier import Classifier, load_classifier
-from audio_pipeline.finding import Event
-from audio_pipeline.recording import Recording, read_recording
-from audio_pipeline.settings import AnalysisSettings
+from audio_pipeline.audio.recording import Recording, read_recording
+from audio_pipeline.model.classifier import Classifier, load_classifier
 
 SAMPLES = Path(__file__).parent.parent / "datasets" / "samples"
 RATE = 44_100

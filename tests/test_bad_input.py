@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from audio_files import FORMATS, clicks, encode, film_without_sound
 
-from audio_pipeline.analysis import Analysis, analyze_file
-from audio_pipeline.classifier import Classifier, load_classifier
-from audio_pipeline.errors import RecordingError
-from audio_pipeline.quality import QualityMeter
-from audio_pipeline.recording import open_recording, read_recording
+from audio_pipeline.analysis.pipeline import Analysis, analyze_file
+from audio_pipeline.audio.quality import QualityMeter
+from audio_pipeline.audio.recording import open_recording, read_recording
+from audio_pipeline.exceptions import RecordingError
+from audio_pipeline.model.classifier import Classifier, load_classifier
 
 RATE = 48000
 TIMES = (0.5, 1.4)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.signal import butter, sosfilt
 
-from audio_pipeline.band_filters import band_powers
-from audio_pipeline.features import FeatureSettings
+from audio_pipeline.features.band_filters import band_powers
+from audio_pipeline.features.registry import FeatureSettings
 
 EDGES = FeatureSettings().band_edges
 

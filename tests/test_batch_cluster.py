@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 from batch_support import small_model, tables, write_clicks, write_folder
 
-from audio_pipeline.batch import cluster as cluster_module
-from audio_pipeline.batch.progress import Progress
-from audio_pipeline.batch.run import BatchRequest, run_batch
-from audio_pipeline.errors import CrepitusError, RefusedError
+from audio_pipeline.app.batch import cluster as cluster_module
+from audio_pipeline.app.batch.progress import Progress
+from audio_pipeline.app.batch.run import BatchRequest, run_batch
+from audio_pipeline.exceptions import CrepitusError, RefusedError
 
 pytest.importorskip("distributed")
 pytest.importorskip("aiohttp")
@@ -96,7 +96,7 @@ class KillAfter(Progress):
 def test_two_workers_one_killed_give_the_rows_of_one_process(
     dask: Dask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audio_pipeline.batch.run._RECORDINGS_AT_ONCE", 5)
+    monkeypatch.setattr("audio_pipeline.app.batch.run._RECORDINGS_AT_ONCE", 5)
     model = small_model(tmp_path / "model")
     write_folder(tmp_path / "rec", 120)
     (tmp_path / "rec" / "bad.wav").write_bytes(b"no sound")

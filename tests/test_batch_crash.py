@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from batch_support import small_model, tables, write_clicks, write_folder
 
-from audio_pipeline.cli import main
+from audio_pipeline.app.cli import main
 
 
 class Batch:
@@ -27,7 +27,7 @@ class Batch:
 
     def __init__(self, home: Path, out: Path | str, *options: str) -> None:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["audio_pipeline.batch.workers"])
+        context.set_forkserver_preload(["audio_pipeline.app.batch.workers"])
         self._said, theirs = context.Pipe(duplex=False)
         arguments = ["batch", "rec", "--model", "model", "-o", str(out), *options]
         self._process = context.Process(target=_run, args=(home, arguments, theirs))

@@ -11,19 +11,19 @@ from typing import Any
 
 import pytest
 
-from audio_pipeline.batch.discovery import Found
-from audio_pipeline.batch.export import (
+from audio_pipeline.app.batch.export import (
     FORMATS,
     RECORDING_COLUMNS,
     cell,
     event_columns,
     parse_formats,
 )
-from audio_pipeline.batch.files import written
-from audio_pipeline.batch.label_files import write_labels_beside
-from audio_pipeline.batch.store import Result, RunStore
-from audio_pipeline.errors import CrepitusError, RefusedError
-from audio_pipeline.training.label_tracks import find_track, read_track
+from audio_pipeline.app.batch.files import written
+from audio_pipeline.app.batch.label_files import write_labels_beside
+from audio_pipeline.app.batch.store import Result, RunStore
+from audio_pipeline.audio.discovery import Found
+from audio_pipeline.datasets.label_tracks import find_track, read_track
+from audio_pipeline.exceptions import CrepitusError, RefusedError
 
 LABELS = ["pop", "grating", "other"]
 KEY = {"settings": {}, "model": "abc", "labels": LABELS}

@@ -6,8 +6,8 @@ import io
 
 import pytest
 
-from audio_pipeline.batch import progress as progress_module
-from audio_pipeline.batch.progress import LiveProgress, PlainProgress, clock, progress_for
+from audio_pipeline.app.batch import progress as progress_module
+from audio_pipeline.app.batch.progress import LiveProgress, PlainProgress, clock, progress_for
 
 
 @pytest.fixture

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from batch_support import clicks, small_model, tables, write_clicks, write_folder
 
-from audio_pipeline.analysis import describe, extract, hear
-from audio_pipeline.batch.predictions import documents
-from audio_pipeline.cli import main
-from audio_pipeline.recording import Recording
-from audio_pipeline.settings import AnalysisSettings
+from audio_pipeline.analysis.config import AnalysisSettings
+from audio_pipeline.analysis.pipeline import describe, extract, hear
+from audio_pipeline.app.batch.predictions import documents
+from audio_pipeline.app.cli import main
+from audio_pipeline.audio.recording import Recording
 from audio_pipeline.triage import questionnaire
 
 

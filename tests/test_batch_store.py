@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audio_pipeline.batch.discovery import Found
-from audio_pipeline.batch.store import Result, RunStore, StoreReader
-from audio_pipeline.errors import CrepitusError, RefusedError
+from audio_pipeline.app.batch.store import Result, RunStore, StoreReader
+from audio_pipeline.audio.discovery import Found
+from audio_pipeline.exceptions import CrepitusError, RefusedError
 
 KEY = {"settings": {"segmentation": {"hop": 64}}, "model": "abc", "labels": ["pop", "other"]}
 

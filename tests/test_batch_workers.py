@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 from batch_support import small_model, tables, write_clicks, write_folder
 
-from audio_pipeline.batch import workers as workers_module
-from audio_pipeline.batch.in_process import NOTE_NAME, InProcess
-from audio_pipeline.batch.portions import Portions
-from audio_pipeline.batch.run import BatchRequest, run_batch
-from audio_pipeline.batch.store import Pending
-from audio_pipeline.batch.worker import Outcome, examine
-from audio_pipeline.batch.workers import LocalWorkers
-from audio_pipeline.settings import AnalysisSettings
+from audio_pipeline.analysis.config import AnalysisSettings
+from audio_pipeline.app.batch import workers as workers_module
+from audio_pipeline.app.batch.in_process import NOTE_NAME, InProcess
+from audio_pipeline.app.batch.portions import Portions
+from audio_pipeline.app.batch.run import BatchRequest, run_batch
+from audio_pipeline.app.batch.store import Pending
+from audio_pipeline.app.batch.worker import Outcome, examine
+from audio_pipeline.app.batch.workers import LocalWorkers
 
 
 class Crash(bytes):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audio_pipeline.recording import read_recording
+from audio_pipeline.audio.recording import read_recording
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 page = importlib.import_module("benchmarks.page")

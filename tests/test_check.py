@@ -12,10 +12,10 @@ import pytest
 from click.testing import CliRunner
 from virtual_sound_card import VirtualSoundCard, sound_card  # noqa: F401
 
-from audio_pipeline import readiness
-from audio_pipeline.cli.check import command
-from audio_pipeline.errors import CrepitusError
-from audio_pipeline.readiness import check_codecs, check_versions, judge_test_take
+from audio_pipeline.app import readiness
+from audio_pipeline.app.cli.check import command
+from audio_pipeline.app.readiness import check_codecs, check_versions, judge_test_take
+from audio_pipeline.exceptions import CrepitusError
 
 RATE = 48_000
 

@@ -15,16 +15,16 @@ import pytest
 import skops.io
 from sklearn.tree import DecisionTreeClassifier
 
-from audio_pipeline.classifier import (
+from audio_pipeline.analysis.config import AnalysisSettings
+from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.features.registry import FEATURE_NAMES
+from audio_pipeline.model.classifier import (
     Calibration,
     Classifier,
     load_classifier,
     save_classifier,
 )
-from audio_pipeline.errors import RefusedError
-from audio_pipeline.features import FEATURE_NAMES
-from audio_pipeline.settings import AnalysisSettings
-from audio_pipeline.training.fit import FitSettings, fit_forest
+from audio_pipeline.model.fit import FitSettings, fit_forest
 
 LABELS = ("grating", "other", "pop")
 
@@ -169,7 +169,7 @@ def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
 def test_nothing_heavy_is_imported_to_classify(folder: Path) -> None:
     code = (
         "import sys, numpy as np\n"
-        "from audio_pipeline.classifier import load_classifier\n"
+        "from audio_pipeline.model.classifier import load_classifier\n"
         f"model = load_classifier({str(folder)!r})\n"
         "model.predict_proba(np.zeros((2, len(model.feature_names))))\n"
         "assert not {'sklearn', 'skops', 'joblib'} & set(sys.modules)\n"

@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
-from audio_pipeline.errors import RefusedError
-from audio_pipeline.forest import (
+from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.model.fit import FitSettings, balanced_weights, fit_forest, pack_trees
+from audio_pipeline.model.forest import (
     TRUSTED_TYPES,
     Forest,
     load_forest,
     read_forest,
     write_forest,
 )
-from audio_pipeline.training.fit import FitSettings, balanced_weights, fit_forest, pack_trees
 
 CLASSES = ["grating", "other", "pop"]
 

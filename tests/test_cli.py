@@ -17,9 +17,9 @@ from made_sounds import background, with_impacts
 from pseudo_terminal import Person
 
 from audio_pipeline import __version__
-from audio_pipeline.cli import COMMANDS, app, main
-from audio_pipeline.finding import LABELS
-from audio_pipeline.recording import Recording, write_recording
+from audio_pipeline.analysis.events import LABELS
+from audio_pipeline.app.cli import COMMANDS, app, main
+from audio_pipeline.audio.recording import Recording, write_recording
 
 SAMPLES = Path(__file__).parent.parent / "datasets" / "samples"
 POPS = str(SAMPLES / "twist_two_pops.flac")
@@ -125,7 +125,7 @@ def test_version_and_unknown_commands(crepitus: Any) -> None:
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["triage", "--answers", ANSWERS]])
 def test_what_needs_no_sound_loads_nothing_heavy(arguments: list[str]) -> None:
     script = (
-        "import sys; from audio_pipeline.cli import main\n"
+        "import sys; from audio_pipeline.app.cli import main\n"
         f"try: main({arguments!r})\n"
         "except SystemExit as stop: assert not stop.code, stop.code\n"
         "heavy = {'numpy', 'scipy', 'librosa', 'sklearn', 'numba', 'av', 'matplotlib'}\n"

@@ -13,20 +13,19 @@ import numpy as np
 import pytest
 from made_sounds import background, with_impacts
 
-from audio_pipeline.analysis import Extraction
-from audio_pipeline.classifier import Calibration, Classifier, load_classifier
-from audio_pipeline.cli import main
-from audio_pipeline.errors import RefusedError
-from audio_pipeline.features import FEATURE_NAMES
-from audio_pipeline.forest import Forest
-from audio_pipeline.passage import Segment
-from audio_pipeline.quality import Quality, QualityMeter, QualitySettings
-from audio_pipeline.recording import read_recording
-from audio_pipeline.reporting.evaluation_page import evaluation_page
-from audio_pipeline.settings import AnalysisSettings
-from audio_pipeline.training.cases import Case, Heard
-from audio_pipeline.training.dataset import read_dataset
-from audio_pipeline.training.evaluation import (
+from audio_pipeline.analysis.config import AnalysisSettings
+from audio_pipeline.analysis.pipeline import Extraction
+from audio_pipeline.app.cli import main
+from audio_pipeline.app.reporting.evaluation_page import evaluation_page
+from audio_pipeline.audio.quality import Quality, QualityMeter, QualitySettings
+from audio_pipeline.audio.recording import read_recording
+from audio_pipeline.datasets.examples import Case, Heard
+from audio_pipeline.datasets.label_tracks import Region
+from audio_pipeline.datasets.manifest import read_dataset
+from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.features.registry import FEATURE_NAMES
+from audio_pipeline.model.classifier import Calibration, Classifier, load_classifier
+from audio_pipeline.model.evaluation import (
     MEASURED_SNR,
     Evaluation,
     column_values,
@@ -34,11 +33,12 @@ from audio_pipeline.training.evaluation import (
     measured_snr,
     score_events,
 )
-from audio_pipeline.training.fit import FitSettings
-from audio_pipeline.training.judging import FIGURES, answer_of, answers, judge
-from audio_pipeline.training.label_tracks import Region
-from audio_pipeline.training.train import TrainSettings, train
-from audio_pipeline.training.tuning import TuningSettings
+from audio_pipeline.model.fit import FitSettings
+from audio_pipeline.model.forest import Forest
+from audio_pipeline.model.scoring import FIGURES, answer_of, answers, judge
+from audio_pipeline.model.thresholds import TuningSettings
+from audio_pipeline.model.training import TrainSettings, train
+from audio_pipeline.segmentation.segment import Segment
 from tests.labelled_sounds import LABELS, write_people
 
 JOINTS = ("grating", "other", "pop")
@@ -237,7 +237,7 @@ def test_the_page_needs_nothing_else(evaluation: Evaluation) -> None:
 def test_what_the_model_was_trained_on_is_left_out(
     model: Classifier, strangers: Path, tmp_path: Path
 ) -> None:
-    from audio_pipeline.recording import write_recording
+    from audio_pipeline.audio.recording import write_recording
 
     folder = write_people(tmp_path / "mixed", people=3)
     for path in strangers.glob("*.wav"):
@@ -289,7 +289,7 @@ def test_the_command(
     tmp_path_factory: pytest.TempPathFactory,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from audio_pipeline.classifier import save_classifier
+    from audio_pipeline.model.classifier import save_classifier
 
     save_classifier(model, tmp_path / "model")
     page = tmp_path / "evaluation.html"

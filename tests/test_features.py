@@ -8,9 +8,9 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from made_sounds import Float32, background, grating_times, impact, with_impacts
 
-from audio_pipeline.features import FEATURE_NAMES, FEATURES, FeatureSettings, feature_table
-from audio_pipeline.passage import Passage, Segment
-from audio_pipeline.segmentation import SegmentationSettings, find_passages
+from audio_pipeline.features.registry import FEATURE_NAMES, FEATURES, FeatureSettings, feature_table
+from audio_pipeline.segmentation.segment import Passage, Segment
+from audio_pipeline.segmentation.segmenter import SegmentationSettings, find_passages
 
 SETTINGS = SegmentationSettings()
 RATE = SETTINGS.sample_rate

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audio_pipeline.finding import LABELS, Event, find
+from audio_pipeline.analysis.events import LABELS, Event, find
 
 
 def event(label: str, chance: float = 0.9, *, unsure: bool = False) -> Event:

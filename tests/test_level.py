@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from audio_pipeline.analysis import LiveEvent
-from audio_pipeline.finding import Event
-from audio_pipeline.level import FLOOR_DBFS, LevelMeter, to_dbfs
-from audio_pipeline.protocol import planned_phases
-from audio_pipeline.reporting import live
-from audio_pipeline.reporting.live import ADVICE, TakeScreen, cue, describe
+from audio_pipeline.analysis.events import Event
+from audio_pipeline.analysis.guided import planned_phases
+from audio_pipeline.analysis.pipeline import LiveEvent
+from audio_pipeline.app.capture.level import FLOOR_DBFS, LevelMeter, to_dbfs
+from audio_pipeline.app.reporting import live
+from audio_pipeline.app.reporting.live import ADVICE, TakeScreen, cue, describe
 
 RATE = 48_000
 
@@ -147,8 +147,8 @@ def test_an_event_is_described_in_words() -> None:
 def test_nothing_a_person_reads_frightens_or_promises() -> None:
     from test_wording import BANNED
 
-    from audio_pipeline import protocol
-    from audio_pipeline.reporting import guidance
+    from audio_pipeline.analysis import guided as protocol
+    from audio_pipeline.app.reporting import guidance
 
     said = [words for words, _ in ADVICE.values()]
     said += [*protocol._RETURNS.values(), *protocol._ONCE.values(), *guidance.HOW_TO_RECORD]

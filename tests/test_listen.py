@@ -17,16 +17,16 @@ import pytest
 import soundfile
 from virtual_sound_card import RATE, VirtualSoundCard, sound_card  # noqa: F401
 
-from audio_pipeline.analysis import LiveEvent, StreamAnalyzer, analyze_recording
-from audio_pipeline.classifier import Classifier, load_classifier
-from audio_pipeline.cli.listen import Reporter
-from audio_pipeline.clips import ClipKeeper
-from audio_pipeline.errors import CrepitusError
-from audio_pipeline.finding import Event
-from audio_pipeline.live_analysis import LiveAnalysis, warm_up
-from audio_pipeline.microphone import PROMPT_CAPTURE, Microphone, choose_device, devices
-from audio_pipeline.recording import Recording, read_recording
-from audio_pipeline.take import Take
+from audio_pipeline.analysis.events import Event
+from audio_pipeline.analysis.pipeline import LiveEvent, StreamAnalyzer, analyze_recording
+from audio_pipeline.app.capture.clips import ClipKeeper
+from audio_pipeline.app.capture.live_analysis import LiveAnalysis, warm_up
+from audio_pipeline.app.cli.listen import Reporter
+from audio_pipeline.audio.capture_file import Take
+from audio_pipeline.audio.microphone import PROMPT_CAPTURE, Microphone, choose_device, devices
+from audio_pipeline.audio.recording import Recording, read_recording
+from audio_pipeline.exceptions import CrepitusError
+from audio_pipeline.model.classifier import Classifier, load_classifier
 
 LATENCY_SECONDS = 0.3
 
@@ -72,7 +72,7 @@ def test_live_and_file_agree(classifier: Classifier, tmp_path: Path) -> None:
 def test_a_machine_that_cannot_keep_up_analyses_the_take_afterwards(
     classifier: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audio_pipeline.live_analysis.BEHIND_SECONDS", 0.5)
+    monkeypatch.setattr("audio_pipeline.app.capture.live_analysis.BEHIND_SECONDS", 0.5)
     samples = scene(2.0, [0.5, 1.2])
     take = Take(RATE)
     take.add(samples)

@@ -12,9 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from virtual_sound_card import RATE, VirtualSoundCard, sound_card  # noqa: F401
 
-from audio_pipeline.chatter import library_chatter_muted
-from audio_pipeline.errors import CrepitusError, RefusedError
-from audio_pipeline.microphone import (
+from audio_pipeline.audio._native_stderr import library_chatter_muted
+from audio_pipeline.audio.microphone import (
     CaptureSettings,
     Device,
     Microphone,
@@ -25,6 +24,7 @@ from audio_pipeline.microphone import (
     portaudio_install_line,
     to_24_bit,
 )
+from audio_pipeline.exceptions import CrepitusError, RefusedError
 
 
 def device(name: str, host_api: str = "ALSA", default: bool = False, index: int = 0) -> Device:

@@ -19,12 +19,12 @@ import soundfile
 from scipy.signal import correlate
 from server_support import RATE, running, started, twist
 
-from audio_pipeline.analysis import analyze_file, extract
-from audio_pipeline.assessment import assess, document
-from audio_pipeline.classifier import load_classifier
-from audio_pipeline.server.run import Service
-from audio_pipeline.server.settings import ServerSettings
-from audio_pipeline.server.worker import NamedBytes
+from audio_pipeline.analysis.assessment import assess, document
+from audio_pipeline.analysis.pipeline import analyze_file, extract
+from audio_pipeline.app.server.run import Service
+from audio_pipeline.app.server.settings import ServerSettings
+from audio_pipeline.app.server.worker import NamedBytes
+from audio_pipeline.model.classifier import load_classifier
 from audio_pipeline.triage import parse_answers
 
 playwright = pytest.importorskip("playwright.sync_api")

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from server_support import serving, sound_file, twist
 
-from audio_pipeline.server.review import create_review_app
-from audio_pipeline.server.review_sources import open_queue
-from audio_pipeline.server.run import LOOPBACK, listen, make_server
-from audio_pipeline.server.settings import ServerSettings
-from audio_pipeline.training.dataset import read_dataset
+from audio_pipeline.app.server.review import create_review_app
+from audio_pipeline.app.server.review_sources import open_queue
+from audio_pipeline.app.server.run import LOOPBACK, listen, make_server
+from audio_pipeline.app.server.settings import ServerSettings
+from audio_pipeline.datasets.manifest import read_dataset
 
 playwright = pytest.importorskip("playwright.sync_api")
 

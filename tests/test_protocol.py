@@ -12,10 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audio_pipeline.analysis import Analysis, analyze_file
-from audio_pipeline.classifier import load_classifier
-from audio_pipeline.finding import LABELS, Event, find
-from audio_pipeline.protocol import (
+from audio_pipeline.analysis.events import LABELS, Event, find
+from audio_pipeline.analysis.guided import (
     Evidence,
     ProtocolSettings,
     judge,
@@ -25,9 +23,11 @@ from audio_pipeline.protocol import (
     planned_phases,
     weigh,
 )
-from audio_pipeline.quality import QualityMeter
-from audio_pipeline.recording import Recording
-from audio_pipeline.take import Take
+from audio_pipeline.analysis.pipeline import Analysis, analyze_file
+from audio_pipeline.audio.capture_file import Take
+from audio_pipeline.audio.quality import QualityMeter
+from audio_pipeline.audio.recording import Recording
+from audio_pipeline.model.classifier import load_classifier
 
 PHASES = planned_phases()
 TURNS = [phase for phase in PHASES if phase.kind == "turn"]

@@ -11,8 +11,8 @@ from audio_files import clicks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audio_pipeline.quality import Quality, QualityMeter, QualitySettings
-from audio_pipeline.quality_measures import SILENT_LEVEL, silent_gaps
+from audio_pipeline.audio.quality import Quality, QualityMeter, QualitySettings
+from audio_pipeline.audio.quality_measures import SILENT_LEVEL, silent_gaps
 
 RATE = 48000
 

@@ -19,8 +19,8 @@ from click.testing import CliRunner
 from pseudo_terminal import COLUMNS, Person
 from virtual_sound_card import RATE, VirtualSoundCard, sound_card  # noqa: F401
 
-from audio_pipeline.cli.record import command
-from audio_pipeline.errors import RefusedError
+from audio_pipeline.app.cli.record import command
+from audio_pipeline.exceptions import RefusedError
 
 TAPS = (0.5, 1.2, 1.9)
 

@@ -16,7 +16,7 @@ from audio_files import clicks, encode, onset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audio_pipeline.recording import (
+from audio_pipeline.audio.recording import (
     Recording,
     Resampler,
     open_recording,
@@ -198,7 +198,7 @@ def test_a_full_disk_is_an_error_and_leaves_what_was_there(tmp_path: Path, name:
     script = """
 import resource, signal, sys
 import numpy as np
-from audio_pipeline.recording import Recording, write_recording
+from audio_pipeline.audio.recording import Recording, write_recording
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 noise = np.random.default_rng(0).uniform(-1, 1, 500_000)
@@ -247,7 +247,7 @@ def test_nothing_heavy_is_imported_before_it_is_needed(tmp_path: Path) -> None:
     path = tmp_path / "x.wav"
     path.write_bytes(encode(SOUND, RATE, "wav"))
     script = (
-        "import sys; import audio_pipeline.recording as r, audio_pipeline.quality;"
+        "import sys; import audio_pipeline.audio.recording as r, audio_pipeline.audio.quality;"
         "r.read_recording(sys.argv[1]);"
         "print([m for m in ('av', 'scipy', 'librosa', 'soundfile', 'sklearn') if m in sys.modules])"
     )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from audio_files import FORMATS, amr, clicks, encode, onset
 
-from audio_pipeline.recording import RecordingReader, open_recording
+from audio_pipeline.audio.recording import RecordingReader, open_recording
 
 TIMES = (0.4, 1.1)
 

@@ -23,8 +23,8 @@ from everyday_recordings import (
     talking_alarms,
 )
 
-from audio_pipeline.analysis import analyze_file
-from audio_pipeline.classifier import Classifier, load_classifier
+from audio_pipeline.analysis.pipeline import analyze_file
+from audio_pipeline.model.classifier import Classifier, load_classifier
 
 GRATING_BUDGET = 0.01
 JOINT_BUDGET = 0.05

@@ -17,23 +17,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from server_support import RATE, twist
 
-from audio_pipeline.analysis import Analysis
-from audio_pipeline.assessment import Assessment, assess
-from audio_pipeline.classifier import Classifier, load_classifier
-from audio_pipeline.errors import CrepitusError
-from audio_pipeline.finding import Event, Finding
-from audio_pipeline.quality import QualityMeter
-from audio_pipeline.recording import Recording
-from audio_pipeline.reporting.batch_page import (
+from audio_pipeline.analysis.assessment import Assessment, assess
+from audio_pipeline.analysis.events import Event, Finding
+from audio_pipeline.analysis.pipeline import Analysis
+from audio_pipeline.app.reporting.batch_page import (
     SHOWN,
     BatchSummary,
     batch_page,
     worth_listening,
     write_batch_report,
 )
-from audio_pipeline.reporting.markup import Markup, tag
-from audio_pipeline.reporting.plots import ROWS, draw, indexed_png, spectrogram_png
-from audio_pipeline.reporting.report import report_page, write_report
+from audio_pipeline.app.reporting.markup import Markup, tag
+from audio_pipeline.app.reporting.plots import ROWS, draw, indexed_png, spectrogram_png
+from audio_pipeline.app.reporting.report import report_page, write_report
+from audio_pipeline.audio.quality import QualityMeter
+from audio_pipeline.audio.recording import Recording
+from audio_pipeline.exceptions import CrepitusError
+from audio_pipeline.model.classifier import Classifier, load_classifier
 from audio_pipeline.triage import LEVELS, parse_answers
 
 POPS = (1.0, 2.5)
@@ -316,7 +316,7 @@ class TestBatchPage:
 
 
 def test_every_level_has_its_symbol() -> None:
-    from audio_pipeline.reporting.report import level_symbol
+    from audio_pipeline.app.reporting.report import level_symbol
 
     shapes = {level_symbol(level) for level in LEVELS}
     assert len(shapes) == len(LEVELS)

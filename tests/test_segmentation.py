@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from made_sounds import Float32, background, grating_times, impact, with_impacts
 from scipy.signal import find_peaks
 
-from audio_pipeline.band_levels import band_levels, mel_edges
-from audio_pipeline.elevation import prominent_peaks
-from audio_pipeline.errors import RefusedError
-from audio_pipeline.passage import Passage, Segment
-from audio_pipeline.segmentation import SegmentationSettings, Segmenter, find_passages
-from audio_pipeline.settings import AnalysisSettings
+from audio_pipeline.analysis.config import AnalysisSettings
+from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.segmentation.band_levels import band_levels, mel_edges
+from audio_pipeline.segmentation.onset_envelope import prominent_peaks
+from audio_pipeline.segmentation.segment import Passage, Segment
+from audio_pipeline.segmentation.segmenter import SegmentationSettings, Segmenter, find_passages
 
 SETTINGS = SegmentationSettings()
 RATE = SETTINGS.sample_rate

@@ -23,9 +23,9 @@ import pytest
 from click.testing import CliRunner
 from server_support import running, sound_file, twist
 
-from audio_pipeline.cli import app as command_line
-from audio_pipeline.server.run import Service
-from audio_pipeline.server.settings import ServerSettings
+from audio_pipeline.app.cli import app as command_line
+from audio_pipeline.app.server.run import Service
+from audio_pipeline.app.server.settings import ServerSettings
 
 CLEAR = {
     "saddle_numbness": "no",

@@ -20,8 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from server_support import sound_file, twist
 
-from audio_pipeline.cli import app as command_line
-from audio_pipeline.cli.serve import qr_code
+from audio_pipeline.app.cli import app as command_line
+from audio_pipeline.app.cli.serve import qr_code
 
 
 @contextmanager

@@ -16,16 +16,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from server_support import RATE, sound_file, twist
 
-from audio_pipeline.errors import RefusedError
-from audio_pipeline.server.review import create_review_app, cut
-from audio_pipeline.server.review_queue import (
+from audio_pipeline.app.server.review import create_review_app, cut
+from audio_pipeline.app.server.review_queue import (
     UNSURE,
     ReviewItem,
     ReviewQueue,
     most_informative,
 )
-from audio_pipeline.server.review_sources import open_queue
-from audio_pipeline.training.dataset import read_dataset
+from audio_pipeline.app.server.review_sources import open_queue
+from audio_pipeline.datasets.manifest import read_dataset
+from audio_pipeline.exceptions import RefusedError
 
 LABELS = ("pop", "grating", "other")
 
@@ -119,7 +119,7 @@ class TestSaving:
             ReviewQueue([item()], LABELS, tmp_path / "review.csv")
 
     def test_labels_that_cannot_be_saved_are_not_made(self, tmp_path: Path) -> None:
-        from audio_pipeline.errors import CrepitusError
+        from audio_pipeline.exceptions import CrepitusError
 
         queue = ReviewQueue([item()], LABELS, tmp_path / "gone" / "review.csv")
         with pytest.raises(CrepitusError, match="cannot write"):
@@ -206,7 +206,7 @@ def test_what_is_not_there_and_who_may_not_ask(queue: ReviewQueue) -> None:
 def test_a_batch_is_reviewed_from_its_results(dataset: Path, tmp_path: Path) -> None:
     from click.testing import CliRunner
 
-    from audio_pipeline.cli import app as command_line
+    from audio_pipeline.app.cli import app as command_line
 
     out = tmp_path / "out"
     arguments = ["batch", str(dataset), "-o", str(out), "--jobs", "1", "--json"]

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audio_pipeline.errors import CrepitusError
-from audio_pipeline.server.app import create_app
-from audio_pipeline.server.certificate import make_certificate
-from audio_pipeline.server.network import host_names, local_addresses
-from audio_pipeline.server.run import Service, listen
-from audio_pipeline.server.security import Pairing, host_name
-from audio_pipeline.server.uploads import base_name
+from audio_pipeline.app.server.app import create_app
+from audio_pipeline.app.server.certificate import make_certificate
+from audio_pipeline.app.server.network import host_names, local_addresses
+from audio_pipeline.app.server.run import Service, listen
+from audio_pipeline.app.server.security import Pairing, host_name
+from audio_pipeline.app.server.uploads import base_name
+from audio_pipeline.exceptions import CrepitusError
 
 PHONE, OTHER = "192.168.1.30", "192.168.1.31"
 HEALTH = "api/v1/health"

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from server_support import running, sound_file, twist
 
-from audio_pipeline.server.run import Service
-from audio_pipeline.server.settings import ServerSettings
+from audio_pipeline.app.server.run import Service
+from audio_pipeline.app.server.settings import ServerSettings
 
 pytestmark = pytest.mark.soak
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audio_pipeline.errors import RefusedError
-from audio_pipeline.settings import AnalysisSettings
+from audio_pipeline.analysis.config import AnalysisSettings
+from audio_pipeline.exceptions import RefusedError
 
 rates = st.integers(1000, 48_000)
 

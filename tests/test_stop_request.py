@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from audio_pipeline import remembered_device
-from audio_pipeline.errors import CrepitusError, RefusedError
-from audio_pipeline.microphone import Device
-from audio_pipeline.remembered_device import memory_path, pick_device, remember_device
-from audio_pipeline.stop_request import StopRequest
+from audio_pipeline.app.capture.stop_request import StopRequest
+from audio_pipeline.audio import remembered_device
+from audio_pipeline.audio.microphone import Device
+from audio_pipeline.audio.remembered_device import memory_path, pick_device, remember_device
+from audio_pipeline.exceptions import CrepitusError, RefusedError
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audio_pipeline.recording import read_recording
-from audio_pipeline.training.dataset import read_dataset
+from audio_pipeline.audio.recording import read_recording
+from audio_pipeline.datasets.manifest import read_dataset
 
 DATASETS = Path(__file__).parents[1] / "datasets"
 SAMPLES = DATASETS / "samples"

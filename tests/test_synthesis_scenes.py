@@ -13,21 +13,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from audio_pipeline.cli.synthesize import command
-from audio_pipeline.errors import RefusedError
-from audio_pipeline.recording import read_recording
-from audio_pipeline.synthesis import Scene, SceneSettings, clip, scene
-from audio_pipeline.synthesis.channel import (
+from audio_pipeline.app.cli.synthesize import command
+from audio_pipeline.audio.recording import read_recording
+from audio_pipeline.datasets.manifest import read_dataset
+from audio_pipeline.datasets.synthesis import Scene, SceneSettings, clip, scene
+from audio_pipeline.datasets.synthesis.channel import (
     ChannelSettings,
     draw_channel,
     equaliser,
     gain_control,
     room,
 )
-from audio_pipeline.synthesis.codecs import CODECS, round_trip
-from audio_pipeline.synthesis.dataset import COLUMNS, numbered_scene, write_dataset
-from audio_pipeline.synthesis.embedding import EmbedSettings, embed
-from audio_pipeline.training.dataset import read_dataset
+from audio_pipeline.datasets.synthesis.codecs import CODECS, round_trip
+from audio_pipeline.datasets.synthesis.dataset import COLUMNS, numbered_scene, write_dataset
+from audio_pipeline.datasets.synthesis.embedding import EmbedSettings, embed
+from audio_pipeline.exceptions import RefusedError
 
 RATE = 48_000
 PLAIN = ChannelSettings(

@@ -12,11 +12,11 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from audio_pipeline.synthesis import family_a, family_b
-from audio_pipeline.synthesis.bodies import BodySettings, draw_body
-from audio_pipeline.synthesis.everyday import MAKERS, EverydaySettings, draw_everyday
-from audio_pipeline.synthesis.family_a import JointSettings
-from audio_pipeline.synthesis.sounds import Sound, finished, level_envelope
+from audio_pipeline.datasets.synthesis import family_a, family_b
+from audio_pipeline.datasets.synthesis.bodies import BodySettings, draw_body
+from audio_pipeline.datasets.synthesis.everyday import MAKERS, EverydaySettings, draw_everyday
+from audio_pipeline.datasets.synthesis.family_a import JointSettings
+from audio_pipeline.datasets.synthesis.sounds import Sound, finished, level_envelope
 
 RATE = 44_100
 FAMILIES = {"a": family_a, "b": family_b}

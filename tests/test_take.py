@@ -14,9 +14,9 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audio_pipeline.errors import CrepitusError, RefusedError
-from audio_pipeline.recording import open_recording, read_recording
-from audio_pipeline.take import Take, check_target
+from audio_pipeline.audio.capture_file import Take, check_target
+from audio_pipeline.audio.recording import open_recording, read_recording
+from audio_pipeline.exceptions import CrepitusError, RefusedError
 
 RATE = 48_000
 
@@ -74,7 +74,7 @@ def test_what_a_killed_program_recorded_can_be_read(tmp_path: Path) -> None:
     path = tmp_path / "twist.flac"
     program = (
         "import os, signal, sys, numpy, pathlib\n"
-        "from audio_pipeline.take import Take\n"
+        "from audio_pipeline.audio.capture_file import Take\n"
         "take = Take(48000, pathlib.Path(sys.argv[1]))\n"
         "take.add(numpy.full(4800, 0.25, numpy.float32))\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audio_pipeline.analysis import extract
-from audio_pipeline.classifier import Calibration, Classifier, save_classifier
-from audio_pipeline.cli import main
-from audio_pipeline.errors import RefusedError
-from audio_pipeline.features import FEATURE_NAMES
-from audio_pipeline.forest import Forest
-from audio_pipeline.recording import Recording, read_recording, write_recording
-from audio_pipeline.settings import AnalysisSettings
-from audio_pipeline.training.cutting import CutSettings, clips_of, cut_segments
-from audio_pipeline.training.dataset import read_dataset
-from audio_pipeline.training.feature_file import write_features
+from audio_pipeline.analysis.config import AnalysisSettings
+from audio_pipeline.analysis.pipeline import extract
+from audio_pipeline.app.cli import main
+from audio_pipeline.app.export_segments import CutSettings, clips_of, cut_segments
+from audio_pipeline.app.feature_table import write_features
+from audio_pipeline.audio.recording import Recording, read_recording, write_recording
+from audio_pipeline.datasets.manifest import read_dataset
+from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.features.registry import FEATURE_NAMES
+from audio_pipeline.model.classifier import Calibration, Classifier, save_classifier
+from audio_pipeline.model.forest import Forest
 from tests.labelled_sounds import sound
 
 RATE = 8000

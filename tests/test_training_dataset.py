@@ -8,16 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audio_pipeline.errors import RefusedError
-from audio_pipeline.training.dataset import read_dataset
-from audio_pipeline.training.label_tracks import (
+from audio_pipeline.datasets.label_tracks import (
     Region,
     audacity_track,
     find_track,
     raven_table,
     read_track,
 )
-from audio_pipeline.training.licences import is_permissive, permissive_only
+from audio_pipeline.datasets.licences import is_permissive, permissive_only
+from audio_pipeline.datasets.manifest import read_dataset
+from audio_pipeline.exceptions import RefusedError
 
 
 def _touch(folder: Path, *names: str) -> Path:

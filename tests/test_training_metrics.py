@@ -10,9 +10,9 @@ import sklearn.metrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audio_pipeline.training import metrics
-from audio_pipeline.training.bootstrap import group_intervals
-from audio_pipeline.training.calibration import choose_thresholds, fit_calibration
+from audio_pipeline.model import metrics
+from audio_pipeline.model.bootstrap import group_intervals
+from audio_pipeline.model.calibration import choose_thresholds, fit_calibration
 
 LABELS = ("grating", "other", "pop")
 

@@ -10,19 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audio_pipeline.analysis import analyze_file
-from audio_pipeline.classifier import load_classifier
-from audio_pipeline.cli import main
-from audio_pipeline.errors import RefusedError
-from audio_pipeline.recording import Recording, read_recording, write_recording
-from audio_pipeline.settings import AnalysisSettings
-from audio_pipeline.training.adapt import adapt_forest, side_by_side, thinned
-from audio_pipeline.training.cases import hear_recording
-from audio_pipeline.training.dataset import LabelledClip, read_dataset
-from audio_pipeline.training.fit import FitSettings
-from audio_pipeline.training.material import gather
-from audio_pipeline.training.train import Training, TrainSettings, train
-from audio_pipeline.training.tuning import TuningSettings
+from audio_pipeline.analysis.config import AnalysisSettings
+from audio_pipeline.analysis.pipeline import analyze_file
+from audio_pipeline.app.cli import main
+from audio_pipeline.audio.recording import Recording, read_recording, write_recording
+from audio_pipeline.datasets.examples import hear_recording
+from audio_pipeline.datasets.loading import gather
+from audio_pipeline.datasets.manifest import LabelledClip, read_dataset
+from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.model.adapt import adapt_forest, side_by_side, thinned
+from audio_pipeline.model.classifier import load_classifier
+from audio_pipeline.model.fit import FitSettings
+from audio_pipeline.model.thresholds import TuningSettings
+from audio_pipeline.model.training import Training, TrainSettings, train
 from tests.labelled_sounds import LABELS, sound, write_people
 
 SMALL = TrainSettings(
@@ -89,7 +89,7 @@ def test_the_card_says_what_it_is(trained: tuple[Training, Path]) -> None:
 
 
 def test_the_card_names_published_recordings() -> None:
-    from audio_pipeline.training.card import recording_rows
+    from audio_pipeline.model.card import recording_rows
     from tests.test_evaluate import _case
 
     case = _case("pop", ["pop"])

@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from triage_cases import ANSWERS
 
-from audio_pipeline.errors import RefusedError
+from audio_pipeline.exceptions import RefusedError
 from audio_pipeline.triage import load_answers, parse_answers, parse_row, questionnaire
 from audio_pipeline.triage.answers import MAX_BYTES
 from audio_pipeline.triage.catalogue import load_catalogue

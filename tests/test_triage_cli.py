@@ -18,8 +18,8 @@ from click.testing import CliRunner
 from pseudo_terminal import Person
 from triage_cases import BASE, CASES, given
 
-from audio_pipeline.cli import app
-from audio_pipeline.reporting.recommendation import recommendation_page, wants_colour
+from audio_pipeline.app.cli import app
+from audio_pipeline.app.reporting.recommendation import recommendation_page, wants_colour
 from audio_pipeline.triage import LEVELS, load_answers, questionnaire, recommend
 from audio_pipeline.triage.catalogue import load_catalogue
 
@@ -152,8 +152,8 @@ def test_help_ends_with_an_example(name: str) -> None:
 
 
 def test_triage_loads_nothing_heavy() -> None:
-    code = "import sys, audio_pipeline.cli.triage, audio_pipeline.triage.interview, "
-    code += "audio_pipeline.reporting.recommendation; print(*sys.modules)"
+    code = "import sys, audio_pipeline.app.cli.triage, audio_pipeline.triage.interview, "
+    code += "audio_pipeline.app.reporting.recommendation; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not HEAVY & {name.partition(".")[0] for name in done.stdout.split()}
 

@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from triage_cases import BASE
 
-from audio_pipeline.errors import RefusedError
+from audio_pipeline.exceptions import RefusedError
 from audio_pipeline.triage import Answers, Sound, parse_answers, questionnaire, recommend
 from audio_pipeline.triage.interview import Interview, Screen, ask, read_choice, read_list
 

@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from triage_cases import ANSWERS, BASE, CASES, FEW_ANSWERS, SOUNDS, Case, given, values_of
 
-from audio_pipeline.errors import RefusedError
+from audio_pipeline.exceptions import RefusedError
 from audio_pipeline.triage import (
     LEVELS,
     REGIONS,

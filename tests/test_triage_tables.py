@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from triage_cases import BOUNDARIES, CASES
 
-from audio_pipeline.errors import RefusedError
+from audio_pipeline.exceptions import RefusedError
 from audio_pipeline.triage import LEVELS, default_region, languages
 from audio_pipeline.triage.catalogue import (
     MESSAGES,

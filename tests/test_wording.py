@@ -141,7 +141,7 @@ def test_no_unused_message() -> None:
     package = Path(audio_pipeline.triage.__file__).parents[1]
     code = "".join(
         path.read_text(encoding="utf-8")
-        for folder in ("triage", "reporting")
+        for folder in ("triage", "app/reporting")
         for path in (package / folder).glob("*.py")
     )
     for section in ("page", "interview", "unknown", "sound"):

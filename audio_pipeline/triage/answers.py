@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from audio_pipeline.errors import RefusedError
+from audio_pipeline.exceptions import RefusedError
 from audio_pipeline.triage.tables import UNSURE, Question, load_tables
 
 MAX_BYTES = 64 * 1024

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from audio_pipeline.errors import RefusedError
+from audio_pipeline.exceptions import RefusedError
 from audio_pipeline.triage.tables import DATA, LEVELS, Question, Tables, load_tables
 
 REGIONS = ("GB", "US", "EU", "AU")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from audio_pipeline.errors import RefusedError
+from audio_pipeline.exceptions import RefusedError
 from audio_pipeline.triage.answers import Answers
 from audio_pipeline.triage.catalogue import (
     DEFAULT_LANGUAGE,

@@ -1,0 +1,70 @@
+"""What a person gets: what the recording holds, and what to do. The only place that knows both.
+
+The sound is weak evidence, the symptoms decide: triage sees of a recording only its finding and
+confidence, and uses them at most to raise the level a little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from audio_pipeline._version import __version__
+from audio_pipeline.triage import FINDINGS, Answers, Recommendation, Sound, recommend
+from audio_pipeline.triage.catalogue import DEFAULT_REGION
+
+if TYPE_CHECKING:
+    from audio_pipeline.analysis.pipeline import Analysis
+    from audio_pipeline.model.classifier import Classifier
+
+SCHEMA_VERSION: Final = 1
+SOFTWARE: Final = f"crepitus {__version__}"
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """An analysis with its recommendation; None where no answers were given."""
+
+    analysis: Analysis
+    recommendation: Recommendation | None
+
+    def document(self) -> dict[str, Any]:
+        """Return plain values for JSON: an entry of `recordings`."""
+        recommendation = self.recommendation
+        return {
+            **self.analysis.document(),
+            "recommendation": None if recommendation is None else recommendation.document(),
+        }
+
+
+def assess(
+    analysis: Analysis, answers: Answers | None, *, region: str = DEFAULT_REGION
+) -> Assessment:
+    """Combine what was heard with what the person said.
+
+    A recording that failed or cannot be used still gets the recommendation that the answers alone
+    give.
+    """
+    if answers is None:
+        return Assessment(analysis, None)
+    return Assessment(analysis, recommend(answers, heard(analysis), region=region))
+
+
+def heard(analysis: Analysis) -> Sound | None:
+    """Return what triage may know of a recording; None when it failed or has other labels."""
+    finding = analysis.finding
+    if finding is None or finding.label not in FINDINGS:
+        return None
+    return Sound(finding.label, finding.confidence)
+
+
+def document(assessments: Sequence[Assessment], classifier: Classifier) -> dict[str, Any]:
+    """Return the ``analyze --json`` document."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "software": SOFTWARE,
+        "model": {"name": classifier.name, "sha256": classifier.sha256},
+        "settings": classifier.settings.to_dict(),
+        "recordings": [assessment.document() for assessment in assessments],
+    }

@@ -1,0 +1,89 @@
+"""All settings of an analysis in one frozen object.
+
+It is stored in the model it was trained with, in every result and in the key of a resumable run, so
+a default can never differ between the command line, Python, the server and a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from typing import Any, TypeVar, get_type_hints
+
+from audio_pipeline.analysis.context import ContextSettings
+from audio_pipeline.audio.quality import QualitySettings
+from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.features.registry import FeatureSettings
+from audio_pipeline.segmentation.segmenter import SegmentationSettings
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class AnalysisSettings:
+    """How a recording is analysed."""
+
+    segmentation: SegmentationSettings = field(default_factory=SegmentationSettings)
+    features: FeatureSettings = field(default_factory=FeatureSettings)
+    quality: QualitySettings = field(default_factory=QualitySettings)
+    context: ContextSettings = field(default_factory=ContextSettings)
+
+    @property
+    def sample_rate(self) -> int:
+        """Rate in Hz at which sounds are looked for and described."""
+        return self.segmentation.sample_rate
+
+    def at_rate(self, sample_rate: int) -> AnalysisSettings:
+        """Return these settings for a lower rate; frames and bands scale with it."""
+        narrow = self.quality.narrow_bandwidth_hz * sample_rate / self.sample_rate
+        return replace(
+            self,
+            segmentation=self.segmentation.at_rate(sample_rate),
+            quality=replace(
+                self.quality,
+                minimum_rate=min(self.quality.minimum_rate, sample_rate),
+                narrow_bandwidth_hz=narrow,
+            ),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> AnalysisSettings:
+        """Return the settings that :meth:`to_dict` wrote.
+
+        Raises
+        ------
+        RefusedError
+            For a key that is unknown or missing, a value of another type or out of its range.
+        """
+        return _read(cls, values, "settings")
+
+
+def _read(kind: type[T], values: Any, where: str) -> T:
+    if not isinstance(values, Mapping):
+        raise RefusedError(f"{where} must be a mapping, not {values!r}")
+    names = {each.name for each in fields(kind)}  # type: ignore[arg-type]
+    if set(values) != names:
+        odd = ", ".join(sorted(set(values) ^ names))
+        raise RefusedError(f"{where}: unknown or missing: {odd}")
+    hints = get_type_hints(kind)
+    read = {name: _value(hints[name], values[name], f"{where}.{name}") for name in names}
+    try:
+        return kind(**read)
+    except ValueError as error:
+        raise RefusedError(f"{where}: {error}") from None
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    if is_dataclass(hint):
+        return _read(hint, value, where)  # type: ignore[arg-type]
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if hint is int and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if hint == tuple[float, ...] and isinstance(value, list | tuple):
+        return tuple(_value(float, each, where) for each in value)
+    raise RefusedError(f"{where} is {value!r}, which is no {hint}")

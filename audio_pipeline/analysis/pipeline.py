@@ -1,0 +1,439 @@
+"""The whole way for one recording, or for a stream of blocks.
+
+:func:`extract` is the part that hears (decoding, quality, segments, features); it knows no model
+and is cheap to run in many workers. :func:`conclude` is the part that judges. Files and the live
+microphone take the same way, block by block.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audio_pipeline.analysis.config import AnalysisSettings
+from audio_pipeline.analysis.context import bouts, in_context
+from audio_pipeline.analysis.events import Event, Finding, find
+from audio_pipeline.analysis.explanations import reasons
+from audio_pipeline.analysis.guided import Phase, judge, phases_in_comment
+from audio_pipeline.audio.quality import Quality, QualityMeter
+from audio_pipeline.audio.recording import Recording, Resampler, Source, open_recording
+from audio_pipeline.exceptions import RecordingError
+from audio_pipeline.features.registry import FEATURES, feature_table
+from audio_pipeline.segmentation.segment import Passage, Segment
+from audio_pipeline.segmentation.segmenter import Segmenter
+
+if TYPE_CHECKING:
+    from audio_pipeline.model.classifier import Classifier
+
+Float32 = NDArray[np.float32]
+
+#: Describing many passages together is cheaper; they hold up to 10 s of sound each.
+_PASSAGES_AT_ONCE = 32
+
+_NO_SAMPLES: Float32 = np.zeros(0, np.float32)
+_NO_ROWS: Float32 = np.empty((0, len(FEATURES)), np.float32)
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What was heard in one recording, before any judgement; small, and fit to be sent around.
+
+    Attributes
+    ----------
+    source
+        Name of the recording as given.
+    status
+        `ok`, or `failed` when it could not be opened or decoded.
+    error
+        One line when it failed, else None.
+    duration, sample_rate
+        Seconds and Hz of the recording itself; None when it failed.
+    quality
+        None when it failed.
+    segments
+        Segments in order of time.
+    table
+        float32 (n_segments, n_features).
+    phases
+        Of the guided protocol, where the file says that it was recorded by it.
+    """
+
+    source: str
+    status: str
+    error: str | None
+    duration: float | None
+    sample_rate: int | None
+    quality: Quality | None
+    segments: tuple[Segment, ...]
+    table: Float32
+    phases: tuple[Phase, ...] = ()
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What a recording holds.
+
+    Attributes
+    ----------
+    source, status, error, duration, sample_rate, quality
+        As in :class:`Extraction`.
+    events
+        In order of time; empty when it failed or cannot be used.
+    finding
+        None when it failed.
+    """
+
+    source: str
+    status: str
+    error: str | None
+    duration: float | None
+    sample_rate: int | None
+    quality: Quality | None
+    events: tuple[Event, ...]
+    finding: Finding | None
+
+    def document(self) -> dict[str, Any]:
+        """Return plain values for JSON: an entry of `recordings`, without its recommendation."""
+        return {
+            "source": printable(self.source),
+            "status": self.status,
+            "error": self.error,
+            "duration": None if self.duration is None else round(self.duration, 4),
+            "sample_rate": self.sample_rate,
+            "quality": None if self.quality is None else self.quality.document(),
+            "events": [event.document() for event in self.events],
+            "finding": None if self.finding is None else self.finding.document(),
+        }
+
+
+@dataclass(frozen=True)
+class LiveEvent:
+    """An event of a stream; `final` is False while what comes next could still change it."""
+
+    event: Event
+    final: bool
+
+
+def printable(name: str) -> str:
+    r"""Return a name with bytes that are not UTF-8 as ``\xNN``."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+class _Ear:
+    """Quality, resampling, segments and features of one stream of blocks."""
+
+    def __init__(
+        self,
+        sample_rate: int,
+        settings: AnalysisSettings,
+        regions: Sequence[tuple[float, float]] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.meter = QualityMeter(sample_rate, settings.quality)
+        self.segmenter = Segmenter(settings.segmentation, regions)
+        self.received = 0
+        # Below the rate that the model needs, only the quality is measured, to say so.
+        self._listens = sample_rate >= settings.quality.minimum_rate
+        self._resampler = Resampler(sample_rate, settings.sample_rate)
+
+    def push(self, block: Float32) -> list[Passage]:
+        if not len(block):
+            return []
+        self.received += len(block)
+        block = self.meter.update(block)
+        return self.segmenter.push(self._resampler.push(block)) if self._listens else []
+
+    def finish(self, block: Float32 = _NO_SAMPLES) -> list[Passage]:
+        self.received += len(block)
+        block = self.meter.update(block)
+        return self.segmenter.finish(self._resampler.finish(block)) if self._listens else []
+
+    def describe(self, passages: Sequence[Passage]) -> Float32:
+        return feature_table(passages, self.settings.features, self.settings.sample_rate)
+
+
+def extract(
+    source: Source | Recording,
+    settings: AnalysisSettings | None = None,
+    *,
+    regions: Sequence[tuple[float, float]] | None = None,
+) -> Extraction:
+    """Hear what is in a recording: quality, segments and their features.
+
+    Parameters
+    ----------
+    source
+        A path, an open binary file, or a :class:`Recording`.
+    settings
+        How to analyse.
+    regions
+        (start, end) in seconds: exactly these become the segments, for labels that a person drew.
+
+    Returns
+    -------
+    Extraction
+        Never raises for a recording that cannot be read: its `status` is then `failed`.
+    """
+    settings = settings or AnalysisSettings()
+    return describe([hear(source, settings, regions=regions)], settings)[0]
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """An extraction under way: its last passages have no features yet."""
+
+    extraction: Extraction
+    passages: tuple[Passage, ...] = ()
+
+
+def hear(
+    source: Source | Recording,
+    settings: AnalysisSettings,
+    *,
+    regions: Sequence[tuple[float, float]] | None = None,
+) -> Hearing:
+    """Do all of :func:`extract` but the features of the last passages, for :func:`describe`."""
+    name = _name(source)
+    segments: list[Segment] = []
+    tables = [_NO_ROWS]
+    passages: list[Passage] = []
+    try:
+        with open_recording(source) as reader:
+            ear = _Ear(reader.sample_rate, settings, regions)
+            # The last block also ends the stream: most recordings go through in one step.
+            last = _NO_SAMPLES
+            for block in reader.blocks():
+                passages += ear.push(last)
+                last = block
+                if len(passages) >= _PASSAGES_AT_ONCE:
+                    segments += [passage.segment for passage in passages]
+                    tables.append(ear.describe(passages))
+                    passages = []
+            passages += ear.finish(last)
+            rate, truncated, comment = reader.sample_rate, reader.truncated, reader.comment
+    except RecordingError as error:
+        return Hearing(Extraction(name, "failed", str(error), None, None, None, (), _NO_ROWS))
+    segments += [passage.segment for passage in passages]
+    times = [(segment.start, segment.end) for segment in segments]
+    quality = ear.meter.result(times, truncated=truncated)
+    if not quality.usable:
+        segments, tables, passages = [], [_NO_ROWS], []
+    duration = ear.received / rate
+    extraction = Extraction(
+        name,
+        "ok",
+        None,
+        duration,
+        rate,
+        quality,
+        tuple(segments),
+        np.concatenate(tables),
+        phases_in_comment(comment, duration),
+    )
+    return Hearing(extraction, tuple(passages))
+
+
+def describe(hearings: Sequence[Hearing], settings: AnalysisSettings) -> list[Extraction]:
+    """Return the extractions of some recordings; together their features cost half as much."""
+    passages = [passage for hearing in hearings for passage in hearing.passages]
+    rows = feature_table(passages, settings.features, settings.sample_rate)
+    extractions = []
+    for hearing in hearings:
+        own, rows = np.split(rows, [len(hearing.passages)])
+        table = np.concatenate([hearing.extraction.table, own])
+        extractions.append(replace(hearing.extraction, table=table))
+    return extractions
+
+
+def _name(source: Source | Recording) -> str:
+    if isinstance(source, Recording):
+        return source.source
+    if isinstance(source, str | bytes | os.PathLike):
+        return os.fsdecode(source)
+    return str(getattr(source, "name", ""))
+
+
+def conclude(
+    extraction: Extraction, probabilities: NDArray[np.float64], classifier: Classifier
+) -> Analysis:
+    """Judge what was heard.
+
+    Parameters
+    ----------
+    extraction
+        What was heard.
+    probabilities
+        float64 (n_segments, n_labels), from ``classifier.predict_proba(extraction.table)``.
+    classifier
+        Its labels and thresholds.
+    """
+    events = tuple(_events(extraction.segments, extraction.table, probabilities, classifier))
+    quality = extraction.quality
+    analysis = Analysis(
+        extraction.source,
+        extraction.status,
+        extraction.error,
+        extraction.duration,
+        extraction.sample_rate,
+        quality,
+        events,
+        None if quality is None else find(events, quality.usable, classifier.labels),
+    )
+    return judge(analysis, extraction.phases, classifier.labels) if extraction.phases else analysis
+
+
+def _events(
+    segments: Sequence[Segment],
+    table: Float32,
+    probabilities: NDArray[np.float64],
+    classifier: Classifier,
+) -> list[Event]:
+    """Return the events of segments in order of time, each in the light of those around it."""
+    spans = [(segment.start, segment.end) for segment in segments]
+    weighed = in_context(probabilities, spans, classifier.settings.context)
+    return [
+        _event(segment, row, chances, classifier)
+        for segment, row, chances in zip(segments, table, weighed, strict=True)
+    ]
+
+
+def _event(
+    segment: Segment, row: Float32, chances: NDArray[np.float64], classifier: Classifier
+) -> Event:
+    best = int(chances.argmax())
+    label = classifier.labels[best]
+    uncertain = bool(chances[best] < classifier.thresholds[label])
+    return Event(
+        segment.start,
+        segment.end,
+        label,
+        {name: float(chance) for name, chance in zip(classifier.labels, chances, strict=True)},
+        uncertain,
+        len(segment.impacts),
+        reasons(segment, row, label, uncertain),
+    )
+
+
+def analyze_file(source: Source | Recording, classifier: Classifier) -> Analysis:
+    """Return what a recording holds; `status` is `failed` when it cannot be read."""
+    extraction = extract(source, classifier.settings)
+    return conclude(extraction, classifier.predict_proba(extraction.table), classifier)
+
+
+def analyze_recording(recording: Recording, classifier: Classifier) -> Analysis:
+    """Return what a recording in memory holds."""
+    return analyze_file(recording, classifier)
+
+
+class StreamAnalyzer:
+    """Hears a stream as it comes, by the same steps as a file.
+
+    Parameters
+    ----------
+    sample_rate
+        Rate of the stream in Hz.
+    classifier
+        The model.
+    remember
+        Keep what is needed for :meth:`analysis`. Without it memory stays bounded for ever.
+
+    Notes
+    -----
+    An event is reported with ``final=False`` as soon as it has died away, and with ``final=True``
+    when nothing that follows can be joined to it or change its context. The final events equal
+    those of a file of the same samples.
+    """
+
+    def __init__(self, sample_rate: int, classifier: Classifier, *, remember: bool = True) -> None:
+        self.sample_rate = sample_rate
+        self.classifier = classifier
+        self._ear = _Ear(sample_rate, classifier.settings)
+        self._remember = remember
+        self._told: set[tuple[float, int]] = set()  # provisional events already reported
+        self._bout: list[tuple[Segment, Float32, NDArray[np.float64]]] = []
+        self._segments: list[Segment] = []
+        self._tables = [_NO_ROWS]
+
+    def push(self, block: Float32) -> list[LiveEvent]:
+        """Take the next samples, float32 (n,); return what can be said now."""
+        final = self._settle(self._ear.push(block), self._ear.segmenter.settled)
+        waiting = self._ear.segmenter.provisional()
+        told = {(p.segment.start, len(p.segment.impacts)) for p in waiting}
+        news = [p for p in waiting if (p.segment.start, len(p.segment.impacts)) not in self._told]
+        self._told = told
+        if not news:
+            return final
+        segments, table, chances = self._judged(news)
+        known = len(self._bout)
+        events = _events(
+            [*(segment for segment, _, _ in self._bout), *segments],
+            np.concatenate([*(row[None] for _, row, _ in self._bout), table]),
+            np.concatenate([*(chance[None] for _, _, chance in self._bout), chances]),
+            self.classifier,
+        )
+        return final + [LiveEvent(event, False) for event in events[known:]]
+
+    def finish(self) -> list[LiveEvent]:
+        """Return the last events when the stream has ended."""
+        return self._settle(self._ear.finish(), np.inf)
+
+    def analysis(self, source: str = "") -> Analysis:
+        """Return the analysis of all that came, after :meth:`finish`; the same as of its file."""
+        if not self._remember:
+            raise ValueError("this stream was analysed with remember=False")
+        times = [(segment.start, segment.end) for segment in self._segments]
+        quality = self._ear.meter.result(times)
+        segments = tuple(self._segments) if quality.usable else ()
+        table = np.concatenate(self._tables) if quality.usable else _NO_ROWS
+        extraction = Extraction(
+            source,
+            "ok",
+            None,
+            self._ear.received / self.sample_rate,
+            self.sample_rate,
+            quality,
+            segments,
+            table,
+        )
+        return conclude(extraction, self.classifier.predict_proba(table), self.classifier)
+
+    def _judged(
+        self, passages: Sequence[Passage]
+    ) -> tuple[list[Segment], Float32, NDArray[np.float64]]:
+        table = self._ear.describe(passages)
+        return [p.segment for p in passages], table, self.classifier.predict_proba(table)
+
+    def _settle(self, passages: Sequence[Passage], settled: float) -> list[LiveEvent]:
+        """Add segments to the bout under way; return the events of the bouts that are over.
+
+        A bout is over when no segment can start any more within its gap, that is, when all before
+        `settled` seconds is known.
+        """
+        if passages:
+            segments, table, chances = self._judged(passages)
+            self._bout += zip(segments, table, chances, strict=True)
+            if self._remember:
+                self._segments += segments
+                self._tables.append(table)
+        context = self.classifier.settings.context
+        whole = bouts([(segment.start, segment.end) for segment, _, _ in self._bout], context)
+        if whole and self._bout[-1][0].end + context.gap >= settled:
+            whole.pop()
+        events: list[LiveEvent] = []
+        for bout in whole:
+            parts = self._bout[bout]
+            judged = _events(
+                [segment for segment, _, _ in parts],
+                np.array([row for _, row, _ in parts]),
+                np.array([chance for _, _, chance in parts]),
+                self.classifier,
+            )
+            events += [LiveEvent(event, True) for event in judged]
+        if whole:
+            del self._bout[: whole[-1].stop]
+        return events

@@ -1,0 +1,1 @@
+"""What people use: command line, capture, batch, reports and the server."""

@@ -1,0 +1,335 @@
+"""A whole batch: list, look at what is pending, predict, keep, export."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from audio_pipeline._version import __version__
+from audio_pipeline.app.batch.export import FORMATS, SCHEMA_VERSION, write_tables
+from audio_pipeline.app.batch.files import remove_leftovers, write_json
+from audio_pipeline.app.batch.in_process import InProcess
+from audio_pipeline.app.batch.names import readable
+from audio_pipeline.app.batch.progress import Progress
+from audio_pipeline.app.batch.store import Pending, Result, RunStore
+from audio_pipeline.audio.discovery import discover
+from audio_pipeline.exceptions import RefusedError
+
+if TYPE_CHECKING:
+    from audio_pipeline.analysis.config import AnalysisSettings
+    from audio_pipeline.app.batch.answers_table import AnswersTable
+    from audio_pipeline.app.batch.worker import Outcome
+    from audio_pipeline.model.classifier import Classifier
+
+_SEGMENTS_AT_ONCE = 1000
+_RECORDINGS_AT_ONCE = 100
+_SECONDS_AT_ONCE = 5.0
+"""Finished work is predicted and kept when there is this much of it, or after this time: enough for
+cheap predictions and few commits, and so little that workers go on meanwhile."""
+
+
+_RECORDINGS_A_WORKER = 32
+_BYTES_A_WORKER = 4 * 2**20
+"""Less work than this for each is done before another worker has started."""
+
+
+class Engine(Protocol):
+    """Whatever looks at recordings: this process, worker processes, a cluster."""
+
+    def outcomes(
+        self, pending: Iterator[Pending], settings: AnalysisSettings, *, verify: bool
+    ) -> Iterator[Outcome]:
+        """Yield an outcome for every recording, in any order."""
+
+    def close(self) -> None:
+        """End it."""
+
+
+@dataclass(frozen=True)
+class BatchRequest:
+    """What a batch is asked to do.
+
+    Parameters
+    ----------
+    inputs
+        Files, folders, globs and URLs, as bytes or text.
+    out
+        The folder for the store and the exports.
+    listed
+        Further names from a list; a missing one is a failed recording, never a refusal.
+    jobs
+        Worker processes, 1 for everything in this process; None for one a processor.
+    cluster
+        Address of a Dask scheduler to work there.
+    formats
+        Exports besides the tables, see :data:`audio_pipeline.app.batch.export.FORMATS`.
+    answers
+        Answers by recording, for recommendations.
+    verify
+        Trust the content of files, not their time stamps.
+    restart
+        Forget what an earlier run left in `out`.
+    """
+
+    inputs: tuple[str | bytes | os.PathLike[str], ...]
+    out: Path
+    listed: tuple[bytes, ...] = ()
+    jobs: int | None = None
+    cluster: str | None = None
+    formats: tuple[str, ...] = ()
+    answers: AnswersTable | None = None
+    verify: bool = False
+    restart: bool = False
+
+
+@dataclass(frozen=True)
+class BatchReport:
+    """How a batch ended.
+
+    Parameters
+    ----------
+    document
+        What ``run.json`` holds.
+    failures
+        Name and reason of every failed recording, by name.
+    unreadable
+        Name and reason of every folder that could not be read.
+    """
+
+    document: dict[str, Any]
+    failures: tuple[tuple[str, str], ...]
+    unreadable: tuple[tuple[str, str], ...]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Found, done, resumed, failed, unusable."""
+        counts: dict[str, int] = self.document["counts"]
+        return counts
+
+    @property
+    def all_well(self) -> bool:
+        """Whether nothing failed."""
+        return not self.failures and not self.unreadable
+
+
+def run_batch(
+    request: BatchRequest, classifier: Classifier, progress: Progress | None = None
+) -> BatchReport:
+    """Classify many recordings; what is finished is never done again, see :class:`RunStore`.
+
+    Parameters
+    ----------
+    request
+        What to do.
+    classifier
+        The model.
+    progress
+        Told how it goes.
+
+    Returns
+    -------
+    BatchReport
+        The results are in the folder `request.out`.
+
+    Raises
+    ------
+    RefusedError
+        Before any work: nothing to do, a folder that cannot be read, a folder `out` in use or with
+        other settings, a cluster that does not fit.
+    CrepitusError
+        When the work cannot go on, for a full disk for instance; what is finished is kept.
+    """
+    return _Batch(request, classifier, progress or Progress()).run()
+
+
+class _Batch:
+    def __init__(self, request: BatchRequest, classifier: Classifier, progress: Progress) -> None:
+        self._request = request
+        self._classifier = classifier
+        self._progress = progress
+        self._unreadable: list[tuple[str, str]] = []
+        self._started = datetime.now(UTC)
+        self._clock = time.monotonic()
+
+    def run(self) -> BatchReport:
+        request = self._request
+        key = {
+            "settings": self._classifier.settings.to_dict(),
+            "model": self._classifier.sha256,
+            "labels": list(self._classifier.labels),
+        }
+        with RunStore(request.out, key, restart=request.restart) as store:
+            remove_leftovers(request.out)
+            try:
+                self._list(store)
+            except RefusedError:
+                # Whoever reads the tables finds them, but never fewer rows than there were.
+                if not (request.out / "recordings.csv").exists():
+                    self._export(store, resumed=0)
+                raise
+            resumed = self._work(store)
+            with self._progress:
+                return self._export(store, resumed=resumed)
+
+    def _list(self, store: RunStore) -> None:
+        """Put everything that is found into the store, and refuse to find nothing."""
+        request = self._request
+        found = store.replace_listing(
+            discover(
+                map(os.fsencode, request.inputs),
+                request.listed,
+                skip=os.fsencode(request.out),
+                unreadable=lambda name, reason: self._unreadable.append((name, reason)),
+            )
+        )
+        if not found:
+            names = ", ".join(repr(readable(os.fsencode(name))) for name in request.inputs)
+            raise RefusedError(f"no recording in {names or 'the list'}: name files or a folder")
+
+    def _work(self, store: RunStore) -> int:
+        """Look at everything pending; return how many results from before stood."""
+        request = self._request
+        found = store.totals().found
+        pending, size = store.extent(verify=request.verify)
+        resumed = found - pending
+        if not pending:
+            return resumed
+        self._progress.begin(found, pending, size)
+        gathered = _Gathered(store, self._classifier, self._progress)
+        # The workers first: the display has a thread, and a process with threads is not forked.
+        with closing(_engine(request, pending, size)) as engine, self._progress:
+            outcomes = engine.outcomes(
+                store.pending(verify=request.verify),
+                self._classifier.settings,
+                verify=request.verify,
+            )
+            try:
+                for outcome in outcomes:
+                    gathered.add(outcome)
+            finally:
+                # Also after Ctrl-C: what has been looked at need not be looked at again.
+                gathered.keep()
+        return resumed + gathered.unchanged
+
+    def _export(self, store: RunStore, *, resumed: int) -> BatchReport:
+        request, out = self._request, self._request.out
+        write_tables(store, out)
+        for name in request.formats:
+            if name != "csv":
+                FORMATS[name](store, out)
+        if request.answers is not None:
+            request.answers.write_recommendations(store, out)
+        totals = store.totals()
+        finished = datetime.now(UTC)
+        document = {
+            "schema_version": SCHEMA_VERSION,
+            "software": f"crepitus {__version__}",
+            "model": {"name": self._classifier.name, "sha256": self._classifier.sha256},
+            "settings": self._classifier.settings.to_dict(),
+            "inputs": [readable(os.fsencode(name)) for name in request.inputs],
+            "jobs": request.jobs,
+            "cluster": request.cluster,
+            "formats": list(request.formats),
+            "versions": _versions(),
+            "started": self._started.isoformat(timespec="seconds"),
+            "finished": finished.isoformat(timespec="seconds"),
+            "seconds": round(time.monotonic() - self._clock, 3),
+            "audio_seconds": round(self._progress.audio_seconds, 3),
+            "counts": {
+                "found": totals.found,
+                "done": totals.good - resumed,
+                "resumed": resumed,
+                "failed": totals.failed,
+                "unusable": totals.unusable,
+            },
+            "unreadable_folders": [name for name, _ in self._unreadable],
+            "answers_without_recording": list(
+                request.answers.without_recording(store) if request.answers else ()
+            ),
+        }
+        write_json(out / "run.json", document)
+        failures = tuple(
+            (row.recording, row.document["error"] or "") for row in store.rows(status="failed")
+        )
+        return BatchReport(document, failures, tuple(self._unreadable))
+
+
+def _engine(request: BatchRequest, pending: int, size: int) -> Engine:
+    """Return what is going to do the work on so many recordings and bytes."""
+    from audio_pipeline.app.batch.workers import LocalWorkers, processors
+
+    if request.cluster:
+        from audio_pipeline.app.batch.cluster import Cluster
+
+        return Cluster(request.cluster)
+    worth_while = 1 + pending // _RECORDINGS_A_WORKER + size // _BYTES_A_WORKER
+    jobs = min(request.jobs or processors(), pending, worth_while)
+    return InProcess(request.out) if jobs == 1 else LocalWorkers(jobs)
+
+
+def _versions() -> dict[str, str]:
+    from audio_pipeline.app.batch.cluster import versions
+
+    return versions()
+
+
+@dataclass
+class _Gathered:
+    """Outcomes on their way into the store."""
+
+    store: RunStore
+    classifier: Classifier
+    progress: Progress
+    unchanged: int = 0
+    _outcomes: list[Outcome] = field(default_factory=list)
+    _segments: int = 0
+    _since: float = field(default_factory=time.monotonic)
+
+    def add(self, outcome: Outcome) -> None:
+        """Take one; keep all when there is enough of them."""
+        self._outcomes.append(outcome)
+        if outcome.extraction is not None:
+            self._segments += len(outcome.extraction.segments)
+        if (
+            self._segments >= _SEGMENTS_AT_ONCE
+            or len(self._outcomes) >= _RECORDINGS_AT_ONCE
+            or time.monotonic() - self._since >= _SECONDS_AT_ONCE
+        ):
+            self.keep()
+
+    def keep(self) -> None:
+        """Predict and put into the store what has been gathered."""
+        outcomes, self._outcomes, self._segments = self._outcomes, [], 0
+        results = list(_results(outcomes, self.classifier))
+        if results:
+            self.store.save(results)
+            self._count(results)
+        self._since = time.monotonic()
+
+    def _count(self, results: list[Result]) -> None:
+        documents = [one.document for one in results if one.document is not None]
+        self.unchanged += len(results) - len(documents)
+        self.progress.advance(
+            recordings=len(results),
+            size=sum(one.size or 0 for one in results),
+            audio_seconds=sum(document["duration"] or 0.0 for document in documents),
+            failed=sum(document["status"] == "failed" for document in documents),
+        )
+
+
+def _results(outcomes: Iterable[Outcome], classifier: Classifier) -> Iterator[Result]:
+    """Turn outcomes into results, predicting for all of them at once."""
+    from audio_pipeline.app.batch.predictions import documents
+
+    outcomes = list(outcomes)
+    made = documents([one.extraction for one in outcomes if one.extraction], classifier)
+    for one in outcomes:
+        document = None if one.extraction is None else next(made)
+        pending = one.pending
+        yield Result(pending.path, pending.size, pending.stamp, one.digest, document)

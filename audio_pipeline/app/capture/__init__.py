@@ -1,0 +1,1 @@
+"""Recording a take at the microphone."""

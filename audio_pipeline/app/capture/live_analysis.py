@@ -1,0 +1,118 @@
+"""Analysis of a take while it is still being recorded, in a thread of its own."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audio_pipeline.audio.recording import Recording
+
+if TYPE_CHECKING:
+    from audio_pipeline.analysis.pipeline import Analysis, LiveEvent
+    from audio_pipeline.audio.capture_file import Take
+    from audio_pipeline.model.classifier import Classifier
+
+BEHIND_SECONDS = 120.0
+"""A machine this far behind gives up on hearing live; the take is analysed when it is whole."""
+
+
+class LiveAnalysis:
+    """Hears a take as it grows, so that sounds show at once and the result is there at its end.
+
+    Loading the analysis code takes seconds on some machines; that happens here too, while the
+    sound is already being recorded.
+
+    Parameters
+    ----------
+    sample_rate : int
+        Hz.
+    classifier : Classifier
+        The model.
+    """
+
+    def __init__(self, sample_rate: int, classifier: Classifier) -> None:
+        self._sample_rate = sample_rate
+        self._classifier = classifier
+        self._waiting: queue.SimpleQueue[NDArray[np.float32] | None] = queue.SimpleQueue()
+        self._heard: queue.SimpleQueue[LiveEvent] = queue.SimpleQueue()
+        self._waiting_frames = 0
+        self._lock = threading.Lock()
+        self._gave_up = False
+        self._failure: Exception | None = None
+        self._analysis: Analysis | None = None
+        self._thread = threading.Thread(target=self._run, name="live analysis", daemon=True)
+        self._thread.start()
+
+    def push(self, block: NDArray[np.float32]) -> None:
+        """Hand over the next samples, shape (n,); returns at once."""
+        if self._gave_up:
+            return
+        with self._lock:
+            self._waiting_frames += len(block)
+            self._gave_up = self._waiting_frames > BEHIND_SECONDS * self._sample_rate
+        self._waiting.put(None if self._gave_up else block)
+
+    def events(self) -> list[LiveEvent]:
+        """Return what was heard since the last call, in order; often nothing."""
+        heard = []
+        while not self._heard.empty():
+            heard.append(self._heard.get())
+        return heard
+
+    def finish(self, take: Take, source: str) -> Analysis:
+        """Wait for the rest and return the analysis of the whole take.
+
+        Parameters
+        ----------
+        take : Take
+            What was pushed; analysed afresh if this machine could not keep up.
+        source : str
+            The recording's name in the result.
+        """
+        if not self._gave_up:
+            self._waiting.put(None)
+        self._thread.join()
+        if self._failure is not None:
+            raise self._failure
+        if self._gave_up or self._analysis is None:
+            from audio_pipeline.analysis.pipeline import analyze_recording
+
+            return analyze_recording(
+                Recording(take.samples(), take.sample_rate, source), self._classifier
+            )
+        from dataclasses import replace
+
+        return replace(self._analysis, source=source)
+
+    def _run(self) -> None:
+        try:
+            from audio_pipeline.analysis.pipeline import StreamAnalyzer
+
+            analyzer = StreamAnalyzer(self._sample_rate, self._classifier)
+            while (block := self._waiting.get()) is not None:
+                for event in analyzer.push(block):
+                    self._heard.put(event)
+                with self._lock:
+                    self._waiting_frames -= len(block)
+            if not self._gave_up:
+                for event in analyzer.finish():
+                    self._heard.put(event)
+                self._analysis = analyzer.analysis("")
+        except Exception as error:  # raised again where the take is safe: in finish()
+            self._failure = error
+
+
+def warm_up(classifier: Classifier) -> None:
+    """Run the whole analysis once on a made-up click, so that nothing loads when it matters."""
+    from audio_pipeline.analysis.pipeline import StreamAnalyzer
+
+    rate = 48_000
+    samples = np.random.default_rng(0).normal(0, 1e-4, rate).astype(np.float32)
+    samples[rate // 2 : rate // 2 + 100] += 0.5
+    analyzer = StreamAnalyzer(rate, classifier, remember=False)
+    analyzer.push(samples)
+    analyzer.finish()

@@ -1,0 +1,207 @@
+"""One take from the microphone to its analysis: capture, keep, judge."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from audio_pipeline.analysis.guided import Phase, judge, performed_phases
+from audio_pipeline.app.capture.level import LevelMeter
+from audio_pipeline.app.capture.live_analysis import LiveAnalysis
+from audio_pipeline.audio.capture_file import Take
+from audio_pipeline.audio.microphone import Microphone
+from audio_pipeline.audio.quality import QualityWarning
+from audio_pipeline.exceptions import CrepitusError
+
+if TYPE_CHECKING:
+    from audio_pipeline.analysis.pipeline import Analysis, LiveEvent
+    from audio_pipeline.model.classifier import Classifier
+
+LONGEST_SECONDS = 3600.0
+LONGEST_IN_MEMORY_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What a screen can show of a take in progress."""
+
+    seconds: float
+    level: LevelMeter
+    events: Sequence[LiveEvent]
+
+
+@dataclass(frozen=True)
+class Capture:
+    """How a capture went.
+
+    Attributes
+    ----------
+    phases : tuple of Phase
+        What was performed of the protocol; empty for a free recording.
+    failure : CrepitusError or None
+        Why it ended early: the microphone was pulled out, the disk is full.
+    overflows : int
+        How often sound was lost.
+    lost_seconds : float
+        How much of it is known, s.
+    kept : bool
+        The file that was asked for is there.
+    """
+
+    phases: tuple[Phase, ...]
+    failure: CrepitusError | None
+    overflows: int
+    lost_seconds: float
+    kept: bool = False
+
+
+def count_in(
+    microphone: Microphone, seconds: int, stop: Callable[[], bool], show: Callable[[int], None]
+) -> bool:
+    """Count down while the microphone is already open; what it hears meanwhile is dropped.
+
+    Returns
+    -------
+    bool
+        False when somebody asked to stop.
+    """
+    for left in range(seconds, 0, -1):
+        show(left)
+        until = time.monotonic() + 1.0
+        while time.monotonic() < until:
+            microphone.read()
+            if stop():
+                return False
+    return True
+
+
+def capture(
+    microphone: Microphone,
+    take: Take,
+    live: LiveAnalysis,
+    *,
+    seconds: float,
+    planned: Sequence[Phase],
+    stop: Callable[[], bool],
+    show: Callable[[Moment], None],
+) -> Capture:
+    """Record until the time is over, somebody asks to stop, or the microphone is gone.
+
+    Never raises for what can happen to a microphone or a disk: the take counts.
+
+    Parameters
+    ----------
+    microphone : Microphone
+        Open.
+    take : Take
+        Gets every block first.
+    live : LiveAnalysis
+        Gets every block second.
+    seconds : float
+        Length of sound after which the take is whole.
+    planned : sequence of Phase
+        The protocol, empty for none.
+    stop : callable
+        Asked after every block.
+    show : callable
+        Told after every block.
+    """
+    meter = LevelMeter(microphone.sample_rate)
+    wanted = round(seconds * microphone.sample_rate)
+    failure: CrepitusError | None = None
+    try:
+        while take.frames < wanted and not stop():
+            block = microphone.read()
+            if block is None:
+                continue
+            block = block[: wanted - take.frames]
+            take.add(block)
+            live.push(block)
+            meter.update(block)
+            show(Moment(take.duration, meter, live.events()))
+    except CrepitusError as error:
+        failure = error
+    except OSError as error:  # the terminal was closed: there is nothing to draw on
+        failure = CrepitusError(f"the screen is gone: {error.strerror or error}")
+    return Capture(
+        performed_phases(planned, take.duration),
+        failure,
+        microphone.overflows,
+        microphone.lost_seconds,
+    )
+
+
+def keep_take(capture: Capture, take: Take, metadata: Mapping[str, str]) -> Capture:
+    """Write the file of a finished take; a failure to do so is the capture's failure.
+
+    A take without any sound leaves no file.
+    """
+    if not take.frames:
+        take.discard()
+        return capture
+    try:
+        take.save(metadata)
+    except CrepitusError as error:
+        return replace(capture, failure=capture.failure or error)
+    failure = capture.failure
+    if failure is not None:
+        failure = type(failure)(f"{failure} ({take.duration:.1f} s are kept in {take.path})")
+    return replace(capture, failure=failure, kept=True)
+
+
+def conclude_take(
+    capture: Capture, take: Take, live: LiveAnalysis, classifier: Classifier, source: str
+) -> Analysis:
+    """Return the analysis of a finished take, with what its protocol and its losses tell.
+
+    Parameters
+    ----------
+    capture : Capture
+        How it went.
+    take : Take
+        Saved or not.
+    live : LiveAnalysis
+        That heard it.
+    classifier : Classifier
+        The model.
+    source : str
+        The recording's name in the result.
+    """
+    analysis = live.finish(take, source)
+    if capture.overflows and analysis.quality is not None:
+        warning = QualityWarning("sound_lost", lost_sound_line(capture))
+        quality = replace(analysis.quality, warnings=(*analysis.quality.warnings, warning))
+        analysis = replace(analysis, quality=quality)
+    return judge(analysis, capture.phases, classifier.labels) if capture.phases else analysis
+
+
+def lost_sound_line(capture: Capture) -> str:
+    """Say in one line that sound was lost and what to do."""
+    times = "once" if capture.overflows == 1 else f"{capture.overflows} times"
+    known = f" ({capture.lost_seconds:.1f} s)" if capture.lost_seconds else ""
+    return f"This machine was too busy and lost sound {times}{known}. Close other programs."
+
+
+def take_metadata(microphone: Microphone, capture: Capture, software: str) -> Mapping[str, str]:
+    """Return what the file says about itself: when, with what, how, and the protocol's times."""
+    comment = {
+        "device": microphone.device.name,
+        "host_api": microphone.device.host_api,
+        "channels": microphone.channels,
+        "sample_rate": microphone.sample_rate,
+        "block_seconds": microphone.settings.block_seconds,
+        "host_latency_seconds": microphone.settings.host_latency_seconds,
+        "overflows": capture.overflows,
+        "lost_seconds": round(capture.lost_seconds, 3),
+        "protocol": [phase.document() for phase in capture.phases],
+    }
+    return {
+        "title": "Twist recorded with Crepitus",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "software": software,
+        "comment": json.dumps(comment),
+    }

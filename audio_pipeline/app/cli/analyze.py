@@ -1,0 +1,107 @@
+"""``crepitus analyze``: hear what is in recordings; with answers, recommend what to do."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from audio_pipeline.exceptions import CrepitusError
+
+if TYPE_CHECKING:
+    from audio_pipeline.analysis.assessment import Assessment
+    from audio_pipeline.triage import Recommendation
+
+REGIONS = ("GB", "US", "EU", "AU")
+
+
+@click.command(epilog="Example: crepitus analyze twist.m4a --answers answers.yaml")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path())
+@click.option("--answers", "answers_file", metavar="FILE", help="Answers file, YAML or JSON.")
+@click.option("--model", "model_folder", metavar="DIR", help="Model folder; else the shipped one.")
+@click.option("--report", metavar="FILE.html", help="Also write the result as one HTML file.")
+@click.option("--embed-audio", is_flag=True, help="Put the sound itself into the report.")
+@click.option("--region", type=click.Choice(REGIONS), help="Whose emergency numbers to show.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document; ask nothing.")
+def command(
+    files: tuple[str, ...],
+    answers_file: str | None,
+    model_folder: str | None,
+    report: str | None,
+    embed_audio: bool,
+    region: str | None,
+    as_json: bool,
+) -> None:
+    """Hear what is in recordings; with answers, recommend what to do.
+
+    Any sound or video file that a phone, recorder or browser makes will do. When a single file is
+    given at a terminal, the symptom questions are asked; without answers only the sounds are
+    listed.
+    """
+    from audio_pipeline.triage import default_region, load_answers
+
+    region = region or default_region()
+    answers = load_answers(answers_file) if answers_file else None
+    from audio_pipeline.model.classifier import load_classifier
+
+    classifier = load_classifier(model_folder)
+    reached = None
+    asks = len(files) == 1 and not (answers_file or as_json) and sys.stdin.isatty()
+    if asks:
+        from audio_pipeline.app.reporting.conversation import read_line, say
+        from audio_pipeline.triage.interview import Interview, ask
+
+        interview = Interview()
+        ask(interview, region=region, read=read_line, write=say)
+        answers, reached = interview.answers, interview.highest_reached
+        if interview.emergency and report is None:  # help first; the recording can wait
+            _show_recommendation(interview.recommendation(region=region), reached)
+            return
+    from audio_pipeline.analysis.assessment import assess, document
+    from audio_pipeline.analysis.pipeline import analyze_file
+
+    assessments = []
+    for file in files:
+        assessment = assess(analyze_file(file, classifier), answers, region=region)
+        assessments.append(assessment)
+        if not as_json:
+            _show(assessment, first=len(assessments) == 1, highest_reached=reached)
+    if as_json:
+        click.echo(json.dumps(document(assessments, classifier), ensure_ascii=False, indent=2))
+    if report:
+        from audio_pipeline.app.reporting.report import write_report
+
+        write_report(report, assessments, classifier, embed_audio=embed_audio)
+    failed = [each for each in assessments if each.analysis.status == "failed"]
+    if failed:
+        first = failed[0].analysis
+        count = f"{len(failed)} of {len(files)} recordings failed, " if len(files) > 1 else ""
+        raise CrepitusError(f"{count}{first.source}: {first.error}")
+
+
+def _show(assessment: Assessment, first: bool, highest_reached: str | None) -> None:
+    from audio_pipeline.app.reporting.terminal import analysis_page
+
+    if not first:
+        click.echo()
+    if assessment.recommendation is not None:
+        _show_recommendation(assessment.recommendation, highest_reached)
+        click.echo()
+    click.echo(analysis_page(assessment.analysis), nl=False)
+    if assessment.recommendation is None and assessment.analysis.finding is not None:
+        click.echo(
+            "\nThis is only about the sound. Your symptoms decide what to do: run crepitus triage,"
+            "\nor give --answers. Crepitus cannot examine you; it is a demonstration and not a"
+            "\nmedical device."
+        )
+
+
+def _show_recommendation(recommendation: Recommendation, highest_reached: str | None) -> None:
+    from audio_pipeline.app.reporting.recommendation import recommendation_page, wants_colour
+
+    page = recommendation_page(
+        recommendation, colour=wants_colour(sys.stdout), highest_reached=highest_reached
+    )
+    click.echo(page, nl=False)

@@ -1,0 +1,123 @@
+"""``crepitus batch``: classify many recordings."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import click
+
+if TYPE_CHECKING:
+    from audio_pipeline.app.batch.run import BatchRequest
+
+
+@click.command(
+    "batch",
+    epilog="Example: crepitus batch recordings/ -o results --format csv,raven",
+    short_help="Classify many recordings; resumable.",
+)
+@click.argument("inputs", nargs=-1, metavar="DIR|FILE|URL...")
+@click.option("-o", "--out", required=True, metavar="OUT", help="Folder for the results.")
+@click.option(
+    "--list",
+    "list_file",
+    type=click.File("rb"),
+    help="A file with names, one on a line or separated by NUL; - is standard input.",
+)
+@click.option("--jobs", type=click.IntRange(min=1), help="Worker processes; default: all cores.")
+@click.option("--cluster", metavar="ADDRESS", help="Work on a Dask cluster, like tcp://host:8786.")
+@click.option(
+    "--format",
+    "formats",
+    default="csv",
+    show_default=True,
+    metavar="NAMES",
+    help="Of csv, parquet, jsonl, audacity, raven; separated by commas.",
+)
+@click.option("--model", type=click.Path(file_okay=False), help="Model folder.")
+@click.option("--answers", metavar="TABLE.csv", help="A row of answers a recording.")
+@click.option("--report", metavar="FILE.html", help="Also write a summary page.")
+@click.option("--verify", is_flag=True, help="Trust what files hold, not their time stamps.")
+@click.option("--restart", is_flag=True, help="Forget what an earlier run left in OUT.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def command(
+    inputs: tuple[str, ...],
+    out: str,
+    list_file: BinaryIO | None,
+    jobs: int | None,
+    cluster: str | None,
+    formats: str,
+    model: str | None,
+    answers: str | None,
+    report: str | None,
+    verify: bool,
+    restart: bool,
+    as_json: bool,
+) -> None:
+    """Classify every recording in folders, files, globs, lists and URLs.
+
+    OUT gets events.csv, recordings.csv and run.json. A run that was stopped goes on from there with
+    the same command: what is finished is never done again. The exit code is 1 when any recording
+    failed; recordings.csv says why.
+    """
+    from audio_pipeline.app.batch.threads import one_thread
+
+    # Before any numeric library is loaded: on small arrays their threads only hinder.
+    os.environ.update(one_thread())
+
+    import json
+
+    from audio_pipeline.app.batch.answers_table import read_answers
+    from audio_pipeline.app.batch.export import parse_formats
+    from audio_pipeline.app.batch.progress import progress_for
+    from audio_pipeline.app.batch.run import BatchRequest, run_batch
+    from audio_pipeline.audio.discovery import read_list
+    from audio_pipeline.model.classifier import load_classifier
+
+    if not inputs and list_file is None:
+        raise click.UsageError("name files, a folder or --list")
+    request = BatchRequest(
+        inputs=inputs,
+        out=Path(out),
+        listed=tuple(read_list(list_file)) if list_file else (),
+        jobs=jobs,
+        cluster=cluster,
+        formats=parse_formats(formats),
+        answers=read_answers(Path(answers)) if answers else None,
+        verify=verify,
+        restart=restart,
+    )
+    classifier = load_classifier(model)
+    ended = run_batch(request, classifier, progress_for())
+    if report:
+        _write_report(report, request)
+    for name, reason in (*ended.unreadable, *ended.failures):
+        click.echo(f"failed: {name}: {reason}", err=True)
+    if as_json:
+        failures = [{"recording": name, "error": reason} for name, reason in ended.failures]
+        click.echo(json.dumps({**ended.document, "failures": failures}, ensure_ascii=False))
+    else:
+        counts = ended.counts
+        click.echo(
+            f"{counts['found']} recordings: {counts['done']} done, {counts['resumed']} from "
+            f"before, {counts['failed']} failed, {counts['unusable']} unusable. Results in {out}"
+        )
+    if not ended.all_well:
+        raise click.exceptions.Exit(1)
+
+
+def _write_report(file: str, request: BatchRequest) -> None:
+    """Write the summary page of a finished batch."""
+    from audio_pipeline.app.batch.store import StoreReader
+    from audio_pipeline.app.reporting.batch_page import write_batch_report
+
+    with StoreReader(request.out) as store:
+        rows = ((row.recording, row.document) for row in store.rows())
+        if request.answers is not None:
+            table = request.answers
+            rows = (
+                (row.recording, {**row.document, "recommendation": table.recommend(row).document()})
+                for row in store.rows()
+            )
+        write_batch_report(file, rows)

@@ -1,0 +1,69 @@
+"""``crepitus evaluate``: measure a model on labelled recordings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command(epilog="Example: crepitus evaluate my_recordings --report evaluation.html")
+@click.argument("dataset", type=click.Path(path_type=Path))
+@click.option("--model", type=click.Path(path_type=Path), metavar="MODEL_DIR", help="The model.")
+@click.option(
+    "--report", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.html", help="A page."
+)
+@click.option("--by", multiple=True, metavar="COLUMN", help="Also report by a manifest's column.")
+@click.option(
+    "--group-by",
+    default="group",
+    help="Manifest column that keeps recordings together.",
+)
+@click.option(
+    "--allow-overlap",
+    is_flag=True,
+    help="Count what the model was trained on; the figures are then too good.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def command(
+    dataset: Path,
+    model: Path | None,
+    report: Path | None,
+    by: tuple[str, ...],
+    group_by: str,
+    allow_overlap: bool,
+    as_json: bool,
+) -> None:
+    """Measure a model on labelled recordings it was not trained on.
+
+    DATASET is a CSV file or a folder as for `train`. One answer a recording: recall, precision and
+    coverage by label, group and condition, false alarms, calibration, and how well recording
+    conditions alone would do.
+    """
+    from audio_pipeline.app.cli.progress import steps
+    from audio_pipeline.datasets.loading import fail_for_unreadable
+    from audio_pipeline.datasets.manifest import read_dataset
+    from audio_pipeline.model.classifier import load_classifier
+    from audio_pipeline.model.evaluation import evaluate
+
+    classifier = load_classifier(model)
+    given = read_dataset(dataset, group_by)
+    with steps() as progress:
+        evaluation = evaluate(
+            given, classifier, by=by, allow_overlap=allow_overlap, progress=progress
+        )
+    if report is not None:
+        from audio_pipeline.app.reporting.evaluation_page import evaluation_page
+        from audio_pipeline.app.reporting.report import write_page
+
+        write_page(report, evaluation_page(evaluation))
+    if as_json:
+        click.echo(json.dumps(evaluation.document(), allow_nan=False))
+    else:
+        from audio_pipeline.model.summary import evaluation_text
+
+        click.echo(evaluation_text(evaluation))
+        if report is not None:
+            click.echo(f"Report: {report}")
+    fail_for_unreadable(evaluation.cautions)

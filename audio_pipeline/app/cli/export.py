@@ -1,0 +1,63 @@
+"""``crepitus export``: the results of a batch in other formats."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command(
+    "export",
+    epilog="Example: crepitus export results --format parquet,audacity",
+    short_help="Write the results of a batch in other formats.",
+)
+@click.argument("out", metavar="OUT")
+@click.option(
+    "--format",
+    "formats",
+    required=True,
+    metavar="NAMES",
+    help="Of csv, parquet, jsonl, audacity, raven; separated by commas.",
+)
+@click.option(
+    "--beside",
+    is_flag=True,
+    help="Put label files beside the recordings, not into a mirror of their folders in OUT.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def command(out: str, formats: str, beside: bool, as_json: bool) -> None:
+    """Write what a batch found, again or in other formats, without looking at recordings.
+
+    OUT is the folder of the batch. Label files for Audacity and Raven are named after their
+    recording, like twist.wav.txt; a file that is already there is never replaced by another.
+    """
+    import json
+
+    from audio_pipeline.app.batch.export import FORMATS, parse_formats
+    from audio_pipeline.app.batch.label_files import KINDS, write_labels_beside
+    from audio_pipeline.app.batch.store import StoreReader
+
+    names = parse_formats(formats)
+    folder = Path(out)
+    with StoreReader(folder) as store:
+        for name in names:
+            if beside and name in KINDS:
+                write_labels_beside(store, name)
+            else:
+                FORMATS[name](store, folder)
+        totals = store.totals()
+    finished = totals.good + totals.failed
+    if as_json:
+        document = {
+            "schema_version": 1,
+            "out": out,
+            "formats": list(names),
+            "recordings": finished,
+            "unfinished": totals.found - finished,
+        }
+        click.echo(json.dumps(document))
+        return
+    click.echo(f"{finished} recordings written as {', '.join(names)}")
+    if totals.found > finished:
+        click.echo(f"{totals.found - finished} are not finished: run the batch again", err=True)

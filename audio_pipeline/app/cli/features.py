@@ -1,0 +1,68 @@
+"""``crepitus features``: write the feature table of recordings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from audio_pipeline.exceptions import CrepitusError
+
+
+@click.command(epilog="Example: crepitus features twist.m4a recordings/ -o features.csv")
+@click.argument("files", metavar="FILE...", nargs=-1, type=click.Path())
+@click.option(
+    "-o",
+    "--output",
+    "table",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="TABLE",
+    help="A .csv or .parquet file.",
+)
+@click.option("--model", metavar="DIR", help="Use the settings of this model; else the defaults.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("--list", "list_columns", is_flag=True, help="Say what each column means.")
+def command(
+    files: tuple[str, ...], table: Path | None, model: str | None, list_columns: bool, as_json: bool
+) -> None:
+    """Write a row of numbers for every sound found, for those who model elsewhere.
+
+    Segments take their place in seconds; `crepitus features --list` says what the rest means.
+    """
+    if list_columns:
+        _list_columns()
+        return
+    if not files or table is None:
+        raise click.UsageError("give recordings and -o TABLE, or --list")
+    from audio_pipeline.analysis.config import AnalysisSettings
+    from audio_pipeline.app.cli.progress import steps
+    from audio_pipeline.app.feature_table import write_features
+    from audio_pipeline.app.sources import named_recordings
+
+    settings = AnalysisSettings()
+    if model is not None:
+        from audio_pipeline.model.classifier import load_classifier
+
+        settings = load_classifier(model).settings
+    sources = named_recordings(files)
+    with steps() as progress:
+        rows, failed = write_features(
+            sources, table, settings, lambda done, total: progress("Listening", done, total)
+        )
+    if as_json:
+        problems = [{"source": one.source, "error": one.error} for one in failed]
+        document = {"table": str(table), "rows": rows, "recordings": len(sources)}
+        click.echo(json.dumps({**document, "failed": problems}))
+    else:
+        click.echo(f"{rows} sounds of {len(sources)} recordings in {table}")
+    if failed:
+        first = failed[0]
+        raise CrepitusError(f"{len(failed)} recordings failed: {first.source}: {first.error}")
+
+
+def _list_columns() -> None:
+    from audio_pipeline.features.registry import FEATURES
+
+    for feature in FEATURES:
+        click.echo(f"{feature.name} [{feature.unit}]: {feature.meaning} ({feature.source})")

@@ -1,0 +1,357 @@
+"""``crepitus record``: from the microphone to a recommendation."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from audio_pipeline.app.reporting.conversation import read, read_line, say
+from audio_pipeline.app.reporting.guidance import (
+    FREE_PLAN,
+    GUIDED_PLAN,
+    HOW_TO_RECORD,
+    NO_TWIST,
+    TIMED_PLAN,
+    quality_verdict,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from rich.console import Console
+
+    from audio_pipeline.analysis.assessment import Assessment
+    from audio_pipeline.analysis.pipeline import Analysis
+    from audio_pipeline.app.capture.live_analysis import LiveAnalysis
+    from audio_pipeline.app.capture.recorder import Capture, Moment
+    from audio_pipeline.audio.capture_file import Take
+    from audio_pipeline.audio.microphone import Device, Microphone
+    from audio_pipeline.model.classifier import Classifier
+    from audio_pipeline.triage import Answers, Recommendation
+    from audio_pipeline.triage.interview import Interview
+
+REGIONS = ("GB", "US", "EU", "AU")
+COUNT_IN_SECONDS = 3
+
+
+@click.command(epilog="Example: crepitus record -o twist.flac")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Keep the recording here, ending in .wav or .flac. An existing one is never replaced.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="N",
+    help="Record this long, without the guided turns.",
+)
+@click.option("--free", is_flag=True, help="No guided turns: Enter or Ctrl-C ends the recording.")
+@click.option("--device", metavar="NAME", help="Microphone: its name, part of it, or its number.")
+@click.option("--answers", "answers_file", metavar="FILE", help="Answers file, YAML or JSON.")
+@click.option("--model", metavar="DIR", help="Model folder; the shipped one by default.")
+@click.option("--report", metavar="FILE.html", help="Also write the result as one HTML file.")
+@click.option("--region", type=click.Choice(REGIONS), help="Whose emergency numbers to show.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document; ask nothing.")
+def command(
+    output: Path | None,
+    seconds: float | None,
+    free: bool,
+    device: str | None,
+    answers_file: str | None,
+    model: str | None,
+    report: str | None,
+    region: str | None,
+    as_json: bool,
+) -> None:
+    """Record a twist near a microphone and analyse it.
+
+    At a terminal it asks the most urgent questions first, guides you through a few slow turns,
+    shows the level while you record, and says what was heard and what to do. Enter or Ctrl-C
+    ends the recording at any time and keeps it.
+
+    Without a terminal, or with --json, it asks and says nothing: it records for --seconds, or
+    until Ctrl-C, and prints the result.
+    """
+    from audio_pipeline.app.capture.recorder import LONGEST_IN_MEMORY_SECONDS, LONGEST_SECONDS
+    from audio_pipeline.audio.capture_file import check_target
+    from audio_pipeline.audio.remembered_device import pick_device
+    from audio_pipeline.model.classifier import load_classifier
+
+    longest = LONGEST_IN_MEMORY_SECONDS if output is None else LONGEST_SECONDS
+    if seconds is not None and seconds > longest:
+        hint = " (longer with -o FILE)" if output is None else ""
+        raise click.UsageError(f"--seconds is {seconds:g}; at most {longest:g}{hint}.")
+    answers = None
+    if answers_file:
+        from audio_pipeline.triage import load_answers
+
+        answers = load_answers(answers_file)
+    if output is not None:
+        check_target(output)
+    classifier = load_classifier(model)
+    at_terminal = sys.stdin.isatty() and not as_json
+    session = _Session(
+        device=pick_device(device),
+        device_is_chosen=device is not None,
+        classifier=classifier,
+        output=output,
+        seconds=seconds,
+        longest=longest,
+        guided=at_terminal and not free and seconds is None,
+        at_terminal=at_terminal,
+        asks=at_terminal and answers is None,
+        wanted_region=region,
+    )
+    result = session.run(answers)
+    if result is None:
+        return
+    assessment, recorded, highest_reached = result
+    _show(assessment, classifier, as_json, highest_reached)
+    if session.asks and output is None and recorded.take.frames:
+        _offer_to_keep(recorded)
+    if report:
+        from audio_pipeline.app.reporting.report import write_report
+        from audio_pipeline.audio.recording import Recording
+
+        take = recorded.take
+        sound = Recording(take.samples(), take.sample_rate, assessment.analysis.source)
+        write_report(report, [assessment], classifier, sources={sound.source: sound})
+    if recorded.capture.failure is not None:
+        raise recorded.capture.failure
+
+
+@dataclass(frozen=True)
+class _Session:
+    """One run of the command: settings that do not change while it runs."""
+
+    device: Device
+    device_is_chosen: bool
+    classifier: Classifier
+    output: Path | None
+    seconds: float | None
+    longest: float
+    guided: bool
+    at_terminal: bool
+    asks: bool
+    wanted_region: str | None
+
+    @property
+    def region(self) -> str:
+        """Whose emergency numbers to show."""
+        from audio_pipeline.triage import default_region
+
+        return self.wanted_region or default_region()
+
+    def run(self, answers: Answers | None) -> tuple[Assessment, _Recorded, str | None] | None:
+        """Ask, record, analyse, ask the rest; None when the person was not asked to twist.
+
+        The last value is the highest level while the person answered, where they were asked.
+        """
+        if not self.at_terminal:  # capture starts before anything else is loaded
+            recorded = self._record()
+            from audio_pipeline.analysis.assessment import assess
+
+            return assess(recorded.analysis, answers, region=self.region), recorded, None
+        from audio_pipeline.analysis.assessment import Assessment, assess, heard
+        from audio_pipeline.triage.interview import Interview
+
+        interview = Interview(answers)
+        if self.asks and not self._ask(interview, emergency_only=True):
+            _show_recommendation(interview.recommendation(region=self.region))
+            return None
+        if not interview.may_twist:
+            if self.asks and not interview.emergency:
+                say(NO_TWIST)
+                self._ask(interview)
+            _show_recommendation(
+                interview.recommendation(region=self.region), interview.highest_reached
+            )
+            return None
+        recorded = self._record_until_usable()
+        if not self.asks:
+            assessment = assess(recorded.analysis, answers, region=self.region)
+            return assessment, recorded, None
+        interview.sound = heard(recorded.analysis)
+        say("")
+        self._ask(interview)
+        recommendation = interview.recommendation(region=self.region)
+        assessment = Assessment(recorded.analysis, recommendation)
+        return assessment, recorded, interview.highest_reached
+
+    def _ask(self, interview: Interview, emergency_only: bool = False) -> bool:
+        from audio_pipeline.triage.interview import ask
+
+        return ask(
+            interview, region=self.region, emergency_only=emergency_only, read=read_line, write=say
+        )
+
+    def _record_until_usable(self) -> _Recorded:
+        """Record; offer another go while the take cannot be used."""
+        self._explain()
+        while True:
+            recorded = self._record()
+            quality = recorded.analysis.quality
+            say(quality_verdict(recorded.analysis))
+            broken = quality is None or not quality.usable
+            if not (broken and self.asks) or recorded.capture.failure is not None:
+                return recorded
+            for warning in quality.warnings if quality is not None else ():
+                say(f"- {warning.text}")
+            if not click.confirm("Record again?", default=True, err=True):
+                return recorded
+
+    def _explain(self) -> None:
+        from audio_pipeline.analysis.guided import planned_phases
+
+        for line in HOW_TO_RECORD:
+            say(line)
+        say("")
+        if self.guided:
+            phases = planned_phases()
+            say(
+                GUIDED_PLAN.format(
+                    quiet=phases[0].end,
+                    turns=len(phases) - 2,
+                    still=phases[-1].end - phases[-1].start,
+                    total=phases[-1].end,
+                )
+            )
+        else:
+            say(FREE_PLAN if self.seconds is None else TIMED_PLAN.format(seconds=self.seconds))
+        say(f"Microphone: {self.device.name} (another one: --device NAME)")
+        if self.asks:
+            read("Press Enter when you are ready. ")
+
+    def _record(self) -> _Recorded:
+        """One take: open, count in, capture, save, analyse."""
+        from audio_pipeline._version import __version__
+        from audio_pipeline.app.capture.live_analysis import LiveAnalysis
+        from audio_pipeline.app.capture.recorder import (
+            conclude_take,
+            count_in,
+            keep_take,
+            lost_sound_line,
+            take_metadata,
+        )
+        from audio_pipeline.app.capture.stop_request import StopRequest
+        from audio_pipeline.audio.capture_file import Take
+        from audio_pipeline.audio.microphone import Microphone
+        from audio_pipeline.audio.remembered_device import remember_device
+
+        with StopRequest() as stop:
+            with Microphone(self.device) as microphone:
+                if self.device_is_chosen:
+                    remember_device(self.device)
+                live = LiveAnalysis(microphone.sample_rate, self.classifier)
+                if self.at_terminal:
+                    if not count_in(microphone, COUNT_IN_SECONDS, stop.asked, _say_number):
+                        raise click.Abort
+                    stop.watch_enter()
+                take = Take(microphone.sample_rate, self.output)
+                done = self._capture(microphone, take, live, stop.asked)
+            metadata = take_metadata(microphone, done, f"crepitus {__version__}")
+            if self.output is not None:
+                done = keep_take(done, take, metadata)
+        if self.at_terminal and done.kept:
+            say(f"Kept: {self.output} ({take.duration:.1f} s)")
+        if done.overflows:
+            say(lost_sound_line(done))
+        source = "microphone" if self.output is None else str(self.output)
+        analysis = conclude_take(done, take, live, self.classifier, source)
+        return _Recorded(analysis, done, take, metadata)
+
+    def _capture(
+        self, microphone: Microphone, take: Take, live: LiveAnalysis, stop: Callable[[], bool]
+    ) -> Capture:
+        """Record, with the meter on the screen when somebody sits there."""
+        from audio_pipeline.analysis.guided import planned_phases
+        from audio_pipeline.app.capture.recorder import capture
+
+        planned = planned_phases() if self.guided else ()
+        seconds = planned[-1].end if planned else self.seconds or self.longest
+        with ExitStack() as screens:
+            show: Callable[[Moment], None] = _show_nothing
+            if self.at_terminal:
+                from audio_pipeline.app.reporting.live import TakeScreen
+
+                show = screens.enter_context(TakeScreen(_console(), planned, seconds)).show
+            return capture(
+                microphone, take, live, seconds=seconds, planned=planned, stop=stop, show=show
+            )
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """A take with its analysis; in memory only where no file name was given."""
+
+    analysis: Analysis
+    capture: Capture
+    take: Take
+    metadata: Mapping[str, str]
+
+
+def _offer_to_keep(recorded: _Recorded) -> None:
+    """Ask for a file name for a take that is only in memory; Enter lets it go."""
+    from audio_pipeline.audio.capture_file import check_target
+    from audio_pipeline.exceptions import CrepitusError
+
+    say("")
+    while name := read("Keep the recording? Type a file name, or press Enter to let it go: "):
+        try:
+            check_target(Path(name))
+            recorded.take.save(recorded.metadata, Path(name))
+        except CrepitusError as error:
+            say(str(error))
+            continue
+        say(f"Kept: {name}")
+        return
+
+
+def _show(
+    assessment: Assessment, classifier: Classifier, as_json: bool, highest_reached: str | None
+) -> None:
+    if as_json:
+        from audio_pipeline.analysis.assessment import document
+
+        click.echo(json.dumps(document([assessment], classifier), ensure_ascii=False, indent=2))
+        return
+    from audio_pipeline.app.reporting.terminal import analysis_page
+
+    if assessment.recommendation is not None:
+        _show_recommendation(assessment.recommendation, highest_reached)
+        click.echo()
+    click.echo(analysis_page(assessment.analysis), nl=False)
+
+
+def _show_recommendation(
+    recommendation: Recommendation, highest_reached: str | None = None
+) -> None:
+    from audio_pipeline.app.reporting.recommendation import recommendation_page, wants_colour
+
+    page = recommendation_page(
+        recommendation, colour=wants_colour(sys.stdout), highest_reached=highest_reached
+    )
+    click.echo(page, nl=False)
+
+
+def _show_nothing(moment: Moment) -> None:
+    """Draw nothing: nobody sits there."""
+
+
+def _say_number(left: int) -> None:
+    say(f"  {left} ...")
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)

@@ -1,0 +1,44 @@
+"""``crepitus review``: label sounds by ear, one key each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command(epilog="Example: crepitus review out; then: crepitus train out/review.csv -o model")
+@click.argument("source", metavar="DATASET|OUT", type=click.Path(path_type=Path))
+@click.option("--model", metavar="DIR", type=click.Path(path_type=Path), help="Model folder.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8001,
+    show_default=True,
+    help="0 takes any free one.",
+)
+def command(source: Path, model: Path | None, port: int) -> None:
+    """Label sounds by ear, one key each, the most informative first.
+
+    OUT is the folder of a batch, DATASET what crepitus train reads. A page opens on this machine
+    alone. Every label is saved as it is made, in review.csv, which crepitus train reads.
+    """
+    from audio_pipeline.exceptions import CrepitusError
+
+    try:
+        from audio_pipeline.app.server.review import create_review_app
+        from audio_pipeline.app.server.run import LOOPBACK, listen, make_server, run_server
+    except ImportError as error:
+        raise CrepitusError(
+            f'the page needs {error.name}; install it with: pip install "crepitus[serve]"'
+        ) from None
+    from audio_pipeline.app.server.review_sources import open_queue
+    from audio_pipeline.app.server.settings import ServerSettings
+
+    queue = open_queue(source, model)
+    listener = listen(LOOPBACK, port)
+    server = make_server(create_review_app(queue), ServerSettings())
+    waiting = sum(1 for _ in queue.open_items())
+    click.echo(f"{waiting} of {len(queue.items)} sounds to label; labels go to {queue.manifest}")
+    click.echo(f"The page is at http://{LOOPBACK}:{listener.getsockname()[1]}/  (Ctrl-C stops it)")
+    run_server(server, [listener])

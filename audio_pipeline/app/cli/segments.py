@@ -1,0 +1,86 @@
+"""``crepitus segments``: cut out every sound found, with label tracks to correct."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from audio_pipeline.exceptions import CrepitusError
+
+
+@click.command(epilog="Example: crepitus segments recordings/ -o to_label")
+@click.argument("recordings", metavar="RECORDINGS...", nargs=-1, required=True, type=click.Path())
+@click.option(
+    "-o",
+    "--output",
+    "folder",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Folder for the clips; new or empty.",
+)
+@click.option("--model", metavar="DIR", help="The model that suggests labels.")
+@click.option(
+    "--format",
+    "tracks",
+    type=click.Choice(["audacity", "raven"]),
+    default="audacity",
+    show_default=True,
+    help="Which program will open the label tracks.",
+)
+@click.option(
+    "--around",
+    type=click.FloatRange(0, 10),
+    default=0.5,
+    show_default=True,
+    help="Seconds kept before and after each sound.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def command(
+    recordings: tuple[str, ...],
+    folder: Path,
+    model: str | None,
+    tracks: str,
+    around: float,
+    as_json: bool,
+) -> None:
+    """Cut out every sound found, each with a label track to correct in Audacity or Raven.
+
+    A label that ends in ? is a guess: remove the ? or change the label, or training leaves it out.
+    Then: crepitus train DIR -o MODEL_DIR. The clips of one recording stay together in every split;
+    put the folders of one person into one folder to keep that person together.
+    """
+    from audio_pipeline.app.cli.progress import steps
+    from audio_pipeline.app.export_segments import CutSettings, cut_segments
+    from audio_pipeline.app.sources import named_recordings
+    from audio_pipeline.model.classifier import load_classifier
+
+    classifier = load_classifier(model)
+    sources = named_recordings(recordings)
+    with steps() as progress:
+        done = cut_segments(
+            sources,
+            folder,
+            classifier,
+            CutSettings(around, tracks),
+            lambda count, total: progress("Cutting", count, total),
+        )
+    clips = sum(one.clips for one in done)
+    failed = [one for one in done if one.error is not None]
+    if as_json:
+        document = {
+            "folder": str(folder),
+            "clips": clips,
+            "recordings": [
+                {"source": one.source, "clips": one.clips, "error": one.error} for one in done
+            ],
+        }
+        click.echo(json.dumps(document))
+    else:
+        click.echo(f"{clips} sounds of {len(done)} recordings in {folder}")
+        click.echo(f"Correct the label tracks, then: crepitus train {folder} -o my_model")
+    if failed:
+        first = failed[0]
+        raise CrepitusError(f"{len(failed)} recordings failed: {first.source}: {first.error}")

@@ -1,0 +1,113 @@
+"""``crepitus serve``: the page to record on, and the HTTP API."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+CERTIFICATE_WORDS = """\
+The phone's browser will warn that the connection is not private. That is expected: no company
+has signed for this computer. It is your own network, and the page is encrypted all the same.
+Choose "Advanced" or "Show details", then go on to the page. To be sure that it is this computer,
+compare the certificate's SHA-256 fingerprint:
+"""
+
+
+@click.command(epilog="Example: crepitus serve --phone")
+@click.option("--host", default=None, help="Address to listen on [default: 127.0.0.1].")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    help="0: any free one.",
+)
+@click.option("--https", is_flag=True, help="Encrypt, with a certificate made for this run.")
+@click.option(
+    "--phone",
+    is_flag=True,
+    help="Let a phone on the same network in: HTTPS, a code to scan, a one-time secret.",
+)
+@click.option(
+    "--model",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=None,
+    help="Model folder [default: the one that comes with Crepitus].",
+)
+@click.option("--region", default=None, help="Whose emergency numbers to show: GB, US, EU or AU.")
+def command(
+    host: str | None, port: int, https: bool, phone: bool, model: Path | None, region: str | None
+) -> None:
+    """Open the page to record on, and the HTTP API.
+
+    By default only this machine can reach it. With --phone it listens on the local network and
+    prints a code: scan it with the phone's camera. Nothing is stored and nothing is logged.
+    """
+    from audio_pipeline.exceptions import CrepitusError
+    from audio_pipeline.triage.catalogue import default_region, load_catalogue
+
+    region = region or default_region()
+    load_catalogue(region)  # an unknown region is refused before any work
+    try:
+        from audio_pipeline.app.server.run import LOOPBACK, Service
+    except ImportError as error:
+        raise CrepitusError(
+            f'the page needs {error.name}; install it with: pip install "crepitus[serve]"'
+        ) from None
+    from audio_pipeline.model.classifier import load_classifier
+
+    load_classifier(model)  # so is a model that is missing or altered
+
+    host = host or ("0.0.0.0" if phone else LOOPBACK)  # noqa: S104
+    service = Service(
+        host, port, https or phone, region, model, on_paired=lambda address: _show(address, True)
+    )
+    if service.pairing is None:
+        click.echo(f"Crepitus is at {service.address}  (Ctrl-C stops it)")
+    else:
+        _show(service.address, False)
+        if service.certificate is not None:
+            click.echo(CERTIFICATE_WORDS + service.certificate.fingerprint)
+        else:
+            click.echo(
+                "Without --https the connection is not encrypted and no phone gives this page its"
+                " microphone. Use --phone instead.",
+                err=True,
+            )
+        click.echo("Ctrl-C stops it.")
+    service.run()
+
+
+def _show(address: str, again: bool) -> None:
+    """Print the code to scan; each works for the first device that uses it."""
+    if again:
+        click.echo("A device is paired. To pair another one, scan this new code:")
+    else:
+        click.echo("Scan this with the phone, on the same network:")
+    click.echo(qr_code(address, colour=sys.stdout.isatty()))
+    click.echo(f"Crepitus is at {address}")
+
+
+def qr_code(text: str, *, colour: bool) -> str:
+    """Return a QR code as lines of half blocks, two rows of squares a line.
+
+    Parameters
+    ----------
+    text
+        What it says.
+    colour
+        Black on white whatever the theme of the terminal, as some phones insist on.
+    """
+    import segno
+
+    rows = [list(row) for row in segno.make(text, error="l").matrix_iter(border=2)]
+    if len(rows) % 2:
+        rows.append([0] * len(rows[0]))
+    start, end = ("\x1b[38;5;16;48;5;231m", "\x1b[0m") if colour else ("", "")
+    blocks = {(0, 0): " ", (1, 0): "▀", (0, 1): "▄", (1, 1): "█"}
+    return "\n".join(
+        start + "".join(blocks[bool(t), bool(b)] for t, b in zip(top, bottom, strict=True)) + end
+        for top, bottom in zip(rows[::2], rows[1::2], strict=True)
+    )

@@ -1,0 +1,129 @@
+"""``crepitus train``: train a model on labelled recordings."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+
+@click.command(epilog="Example: crepitus train my_recordings -o my_model")
+@click.argument("dataset", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "-o",
+    "--output",
+    "folder",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder for the model; new or empty.",
+)
+@click.option(
+    "--start-from",
+    "base",
+    type=click.Path(path_type=Path),
+    metavar="MODEL_DIR|default",
+    help="Add these recordings to what a model knows; for few recordings.",
+)
+@click.option("--seed", default=0, show_default=True, help="The same seed gives the same model.")
+@click.option("--folds", default=5, show_default=True, help="Folds of the cross-validation.")
+@click.option("--trees", default=250, show_default=True, help="Trees of each of the two kinds.")
+@click.option("--group-by", default="group", help="Manifest column that keeps recordings together.")
+@click.option("--synthetic", default=0, metavar="N", help="Train on N made scenes as well.")
+@click.option("--embed", is_flag=True, help="Train on each recording in new surroundings as well.")
+@click.option(
+    "--judge-only",
+    is_flag=True,
+    help="Learn from made sounds only; the recordings calibrate the model.",
+)
+@click.option("--permissive", is_flag=True, help="Leave out rows whose licence asks for more.")
+@click.option(
+    "--threshold",
+    "thresholds",
+    multiple=True,
+    metavar="LABEL=P",
+    help="Probability at which a label is sure, instead of one that is chosen.",
+)
+@click.option("--sample-rate", type=click.IntRange(1000, 192_000), help="Hz to listen at.")
+@click.option("--name", default="", help="Name of the model.")
+@click.option(
+    "--ignore-groups",
+    is_flag=True,
+    help="Report figures although people sit on both sides of a split; they are too good.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def command(
+    dataset: Path | None,
+    folder: Path,
+    base: Path | None,
+    seed: int,
+    folds: int,
+    trees: int,
+    group_by: str,
+    synthetic: int,
+    embed: bool,
+    judge_only: bool,
+    permissive: bool,
+    thresholds: tuple[str, ...],
+    sample_rate: int | None,
+    name: str,
+    ignore_groups: bool,
+    as_json: bool,
+) -> None:
+    """Train a model on labelled recordings, and say honestly how good it is.
+
+    DATASET is a CSV file or a folder: with manifest.csv (file,label,group), with one sub-folder a
+    label, or with label tracks beside the recordings. Any labels will do. Without DATASET, and
+    with --synthetic, made sounds are all there is.
+    """
+    from audio_pipeline.app.cli.progress import steps
+    from audio_pipeline.datasets.augmentation import MadeSettings
+    from audio_pipeline.datasets.licences import permissive_only
+    from audio_pipeline.datasets.loading import fail_for_unreadable
+    from audio_pipeline.model.classifier import load_classifier
+    from audio_pipeline.model.fit import FitSettings
+    from audio_pipeline.model.recipe import made_by, read_or_make
+    from audio_pipeline.model.thresholds import TuningSettings
+    from audio_pipeline.model.training import TrainSettings, train
+
+    if trees < 1 or folds < 2:
+        raise click.UsageError("--trees must be at least 1 and --folds at least 2")
+    fit = FitSettings(trees=trees)
+    tuning = TuningSettings(fit=fit, trees=min(40, trees), judge_only=judge_only, seed=seed)
+    tuning = replace(tuning, thresholds=_thresholds(thresholds))
+    settings = TrainSettings(tuning, folds, ignore_groups, sample_rate, name)
+    start = None
+    if base is not None:
+        start = load_classifier(None if str(base) == "default" else base)
+    if judge_only and not (dataset and synthetic):
+        raise click.UsageError("--judge-only needs a DATASET and --synthetic N")
+    if dataset is None and not synthetic:
+        raise click.UsageError("give a DATASET, or --synthetic N to train on made sounds only")
+    recipe = MadeSettings(synthetic if dataset else 0, seed=seed)
+    made = made_by(recipe, embed) if synthetic or embed else None
+    with steps() as progress, read_or_make(dataset, synthetic, seed, group_by, progress) as given:
+        chosen = permissive_only(given) if permissive else given
+        result = train(chosen, folder, settings, start, made, progress)
+    document = {"model": str(folder), **result.document()}
+    if as_json:
+        click.echo(json.dumps(document, allow_nan=False))
+    else:
+        from audio_pipeline.model.summary import training_page
+
+        click.echo(training_page(result, str(folder)))
+    fail_for_unreadable(result.cautions)
+
+
+def _thresholds(given: tuple[str, ...]) -> dict[str, float]:
+    """Read LABEL=P pairs."""
+    read = {}
+    for pair in given:
+        label, _, number = pair.rpartition("=")
+        try:
+            read[label] = float(number)
+        except ValueError:
+            read[label] = -1.0
+        if not label or not 0 < read[label] < 1:
+            raise click.UsageError(f"--threshold {pair}: write LABEL=P with P between 0 and 1")
+    return read

@@ -1,0 +1,118 @@
+"""``crepitus triage``: questions about symptoms in, a recommendation out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Collection
+from pathlib import Path
+
+import click
+
+from audio_pipeline.exceptions import CrepitusError
+from audio_pipeline.triage import (
+    FINDINGS,
+    REGIONS,
+    Answers,
+    Sound,
+    default_region,
+    load_answers,
+    recommend,
+)
+
+
+@click.command(epilog="Example: crepitus triage --answers answers.yaml --sound grating --json")
+@click.option("--answers", "answers_file", metavar="FILE", help="Answers file, YAML or JSON.")
+@click.option(
+    "--sound",
+    metavar="FINDING",
+    type=click.Choice(FINDINGS),
+    help=f"What a recording held: {', '.join(FINDINGS)}.",
+)
+@click.option("--confidence", type=float, metavar="P", help="How sure the sound is, 0 to 1.")
+@click.option(
+    "--region",
+    type=click.Choice(REGIONS),
+    help="Whose emergency numbers to show; by default that of this computer's language setting.",
+)
+@click.option("--save", metavar="FILE", help="Keep the answers in a new answers file.")
+@click.option("--fhir", metavar="FILE", help="Keep the answers as a FHIR QuestionnaireResponse.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document; ask nothing.")
+def command(
+    answers_file: str | None,
+    sound: str | None,
+    confidence: float | None,
+    region: str | None,
+    save: str | None,
+    fhir: str | None,
+    as_json: bool,
+) -> None:
+    """Recommend what to do from answers about symptoms; no recording needed.
+
+    Asks one question at a time when a person sits at the terminal and no answers file is given.
+    `crepitus questions --format yaml` prints an answers file to fill in. Answers are kept only when
+    you ask for it.
+    """
+    if confidence is not None and sound is None:
+        raise click.UsageError("--confidence needs --sound.")
+    heard = Sound(sound, confidence) if sound else None
+    region = region or default_region()
+    answers = load_answers(answers_file) if answers_file is not None else Answers()
+    declined: Collection[str] = ()
+    reached = None
+    if answers_file is None and not as_json and sys.stdin.isatty():
+        from audio_pipeline.triage.interview import Interview, ask
+
+        interview = Interview(sound=heard)
+        ask(interview, region=region)
+        answers, declined = interview.answers, interview.declined
+        reached = interview.highest_reached
+    if save is not None:
+        _save_answers(answers, save, region)
+    if fhir is not None:
+        _save_response(answers, declined, fhir, region)
+    recommendation = recommend(answers, heard, region=region)
+    if as_json:
+        click.echo(json.dumps(recommendation.document(), ensure_ascii=False, indent=2))
+        return
+    from audio_pipeline.app.reporting.recommendation import recommendation_page, wants_colour
+
+    page = recommendation_page(
+        recommendation, colour=wants_colour(sys.stdout), highest_reached=reached, answered_at=_now()
+    )
+    click.echo(page, nl=False)
+
+
+def _now() -> str:
+    from datetime import datetime
+
+    return datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def _save_answers(answers: Answers, path: str, region: str) -> None:
+    from audio_pipeline.triage.catalogue import load_catalogue
+    from audio_pipeline.triage.form import answers_file
+
+    _write(path, answers_file(load_catalogue(region), answers))
+
+
+def _save_response(answers: Answers, declined: Collection[str], path: str, region: str) -> None:
+    from datetime import datetime
+
+    from audio_pipeline.triage.fhir import response_resource
+
+    authored = datetime.now().astimezone().isoformat(timespec="seconds")
+    resource = response_resource(answers, authored=authored, declined=declined, region=region)
+    _write(path, json.dumps(resource, ensure_ascii=False, indent=2) + "\n")
+
+
+def _write(path: str, text: str) -> None:
+    """Write a new file only its owner can read; answers are health data."""
+    try:
+        file = Path(path)
+        file.touch(mode=0o600, exist_ok=False)
+        file.write_text(text, encoding="utf-8")
+    except FileExistsError:
+        raise CrepitusError(f"{path}: is already there; choose another name") from None
+    except OSError as error:
+        raise CrepitusError(f"{path}: cannot be written: {error.strerror}") from None

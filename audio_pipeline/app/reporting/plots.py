@@ -1,0 +1,193 @@
+"""Waveform and spectrogram of a recording as SVG and PNG, made block by block by hand.
+
+No plotting library: a page must open anywhere, also where only the core is installed, and an hour
+of sound must not need an hour's memory.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audio_pipeline.audio.recording import Recording, Source, open_recording
+
+Float32 = NDArray[np.float32]
+
+COLUMNS = 1000
+ROWS = 128
+FRAME = 512
+HIGHEST_HZ = 16_000.0
+"""Top of the picture; pops and grating on the skin of the back have little above it."""
+FLOOR_DB = 70.0
+QUIETEST_TOP_DB = -40.0
+"""The loudest point is drawn bright, but not that of digital silence."""
+FRAMES_PER_COLUMN = 12
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What is drawn of a recording.
+
+    Parameters
+    ----------
+    lows, highs
+        float32 (columns,): smallest and largest sample of each column.
+    levels
+        float32 (rows, columns): loudest power of each column and frequency band in dB, row 0 at
+        0 Hz.
+    top_hz
+        Frequency of the upper edge.
+    """
+
+    lows: Float32
+    highs: Float32
+    levels: Float32
+    top_hz: float
+
+
+def draw(source: Source | Recording, duration: float) -> Picture:
+    """Read a recording once and keep what a picture needs.
+
+    Parameters
+    ----------
+    source
+        As for `open_recording`.
+    duration
+        Seconds, as analysed.
+
+    Returns
+    -------
+    Picture
+        With fewer than `COLUMNS` columns for very short recordings.
+
+    Raises
+    ------
+    RecordingError
+        When the recording can no longer be read.
+    """
+    with open_recording(source) as reader:
+        rate = reader.sample_rate
+        total = max(1, round(duration * rate))
+        brush = _Brush(rate, total)
+        for block in reader.blocks():
+            brush.add(block)
+    return brush.picture()
+
+
+class _Brush:
+    def __init__(self, rate: int, total: int) -> None:
+        self._columns = min(COLUMNS, max(1, total // 16))
+        self._total = total
+        self._lows = np.zeros(self._columns, np.float32)
+        self._highs = np.zeros(self._columns, np.float32)
+        step = total / self._columns
+        self._hop = max(FRAME // 4, int(step / FRAMES_PER_COLUMN))
+        self._top_hz = min(HIGHEST_HZ, rate / 2)
+        bins = max(1, int(self._top_hz / rate * FRAME))
+        self._band = np.arange(bins) * min(ROWS, bins) // bins
+        self._power = np.full((min(ROWS, bins), self._columns), 1e-12, np.float32)
+        self._window = np.hanning(FRAME).astype(np.float32)
+        self._position = 0
+        self._next_frame = 0
+        self._tail = np.zeros(0, np.float32)
+
+    def add(self, block: Float32) -> None:
+        """Take the next samples, float32 (n,); NaN and infinity are drawn as silence."""
+        block = np.nan_to_num(block, nan=0.0, posinf=0.0, neginf=0.0)
+        columns = self._column(np.arange(self._position, self._position + len(block)))
+        starts = np.flatnonzero(np.diff(columns, prepend=-1))
+        at = columns[starts]
+        self._lows[at] = np.minimum(self._lows[at], np.minimum.reduceat(block, starts))
+        self._highs[at] = np.maximum(self._highs[at], np.maximum.reduceat(block, starts))
+        self._add_frames(np.concatenate((self._tail, block)), self._position - len(self._tail))
+        self._position += len(block)
+
+    def _add_frames(self, samples: Float32, offset: int) -> None:
+        first = self._next_frame - offset
+        if len(samples) - first >= FRAME:
+            frames = np.lib.stride_tricks.sliding_window_view(samples[first:], FRAME)[:: self._hop]
+            spectrum = np.fft.rfft(frames * self._window, axis=1)[:, : len(self._band)]
+            power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
+            edges = np.flatnonzero(np.diff(self._band, prepend=-1))
+            bands = np.maximum.reduceat(power, edges, axis=1)
+            middles = self._next_frame + self._hop * np.arange(len(frames)) + FRAME // 2
+            np.maximum.at(self._power.T, self._column(middles), bands)
+            self._next_frame += self._hop * len(frames)
+        keep = min(len(samples), max(0, len(samples) - (self._next_frame - offset)))
+        self._tail = samples[len(samples) - keep :]
+
+    def _column(self, samples: NDArray[np.int64]) -> NDArray[np.int64]:
+        column: NDArray[np.int64] = np.minimum(
+            samples * self._columns // self._total, self._columns - 1
+        )
+        return column
+
+    def picture(self) -> Picture:
+        """Return what has been drawn so far."""
+        levels = 10 * np.log10(self._power)
+        return Picture(self._lows, self._highs, levels, self._top_hz)
+
+
+def waveform_svg(picture: Picture, height: int = 90) -> str:
+    """Return the waveform as an SVG that stretches to any width; the loudest sample fills it."""
+    largest = max(float(np.abs(picture.lows).max()), float(picture.highs.max()), 1e-6)
+    middle = height / 2
+    scale = (middle - 1) / largest
+    tops = middle - picture.highs * scale
+    bottoms = np.maximum(middle - picture.lows * scale, tops + 0.6)
+    lines = "".join(
+        f"M{column + 0.5} {top:.1f}V{bottom:.1f}"
+        for column, (top, bottom) in enumerate(zip(tops, bottoms, strict=True))
+    )
+    return (
+        f'<svg class="waveform" viewBox="0 0 {len(tops)} {height}" preserveAspectRatio="none"'
+        f' aria-hidden="true"><path d="{lines}" fill="none" stroke="currentColor"'
+        ' stroke-width="1"/></svg>'
+    )
+
+
+def spectrogram_png(picture: Picture) -> bytes:
+    """Return the spectrogram as a PNG, low frequencies at the bottom, the loudest point bright."""
+    levels = picture.levels[::-1]
+    shares = np.clip(1 + (levels - max(float(levels.max()), QUIETEST_TOP_DB)) / FLOOR_DB, 0, 1)
+    return indexed_png((255 * shares).astype(np.uint8), heat_palette())
+
+
+def heat_palette() -> NDArray[np.uint8]:
+    """Return 256 colours, (256, 3), dark blue to yellow: told apart also without red and green."""
+    share = np.linspace(0, 1, 256)
+    red = 255 * np.minimum(1, 1.6 * share)
+    green = 230 * share**1.3
+    blue = 90 + 70 * np.sin(np.pi * share)
+    return np.stack((red, green, blue), axis=1).astype(np.uint8)
+
+
+def indexed_png(pixels: NDArray[np.uint8], palette: NDArray[np.uint8]) -> bytes:
+    """Return a PNG of 8-bit palette indices.
+
+    Parameters
+    ----------
+    pixels
+        uint8 (height, width).
+    palette
+        uint8 (256, 3), red, green, blue.
+    """
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        checksum = zlib.crc32(kind + data)
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)
+
+    height, width = pixels.shape
+    header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
+    rows = np.hstack((np.zeros((height, 1), np.uint8), pixels))  # filter 0 before each row
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"PLTE", palette.tobytes())
+        + chunk(b"IDAT", zlib.compress(rows.tobytes(), 6))
+        + chunk(b"IEND", b"")
+    )

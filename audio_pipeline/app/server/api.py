@@ -1,0 +1,213 @@
+"""What each address of the API does: read, check, hand on, answer."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from audio_pipeline._version import __version__
+from audio_pipeline.app.server.errors import ApiError
+from audio_pipeline.app.server.limits import MemoryBudget
+from audio_pipeline.app.server.pool import AnalysisPool
+from audio_pipeline.app.server.questionnaire import questionnaire_document
+from audio_pipeline.app.server.schemas import TriageInput
+from audio_pipeline.app.server.settings import ServerSettings
+from audio_pipeline.app.server.uploads import Upload, read_upload
+from audio_pipeline.exceptions import RefusedError
+
+API_VERSION = 1
+
+
+class Api:
+    """The handlers, with what they share.
+
+    Parameters
+    ----------
+    pool
+        Where analyses run.
+    settings
+        Limits.
+    region
+        Country whose emergency number is shown where a request names none.
+    """
+
+    def __init__(self, pool: AnalysisPool, settings: ServerSettings, region: str) -> None:
+        self._pool = pool
+        self._settings = settings
+        self._region = region
+        self._budget = MemoryBudget(settings.upload_memory_bytes)
+
+    async def health(self) -> Response:
+        """Tell that the server is alive; answers at once whatever else is going on."""
+        return JSONResponse(
+            {"status": "ok", "ready": self._pool.ready, "pending": self._pool.pending}
+        )
+
+    async def version(self) -> Response:
+        """Name the software, the model that listens and the rules."""
+        from audio_pipeline.triage.tables import load_tables
+
+        description = await self._pool.description() if self._pool.ready else None
+        return JSONResponse(
+            {
+                "software": f"crepitus {__version__}",
+                "api": API_VERSION,
+                "model": description
+                and {"name": description["name"], "sha256": description["sha256"]},
+                "rules_version": load_tables().version,
+            }
+        )
+
+    async def questions(self, request: Request) -> Response:
+        """Return the questionnaire: ids, words, options, and the words of each level."""
+        region = request.query_params.get("region", self._region)
+        return JSONResponse(questionnaire_document(known_region(region)))
+
+    async def triage(self, request: Request) -> Response:
+        """Recommend from answers, and from what a recording held if there was one."""
+        return JSONResponse(recommendation(await triage_input(request), self._region).document())
+
+    async def advice(self, request: Request) -> Response:
+        """Return the recommendation in words, in the order in which a page shows them."""
+        from audio_pipeline.app.reporting.wording import shown_advice
+        from audio_pipeline.triage.interview import Interview
+
+        result = recommendation(await triage_input(request), self._region)
+        so_far = Interview(result.answers, result.sound)
+        document = shown_advice(result).document()
+        return JSONResponse(
+            {**document, "level_so_far": so_far.level, "may_twist": so_far.may_twist}
+        )
+
+    async def fhir(self, request: Request) -> Response:
+        """Return the answers as a FHIR R4 QuestionnaireResponse."""
+        from audio_pipeline.triage.fhir import response_resource
+
+        answers = checked_answers((await triage_input(request)).answers)
+        now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+        resource = response_resource(answers, authored=now, region=self._region)
+        return JSONResponse(resource, media_type="application/fhir+json")
+
+    async def analyses(self, request: Request) -> Response:
+        """Analyse one recording; with answers, recommend."""
+        return await self._run("analysis", request)
+
+    async def reports(self, request: Request) -> Response:
+        """Analyse one recording and return the result as one self-contained HTML page."""
+        return await self._run("report", request)
+
+    async def _run(self, kind: str, request: Request) -> Response:
+        self._pool.admit()
+        upload, reserved = await read_upload(
+            request.stream(), request.headers.get("content-type"), self._settings, self._budget
+        )
+        try:
+            assert upload.audio is not None
+            job = self._job(kind, upload)
+            reply = await self._pool.run(job, upload.audio)
+        finally:
+            self._budget.give_back(reserved)
+        return Response(reply.body, media_type=reply.media_type)
+
+    def _job(self, kind: str, upload: Upload) -> dict[str, Any]:
+        answers = None
+        if "answers" in upload.fields:
+            answers = json_object(upload.fields["answers"], "answers")
+            checked_answers(answers)
+        capture = json_object(upload.fields.get("capture", "{}"), "capture")
+        return {
+            "kind": kind,
+            "name": upload.name,
+            "answers": answers,
+            "capture": capture,
+            "region": known_region(upload.fields.get("region", self._region)),
+            "embed": upload.fields.get("embed") == "yes",
+            "recording_seconds": self._settings.recording_seconds,
+        }
+
+
+def json_object(text: str | bytes, what: str) -> dict[str, Any]:
+    """Read a JSON object that comes from outside.
+
+    Raises
+    ------
+    ApiError
+        422 when it is no JSON object, has a key twice or a number JSON does not know.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        mapping = dict(pairs)
+        if len(mapping) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ApiError(422, "repeated_key", f"The {what} give {twice!r:.60} twice.")
+        return mapping
+
+    def refuse_constant(name: str) -> Any:
+        raise ValueError(name)
+
+    try:
+        value = json.loads(text, object_pairs_hook=unique, parse_constant=refuse_constant)
+    except (ValueError, RecursionError):
+        raise ApiError(422, "not_json", f"The {what} are not valid JSON.") from None
+    if not isinstance(value, dict):
+        raise ApiError(422, "not_an_object", f"The {what} must be a JSON object.")
+    return value
+
+
+def checked_answers(answers: Mapping[str, Any]) -> Any:
+    """Return parsed answers or the 422 that names what is wrong with them."""
+    from audio_pipeline.triage import parse_answers
+
+    try:
+        return parse_answers(answers)
+    except RefusedError as error:
+        raise ApiError(422, "bad_answers", str(error)) from None
+
+
+def known_region(region: str) -> str:
+    """Return a region there are emergency words for, or raise a 422 that lists them."""
+    from audio_pipeline.triage.catalogue import REGIONS
+
+    if region not in REGIONS:
+        allowed = ", ".join(REGIONS)
+        raise ApiError(422, "unknown_region", f"Unknown region {region!r:.20}: use {allowed}.")
+    return region
+
+
+async def triage_input(request: Request) -> TriageInput:
+    """Read the body of a triage request.
+
+    Raises
+    ------
+    ApiError
+        415 when it is no JSON, 422 when it is not of the documented shape.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise ApiError(415, "not_json", "Send application/json.", {"Connection": "close"})
+    body = json_object(await request.body(), "request")
+    try:
+        return TriageInput.model_validate(body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        message = f"The request is wrong at {place!r:.80}: {first['msg']}."
+        raise ApiError(422, "bad_request_shape", message) from None
+
+
+def recommendation(given: TriageInput, region: str) -> Any:
+    """Recommend from a checked request."""
+    from audio_pipeline.triage import Sound, recommend
+
+    answers = checked_answers(given.answers)
+    sound = None
+    if given.sound is not None:
+        sound = Sound(given.sound.finding, given.sound.confidence)
+    return recommend(answers, sound, region=region)

@@ -1,0 +1,241 @@
+"""The FastAPI application: addresses, documentation, page, and the guards around them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from audio_pipeline.app.server import schemas
+from audio_pipeline.app.server.api import API_VERSION, Api
+from audio_pipeline.app.server.assets import load_assets
+from audio_pipeline.app.server.errors import ApiError
+from audio_pipeline.app.server.limits import BodyLimits
+from audio_pipeline.app.server.pool import AnalysisPool
+from audio_pipeline.app.server.security import LOOPBACK_NAMES, Gate, GuardHeaders, Pairing
+from audio_pipeline.app.server.settings import ServerSettings
+
+PREFIX = f"/api/v{API_VERSION}"
+
+DESCRIPTION = (
+    "Tells pops from grinding sounds in a recording of a twisting back, asks about symptoms and"
+    " says what to do next. The same analysis as the command line. It cannot examine anyone.\n\n"
+    'Every error is one line: `{"error": "what, which value, what to do", "code": "a_word"}`.'
+)
+
+_ERRORS: dict[int, str] = {
+    400: "Foreign Host header.",
+    403: "Another site, or a device that is not paired.",
+    408: "The body came too slowly.",
+    413: "The body is too large.",
+    415: "The body is of another kind.",
+    422: "The recording cannot be decoded, or the answers are wrong.",
+    503: "Too many recordings at once; see Retry-After.",
+}
+
+
+def _responses(model: type | None, *codes: int) -> dict[int | str, dict[str, Any]]:
+    responses: dict[int | str, dict[str, Any]] = {
+        code: {"model": schemas.ErrorOutput, "description": _ERRORS[code]}
+        for code in (400, 403, *codes)
+    }
+    if model is not None:
+        responses[200] = {"model": model}
+    return responses
+
+
+def create_app(
+    model: Path | None = None,
+    *,
+    settings: ServerSettings | None = None,
+    region: str = "GB",
+    hosts: frozenset[str] = LOOPBACK_NAMES,
+    pairing: Pairing | None = None,
+) -> FastAPI:
+    """Make the application.
+
+    Parameters
+    ----------
+    model
+        Model folder, None for the default one.
+    settings
+        Limits; the defaults when None.
+    region
+        Country whose emergency number is shown.
+    hosts
+        Names the server goes by.
+    pairing
+        Who may use it; None when only this machine can reach it.
+
+    Returns
+    -------
+    FastAPI
+        An ASGI application; its workers start with it and end with it.
+    """
+    settings = settings or ServerSettings()
+    pool = AnalysisPool(model, settings)
+    api = Api(pool, settings, region)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        pool.start()
+        yield
+        pool.close()
+
+    app = plain_app("Crepitus", description=DESCRIPTION, openapi=True, lifespan=lifespan)
+    app.state.pool = pool
+    _add_api(app, api)
+    add_page(app, {"/": "index.html", "/docs": "docs.html"})
+    _describe_requests(app)
+    guard(app, settings, hosts, pairing)
+    return app
+
+
+def plain_app(
+    title: str, *, description: str = "", openapi: bool = False, lifespan: Any = None
+) -> FastAPI:
+    """Return an application without addresses, whose every error is one line of JSON."""
+    return FastAPI(
+        title=title,
+        version=str(API_VERSION),
+        description=description,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json" if openapi else None,
+        lifespan=lifespan,
+        redirect_slashes=False,
+        exception_handlers={
+            ApiError: _answer_api_error,
+            RequestValidationError: _answer_unknown_path,
+            404: _answer_unknown_path,
+            405: _answer_wrong_method,
+            Exception: _answer_crash,
+        },
+    )
+
+
+def guard(
+    app: FastAPI,
+    settings: ServerSettings,
+    hosts: frozenset[str] = LOOPBACK_NAMES,
+    pairing: Pairing | None = None,
+) -> None:
+    """Put limits, host check, pairing and security headers around an application."""
+    # The one added last is the outermost.
+    app.add_middleware(Gate, hosts=hosts, pairing=pairing)
+    app.add_middleware(BodyLimits, settings=settings)
+    app.add_middleware(GuardHeaders)
+
+
+def _add_api(app: FastAPI, api: Api) -> None:
+    def add(
+        method: str,
+        path: str,
+        handler: Callable[..., Any],
+        responses: dict[int | str, dict[str, Any]],
+        body: dict[str, Any] | None = None,
+    ) -> None:
+        app.add_api_route(
+            PREFIX + path,
+            handler,
+            methods=[method],
+            responses=responses,
+            response_class=Response,
+            openapi_extra={"requestBody": body} if body else None,
+        )
+
+    triage_errors = (408, 413, 415, 422)
+    upload_errors = (*triage_errors, 503)
+    add("GET", "/health", api.health, _responses(schemas.HealthOutput))
+    add("GET", "/version", api.version, _responses(schemas.VersionOutput))
+    add("GET", "/questions", api.questions, _responses(schemas.QuestionnaireOutput, 422))
+    add(
+        "POST",
+        "/triage",
+        api.triage,
+        _responses(schemas.RecommendationOutput, *triage_errors),
+        schemas.TRIAGE_BODY,
+    )
+    add(
+        "POST",
+        "/advice",
+        api.advice,
+        _responses(schemas.AdviceOutput, *triage_errors),
+        schemas.TRIAGE_BODY,
+    )
+    add("POST", "/fhir", api.fhir, _responses(None, *triage_errors), schemas.TRIAGE_BODY)
+    add(
+        "POST",
+        "/analyses",
+        api.analyses,
+        _responses(schemas.AnalysisOutput, *upload_errors),
+        schemas.UPLOAD_BODY,
+    )
+    add("POST", "/reports", api.reports, _responses(None, *upload_errors), schemas.UPLOAD_BODY)
+
+
+def add_page(app: FastAPI, pages: Mapping[str, str]) -> None:
+    """Serve pages at their addresses, and the files they use below ``/static``.
+
+    Parameters
+    ----------
+    app
+        Where to.
+    pages
+        Address to the name of an asset.
+    """
+    assets = load_assets()
+
+    def answer(name: str) -> Response:
+        if name not in assets:
+            raise _unknown_path()
+        return Response(assets[name].body, media_type=assets[name].media_type)
+
+    for path, name in pages.items():
+        app.add_api_route(path, partial(answer, name), include_in_schema=False)
+    app.add_api_route("/static/{name}", answer, include_in_schema=False)
+
+
+def _describe_requests(app: FastAPI) -> None:
+    """Add the schemas of bodies that the handlers read themselves, under their own limits."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document: dict[str, Any] = generate()
+        document["components"]["schemas"] |= schemas.request_schemas()
+        return document
+
+    app.openapi = openapi
+
+
+def _unknown_path() -> ApiError:
+    return ApiError(404, "not_found", "There is nothing at this address.")
+
+
+async def _answer_api_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    return error.response()
+
+
+async def _answer_unknown_path(_: Request, error: Exception) -> Response:
+    return _unknown_path().response()
+
+
+async def _answer_wrong_method(_: Request, error: Exception) -> Response:
+    allow = (getattr(error, "headers", None) or {}).get("Allow", "GET")
+    return ApiError(
+        405, "wrong_method", f"Use {allow} at this address.", {"Allow": allow}
+    ).response()
+
+
+async def _answer_crash(_: Request, error: Exception) -> Response:
+    print(f"crepitus: a request failed: {type(error).__name__}: {error}", file=sys.stderr)
+    return ApiError(500, "internal", "Something went wrong. Try again.").response()

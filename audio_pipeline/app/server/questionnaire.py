@@ -1,0 +1,116 @@
+"""The questionnaire as the page and other programs read it, straight from the triage tables."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from audio_pipeline.analysis.guided import Phase, ProtocolSettings, planned_phases
+from audio_pipeline.triage import parse_answers, recommend
+from audio_pipeline.triage.catalogue import Catalogue, load_catalogue
+from audio_pipeline.triage.interview import Interview
+from audio_pipeline.triage.tables import LEVELS, SKIP, Question, load_tables
+
+SECTION_TITLES = {
+    "emergency": "Safety questions",
+    "now": "How your back is now",
+    "course": "How it started and how it goes",
+    "health": "Your health",
+    "crack": "The cracking",
+}
+"""Sections in the order in which the page asks them."""
+
+
+@cache
+def questionnaire_document(region: str) -> dict[str, Any]:
+    """Return the questionnaire for a region.
+
+    Parameters
+    ----------
+    region
+        One of ``audio_pipeline.triage.catalogue.REGIONS``.
+
+    Returns
+    -------
+    dict
+        ``questions`` in the order asked, each with ``id``, ``section``, ``text``, ``type``
+        (``choice`` or ``integer``), ``options`` or ``minimum`` and ``maximum``; its
+        ``emergency_options`` (option to reason), which are an emergency whatever the other
+        answers are; and its ``clear_options``, which rule its worry out. Then what the page needs
+        before it can ask the server: ``sections``, ``emergency``, ``level_titles``, ``limits``
+        and ``protocol``.
+    """
+    tables, words = load_tables(), load_catalogue(region)
+    return {
+        "rules_version": tables.version,
+        "region": region,
+        "sections": [{"id": key, "title": title} for key, title in SECTION_TITLES.items()],
+        "questions": [_question(entry, words) for entry in tables.questions.values()],
+        "emergency": {
+            "title": words.level("emergency", "title"),
+            "number": words.messages["regions"][region]["emergency_number"],
+            "advice": words.text("advice", "A-EMERG"),
+        },
+        "level_titles": {level: words.level(level, "title") for level in LEVELS},
+        "limits": words.text("safety_net", "N-LIMITS"),
+        "protocol": _protocol(ProtocolSettings()),
+    }
+
+
+def _question(question: Question, words: Catalogue) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "id": question.id,
+        "section": question.section,
+        "text": words.question(question.id),
+        "type": "integer" if question.numeric else "choice",
+    }
+    if question.numeric:
+        return document | {"minimum": question.minimum, "maximum": question.maximum}
+    options = question.answers
+    return document | {
+        "options": [
+            {"value": value, "text": words.option(question.id, value)} for value in options
+        ],
+        "emergency_options": _emergency_options(question, words.region),
+        "clear_options": _clear_options(question),
+    }
+
+
+def _emergency_options(question: Question, region: str) -> dict[str, str]:
+    """Return the options that are an emergency whatever is said elsewhere, each with its reason."""
+    found = {}
+    for value in question.answers:
+        answers = parse_answers({question.id: value})
+        if Interview(answers).emergency:
+            found[value] = recommend(answers, region=region).reasons[0].text
+    return found
+
+
+def _clear_options(question: Question) -> list[str]:
+    """Return the options that rank below no answer: they rule the question's worry out."""
+    if SKIP not in question.options:
+        return list(question.answers)
+    below = question.options[: question.options.index(SKIP)]
+    return [value for value in question.answers if value in below]
+
+
+def _protocol(settings: ProtocolSettings) -> list[dict[str, Any]]:
+    return [
+        {
+            "kind": phase.kind,
+            "turn": phase.turn,
+            "seconds": phase.end - phase.start,
+            "cues": [{"after": after, "words": words} for after, words in _cues(phase, settings)],
+        }
+        for phase in planned_phases(settings)
+    ]
+
+
+def _cues(phase: Phase, settings: ProtocolSettings) -> list[tuple[float, str]]:
+    """Return what to say in a phase and when, in seconds after its start."""
+    if phase.kind != "turn":
+        return [(0.0, "Stay still and quiet")]
+    return [
+        (0.0, f"Turn {phase.turn} of {settings.turns}: slowly to one side"),
+        (settings.turn_seconds / 2, f"Turn {phase.turn} of {settings.turns}: slowly back"),
+    ]

@@ -1,0 +1,214 @@
+"""A recording and its answers, read from a multipart body piece by piece, in memory only."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from audio_pipeline.app.server.errors import ApiError, refuse_body
+from audio_pipeline.app.server.limits import MemoryBudget, megabytes, too_large
+from audio_pipeline.app.server.settings import ServerSettings
+
+FIELDS = ("audio", "answers", "capture", "region", "embed")
+"""Names of the parts: the recording; the answers as JSON; what the browser did to the sound as
+JSON; the country whose emergency number is shown; "yes" to put the sound inside a report."""
+
+MAX_PARTS = 8
+
+
+@dataclass
+class Upload:
+    """What one multipart body held.
+
+    Parameters
+    ----------
+    audio
+        Bytes of the file, None when there was no such part.
+    name
+        The file's own name, without folders; ``"recording"`` when it had none.
+    fields
+        The text parts by name.
+    """
+
+    audio: bytearray | None = None
+    name: str = "recording"
+    fields: dict[str, str] = field(default_factory=dict)
+
+
+class UploadParser:
+    """Collects the parts of one body.
+
+    Parameters
+    ----------
+    content_type
+        The request's ``Content-Type`` header, or None.
+    settings
+        Size limits.
+
+    Raises
+    ------
+    ApiError
+        415 when the body is not multipart.
+    """
+
+    def __init__(self, content_type: str | None, settings: ServerSettings) -> None:
+        kind, options = parse_options_header(content_type)
+        boundary = options.get(b"boundary")
+        if kind != b"multipart/form-data" or not boundary:
+            raise refuse_body(
+                415,
+                "not_multipart",
+                "Send multipart/form-data with the recording in a file field named audio.",
+            )
+        self.upload = Upload()
+        self.complete = False
+        self._settings = settings
+        self._parts = 0
+        self._header_name = bytearray()
+        self._header_value = bytearray()
+        self._headers: dict[bytes, bytes] = {}
+        self._part: bytearray = bytearray()
+        self._part_name = ""
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._begin_part,
+                "on_header_field": self._collect_header_name,
+                "on_header_value": self._collect_header_value,
+                "on_header_end": self._end_header,
+                "on_headers_finished": self._end_headers,
+                "on_part_data": self._collect_data,
+                "on_part_end": self._end_part,
+                "on_end": self._end,
+            },
+        )
+
+    def write(self, data: bytes) -> None:
+        """Parse one piece of the body.
+
+        Raises
+        ------
+        ApiError
+            422 for a broken or unexpected part, 413 for one that is too large.
+        """
+        try:
+            self._parser.write(data)
+        except FormParserError:
+            raise malformed() from None
+
+    def _begin_part(self) -> None:
+        self._parts += 1
+        if self._parts > MAX_PARTS:
+            raise refuse_body(422, "too_many_parts", f"Send at most {MAX_PARTS} parts.")
+        self._headers = {}
+        self._part = bytearray()
+
+    def _collect_header_name(self, data: bytes, start: int, end: int) -> None:
+        self._header_name += data[start:end]
+
+    def _collect_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._header_value += data[start:end]
+
+    def _end_header(self) -> None:
+        self._headers[bytes(self._header_name).lower()] = bytes(self._header_value)
+        self._header_name.clear()
+        self._header_value.clear()
+
+    def _end_headers(self) -> None:
+        _, options = parse_options_header(self._headers.get(b"content-disposition"))
+        name = options.get(b"name", b"").decode("utf-8", "replace")
+        if name not in FIELDS:
+            raise refuse_body(
+                422, "unknown_field", f"Unknown field {name!r:.60}: send {', '.join(FIELDS)}."
+            )
+        if name in self.upload.fields or (name == "audio" and self.upload.audio is not None):
+            raise refuse_body(422, "repeated_field", f"Send the field {name} once.")
+        self._part_name = name
+        if name == "audio":
+            filename = options.get(b"filename", b"").decode("utf-8", "replace")
+            self.upload.name = base_name(filename) or self.upload.name
+
+    def _collect_data(self, data: bytes, start: int, end: int) -> None:
+        is_audio = self._part_name == "audio"
+        limit = self._settings.upload_bytes if is_audio else self._settings.body_bytes
+        if len(self._part) + end - start > limit:
+            if is_audio:
+                raise too_large(limit)
+            message = f"The field {self._part_name} is larger than {megabytes(limit)}."
+            raise refuse_body(413, "too_large", message)
+        self._part += memoryview(data)[start:end]
+
+    def _end_part(self) -> None:
+        if self._part_name == "audio":
+            self.upload.audio = self._part
+            return
+        try:
+            self.upload.fields[self._part_name] = self._part.decode("utf-8")
+        except UnicodeDecodeError:
+            message = f"The field {self._part_name} is not UTF-8 text."
+            raise refuse_body(422, "not_text", message) from None
+
+    def _end(self) -> None:
+        self.complete = True
+
+
+def base_name(filename: str) -> str:
+    """Return the last part of a file name without control characters, at most 200 long."""
+    last = filename.replace("\\", "/").rpartition("/")[2]
+    return "".join(character for character in last if character.isprintable())[:200]
+
+
+def malformed() -> ApiError:
+    """Return the refusal of a body that is not what its header says."""
+    return refuse_body(
+        422, "malformed_upload", "The upload is broken or was cut off. Send the recording again."
+    )
+
+
+async def read_upload(
+    pieces: AsyncIterator[bytes],
+    content_type: str | None,
+    settings: ServerSettings,
+    budget: MemoryBudget,
+) -> tuple[Upload, int]:
+    """Read one multipart body.
+
+    Parameters
+    ----------
+    pieces
+        The body as it arrives.
+    content_type
+        The request's ``Content-Type``.
+    settings
+        Limits.
+    budget
+        Where the memory comes from; on an error everything is given back.
+
+    Returns
+    -------
+    upload, reserved
+        The parts, and the bytes to give back to `budget` when done with them.
+
+    Raises
+    ------
+    ApiError
+        413, 415, 422, or 503 when other recordings fill the memory.
+    """
+    parser = UploadParser(content_type, settings)
+    reserved = 0
+    try:
+        async for piece in pieces:
+            budget.take(len(piece))
+            reserved += len(piece)
+            parser.write(piece)
+        if not parser.complete:
+            raise malformed()
+        if parser.upload.audio is None:
+            raise ApiError(422, "missing_audio", "Send the recording in a file field named audio.")
+    except BaseException:
+        budget.give_back(reserved)
+        raise
+    return parser.upload, reserved

@@ -1,0 +1,231 @@
+"""One worker process: loads the model once, then turns recordings into documents or reports."""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from audio_pipeline.exceptions import CrepitusError, RecordingError
+
+CAPTURE_WORDS = {
+    "echoCancellation": "echo cancellation",
+    "noiseSuppression": "noise suppression",
+    "autoGainControl": "automatic gain control",
+}
+
+
+@dataclass(frozen=True)
+class Refusal(Exception):
+    """Why one recording gets no document: HTTP status, code and one line."""
+
+    status: int
+    code: str
+    message: str
+
+
+class NamedBytes(io.BytesIO):
+    """An upload in memory that carries the name its sender gave it."""
+
+    def __init__(self, content: bytes, name: str) -> None:
+        super().__init__(content)
+        self.name = name
+
+
+def serve(connection: Connection, model: str | None, extra_memory_bytes: int) -> None:
+    """Answer jobs until the server hangs up.
+
+    A job is two messages, JSON and the recording's bytes; its answer is two messages, JSON
+    ``{"status", "media_type"}`` or ``{"status", "code"}``, and the body or the one line.
+
+    Parameters
+    ----------
+    connection
+        The worker's end of the pipe.
+    model
+        Model folder, None for the default one.
+    extra_memory_bytes
+        Memory the worker may take on top of what it has when ready (Linux only).
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's business
+    try:
+        classifier = _load(model)
+    except (CrepitusError, OSError) as error:
+        connection.send_bytes(json.dumps({"error": str(error)}).encode())
+        return
+    _limit_memory(extra_memory_bytes)
+    connection.send_bytes(
+        json.dumps(
+            {
+                "name": classifier.name,
+                "sha256": classifier.sha256,
+                "labels": list(classifier.labels),
+            }
+        ).encode()
+    )
+    while True:
+        try:
+            job = json.loads(connection.recv_bytes())
+            audio = connection.recv_bytes()
+        except (EOFError, OSError):
+            return
+        head, body = answer(job, audio, classifier)
+        connection.send_bytes(json.dumps(head).encode())
+        connection.send_bytes(body)
+
+
+def _load(model: str | None) -> Any:
+    """Load the model and make one analysis, so that the first person does not wait."""
+    from threadpoolctl import threadpool_limits
+
+    from audio_pipeline.analysis.pipeline import analyze_file
+    from audio_pipeline.audio.recording import Recording
+    from audio_pipeline.model.classifier import load_classifier
+
+    classifier = load_classifier(None if model is None else Path(model))
+    noise = np.random.default_rng(0).normal(0, 1e-3, 24_000)
+    noise[12_000:12_100] += np.hanning(100) * 0.5
+    analyze_file(Recording(noise.astype(np.float32), 48_000, "warm-up"), classifier)
+    threadpool_limits(1)  # one core a worker
+    return classifier
+
+
+def _limit_memory(extra_bytes: int) -> None:
+    if sys.platform != "linux":
+        return
+    import resource
+
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + extra_bytes
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def answer(job: Mapping[str, Any], audio: bytes, classifier: Any) -> tuple[dict[str, Any], bytes]:
+    """Do one job.
+
+    Parameters
+    ----------
+    job
+        ``kind`` ("analysis" or "report"), ``name``, ``answers`` (None when not asked), ``capture``
+        (what the browser did to the sound), ``region``, ``recording_seconds`` (the longest).
+    audio
+        The file's bytes.
+    classifier
+        The model.
+
+    Returns
+    -------
+    head, body
+        As in `serve`.
+    """
+    try:
+        return _answer(job, audio, classifier)
+    except Refusal as refusal:
+        return {"status": refusal.status, "code": refusal.code}, refusal.message.encode()
+    except MemoryError:
+        message = "The recording needs too much memory. Send a shorter one."
+        return {"status": 422, "code": "too_long"}, message.encode()
+    except Exception as error:
+        # Nothing of a hostile file's making may reach the sender; the server's screen gets it.
+        print(f"crepitus: an analysis failed: {type(error).__name__}: {error}", file=sys.stderr)
+        return {"status": 500, "code": "internal"}, b"The analysis failed. Try another recording."
+
+
+def _answer(job: Mapping[str, Any], audio: bytes, classifier: Any) -> tuple[dict[str, Any], bytes]:
+    from audio_pipeline.analysis.assessment import assess, document
+    from audio_pipeline.analysis.pipeline import analyze_file
+    from audio_pipeline.triage import parse_answers
+
+    source = NamedBytes(audio, job["name"])
+    check_length(source, job["recording_seconds"])
+    analysis = analyze_file(source, classifier)
+    if analysis.status != "ok":
+        raise Refusal(422, "undecodable_audio", one_line(analysis.error))
+    analysis = with_capture(analysis, job["capture"] or {})
+    answers = None if job["answers"] is None else parse_answers(job["answers"])
+    assessment = assess(analysis, answers, region=job["region"])
+    if job["kind"] == "report":
+        from audio_pipeline.app.reporting.report import report_page
+
+        page = report_page(
+            [assessment],
+            classifier,
+            sources={analysis.source: source},
+            embed_audio=job["embed"],
+        )
+        return {"status": 200, "media_type": "text/html; charset=utf-8"}, page.encode()
+    body = json.dumps(document([assessment], classifier), ensure_ascii=False).encode()
+    return {"status": 200, "media_type": "application/json"}, body
+
+
+def one_line(error: str | None) -> str:
+    """Return the reason of a failed recording as a sentence."""
+    return f"This file cannot be read as a recording: {' '.join((error or 'unknown').split())}"
+
+
+def check_length(source: io.BytesIO, longest: float) -> None:
+    """Decode once to count, because headers lie; a small file can hold days of silence.
+
+    Raises
+    ------
+    Refusal
+        When the recording is longer than `longest` seconds, or cannot be decoded.
+    """
+    from audio_pipeline.audio.recording import open_recording
+
+    too_long = Refusal(
+        422,
+        "too_long",
+        f"The recording is longer than {longest / 60:g} minutes. Send a shorter one,"
+        " or use crepitus analyze.",
+    )
+    try:
+        with open_recording(source) as reader:
+            if reader.duration is not None and reader.duration > longest:
+                raise too_long
+            count = 0
+            for block in reader.blocks():
+                count += len(block)
+                if count > longest * reader.sample_rate:
+                    raise too_long
+    except RecordingError as error:
+        raise Refusal(422, "undecodable_audio", one_line(str(error))) from None
+    source.seek(0)
+
+
+def with_capture(analysis: Any, capture: Mapping[str, Any]) -> Any:
+    """Carry what the browser did to the sound into the quality verdict.
+
+    Returns
+    -------
+    Analysis
+        With a warning ``processed_capture`` when the browser kept changing the sound although it
+        was asked not to, or would not say; unknown is not "off".
+    """
+    from audio_pipeline.audio.quality import QualityWarning
+
+    if analysis.quality is None or not capture:
+        return analysis
+    on = [words for name, words in CAPTURE_WORDS.items() if capture.get(name) is True]
+    unknown = [words for name, words in CAPTURE_WORDS.items() if capture.get(name) is None]
+    if on:
+        text = (
+            f"The browser changed the sound ({', '.join(on)}). This can remove short sounds such"
+            " as pops. Try another browser, or record with the phone's own recorder."
+        )
+    elif unknown:
+        text = f"The browser does not say whether it changed the sound ({', '.join(unknown)})."
+    else:
+        return analysis
+    code = "processed_capture" if on else "capture_unknown"
+    warnings = (*analysis.quality.warnings, QualityWarning(code, text))
+    return replace(analysis, quality=replace(analysis.quality, warnings=warnings))

@@ -1,0 +1,380 @@
+"""Decoders: a sound file of any kind in, blocks of mono float32 samples out.
+
+The decoder is chosen by what a file holds, never by its name: libsndfile (soundfile) is the fastest
+for FLAC and AIFF, FFmpeg (PyAV) for what phones and browsers write and for MP3 and Ogg, where it
+keeps the times right behind damaged bytes. Neither is imported before a file needs it.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from audio_pipeline.exceptions import RecordingError
+
+if TYPE_CHECKING:
+    from audio_pipeline.audio._ffmpeg import MediaDecoder
+
+Samples = npt.NDArray[np.float32]
+
+HEAD_BYTES = 4096
+"""How much of a file is read to tell what it is."""
+
+MAX_VALUES = 1 << 21
+"""Most values (samples x channels) decoded at once, so memory is bounded for any header."""
+
+MAX_SAMPLE_RATE = 1_000_000
+"""Hz. Ultrasound recorders reach 768 kHz; a higher rate in a header is damage."""
+
+MAX_CHANNELS = 256
+
+_UNFINISHED_SIZE = 0x7FFFFFFF
+
+_LONGEST_OGG_PAGE = 27 + 255 + 255 * 255
+
+_UNKNOWN_FRAMES = 1 << 62
+"""libsndfile says more where it does not know: a FLAC encoder that wrote to a pipe could not put
+the length into the header."""
+
+_WAVE_KINDS = frozenset({"wav", "rf64"})
+
+_SOUNDFILE_KINDS = frozenset({"wav", "rf64", "w64", "aiff", "au", "caf", "flac"})
+
+
+class Decoder(Protocol):
+    """What a recording is read through.
+
+    Attributes
+    ----------
+    sample_rate : int
+        Hz.
+    channels : int
+        Channels in the file; `read` mixes them to one by their mean.
+    format : str
+        Container and codec in words a person may know, like ``mp4 aac``.
+    duration : float or None
+        Seconds as the file's header says; None where it does not.
+    truncated : bool
+        True once it is known that sound is missing.
+    comment : str
+        What the file says about itself, where that can be read; recordings of our own say when
+        which part of the guided recording was performed.
+    """
+
+    sample_rate: int
+    channels: int
+    format: str
+    duration: float | None
+    truncated: bool
+    comment: str
+
+    def read(self, count: int) -> Samples:
+        """Return at most `count` further samples, shape (n,), float32; empty at the end."""
+
+    def close(self) -> None:
+        """Let go of the file."""
+
+
+def open_decoder(handle: BinaryIO) -> Decoder:
+    """Choose a decoder by the first bytes of a file.
+
+    Parameters
+    ----------
+    handle : binary file
+        Open for reading and seekable, at any position. It stays open when the decoder is closed.
+
+    Returns
+    -------
+    Decoder
+        With at least one sample to be read.
+
+    Raises
+    ------
+    RecordingError
+        If the file is empty, is no sound file, or holds no sound.
+    """
+    handle.seek(0)
+    head = handle.read(HEAD_BYTES)
+    if not head:
+        raise RecordingError("the file is empty (0 bytes)")
+    kind = sniff(head)
+    if kind == "id3":
+        handle.seek(_id3_length(head))
+        kind = sniff(handle.read(HEAD_BYTES))
+        kind = kind if kind in {"flac", "aac"} else "mp3"
+    if kind in _WAVE_KINDS:
+        from audio_pipeline.audio._wave import open_wave
+
+        wave = open_wave(handle)
+        if wave is not None:
+            return wave
+    empty = False
+    if kind in _SOUNDFILE_KINDS:
+        decoder = _open_soundfile(handle, kind)
+        if decoder is not None and decoder.duration != 0.0:
+            return decoder
+        empty = decoder is not None
+    from audio_pipeline.audio._ffmpeg import MediaDecoder
+
+    try:
+        return MediaDecoder(handle, kind)
+    except RecordingError as error:
+        if empty:
+            raise RecordingError("it holds no sound (0 samples)") from error
+        raise
+
+
+def sniff(head: bytes) -> str:
+    """Tell what a file is by its first bytes.
+
+    Parameters
+    ----------
+    head : bytes
+        The first 64 bytes or more.
+
+    Returns
+    -------
+    str
+        ``wav``, ``mp4``, ...; ``id3`` for a tag in front of something else; ``unknown``.
+    """
+    start = head[:4]
+    if start in (b"RIFF", b"RIFX") and head[8:12] == b"WAVE":
+        return "wav"
+    if start in (b"RF64", b"BW64"):
+        return "rf64"
+    if head[:16] == bytes.fromhex("726966662e91cf11a5d628db04c10000"):
+        return "w64"
+    if start == b"OggS":
+        return _sniff_ogg(head)
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"):
+        return "mp4"
+    if start == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
+        return "aiff"
+    if head[:3] == b"ID3":
+        return "id3"
+    if head[:5] == b"#!AMR":
+        return "amr"
+    by_magic = {
+        b"fLaC": "flac",
+        b".snd": "au",
+        b"caff": "caf",
+        b"\x1aE\xdf\xa3": "webm",
+        bytes.fromhex("3026b275"): "asf",
+    }
+    if start in by_magic:
+        return by_magic[start]
+    if len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0:
+        return "aac"
+    if len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0 and head[1] & 0x06:
+        return "mp3"
+    return "unknown"
+
+
+def _sniff_ogg(head: bytes) -> str:
+    body = head[27 + head[26] :] if len(head) > 27 else b""
+    for magic, kind in (
+        (b"\x01vorbis", "ogg-vorbis"),
+        (b"OpusHead", "ogg-opus"),
+        (b"\x7fFLAC", "ogg-flac"),
+    ):
+        if body.startswith(magic):
+            return kind
+    return "ogg"
+
+
+def _id3_length(head: bytes) -> int:
+    """Bytes of an ID3v2 tag with its header; its size has seven bits a byte."""
+    size = 0
+    for byte in head[6:10]:
+        size = size << 7 | byte & 0x7F
+    return size + 10
+
+
+def check_shape(sample_rate: int, channels: int) -> None:
+    """Refuse a header that no recorder writes.
+
+    Raises
+    ------
+    RecordingError
+        If the rate or the number of channels is out of range.
+    """
+    if not 0 < sample_rate <= MAX_SAMPLE_RATE:
+        raise RecordingError(
+            f"its header says {sample_rate} samples a second, which no recorder makes; "
+            "save it again from where it came"
+        )
+    if not 0 < channels <= MAX_CHANNELS:
+        raise RecordingError(f"it has {channels} channels; at most {MAX_CHANNELS} can be read")
+
+
+def mix(samples: npt.NDArray[np.float32]) -> Samples:
+    """Mix channels to one by their mean.
+
+    Parameters
+    ----------
+    samples : float32, (n, channels)
+        In any memory order.
+
+    Returns
+    -------
+    float32, (n,)
+        By slices: numpy's mean over a short axis is 25 times slower (docs/performance.md).
+    """
+    channels = samples.shape[1]
+    if channels == 1:
+        return samples[:, 0]
+    mixed: Samples = samples[:, 0] + samples[:, 1]
+    for channel in range(2, channels):
+        mixed += samples[:, channel]
+    mixed *= np.float32(1.0 / channels)
+    return mixed
+
+
+def _open_soundfile(handle: BinaryIO, kind: str) -> Decoder | None:
+    """Open with libsndfile; None where it cannot."""
+    import soundfile
+
+    handle.seek(0)
+    try:
+        file = soundfile.SoundFile(_Shielded(handle))
+    except (soundfile.LibsndfileError, OSError, ValueError, TypeError):
+        return None
+    if file.frames >= _UNKNOWN_FRAMES:
+        file.close()
+        return None
+    try:
+        check_shape(file.samplerate, file.channels)
+    except RecordingError:
+        file.close()
+        raise
+    return SoundFileDecoder(file, handle, kind)
+
+
+class _Shielded:
+    """A file whose faults look like its end: libsndfile cannot pass on an exception.
+
+    A damaged header makes it seek to places before the start, a pulled card makes reading fail.
+    """
+
+    def __init__(self, handle: BinaryIO) -> None:
+        self._handle = handle
+        self.tell = handle.tell
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        with suppress(OSError, ValueError):
+            return self._handle.seek(offset, whence)
+        return self._handle.tell()
+
+    def read(self, size: int) -> bytes:
+        with suppress(OSError, ValueError):
+            return self._handle.read(size) or b""
+        return b""
+
+    def write(self, data: bytes) -> int:
+        raise OSError("a recording that is read is never written to")
+
+
+class SoundFileDecoder:
+    """Reads through libsndfile; where that gives up on damage, FFmpeg takes over.
+
+    Parameters
+    ----------
+    file : soundfile.SoundFile
+        Open, at its start.
+    handle : binary file
+        What `file` reads from.
+    kind : str
+        As `sniff` has it.
+    """
+
+    def __init__(self, file: Any, handle: BinaryIO, kind: str) -> None:
+        self._file: Any = file
+        self._handle = handle
+        self._kind = kind
+        self._position = 0
+        self._rescue: MediaDecoder | None = None
+        self.sample_rate: int = file.samplerate
+        self.channels: int = file.channels
+        self.format = f"{kind} {file.subtype.lower().replace('_', ' ')}"
+        self.duration: float | None = file.frames / file.samplerate
+        self.truncated = _promises_more(file.extra_info)
+        self.comment: str = file.comment
+
+    def read(self, count: int) -> Samples:
+        """Return at most `count` further samples, shape (n,), float32; empty at the end."""
+        rescue = self._rescue
+        if rescue is not None:
+            return rescue.read(count)
+        count = max(1, min(count, MAX_VALUES // self.channels, self._left()))
+        block = np.empty((count, self.channels), dtype=np.float32)
+        try:
+            got = len(self._file.read(out=block))
+        except (RuntimeError, OSError):
+            got = min(count, max(0, self._file.tell() - self._position))
+            rescue = self._start_rescue(self._position + got)
+        self._position += got
+        if not got and rescue is not None:
+            return rescue.read(count)
+        self.truncated = self.truncated or (not got and self._left() > 0)
+        return mix(block[:got])
+
+    def _left(self) -> int:
+        """Return how many samples may follow."""
+        return int(self._file.frames - self._position)
+
+    def _start_rescue(self, position: int) -> MediaDecoder | None:
+        from audio_pipeline.audio._ffmpeg import MediaDecoder
+
+        self.truncated = True
+        with suppress(RecordingError):
+            rescue = MediaDecoder(self._handle, self._kind)
+            if rescue.sample_rate == self.sample_rate:
+                rescue.skip(position)
+                self._rescue = rescue
+            else:
+                rescue.close()
+        return self._rescue
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._rescue is not None:
+            self._rescue.close()
+        self._file.close()
+
+
+def _promises_more(log: str) -> bool:
+    """Tell from libsndfile's log whether a header promises more bytes than the file holds.
+
+    Recorders that could not go back to fill in the length leave the largest number there: such a
+    file is whole.
+    """
+    for line in log.splitlines():
+        if "(should be" in line:
+            words = line.partition(":")[2].replace("(should be", "").replace(")", "").split()
+            if len(words) == 2 and all(word.isdecimal() for word in words):
+                return int(words[1]) < int(words[0]) < _UNFINISHED_SIZE
+    return False
+
+
+def ogg_cut_short(handle: BinaryIO) -> bool:
+    """Tell whether the last page of an Ogg file is whole and marked as the last one.
+
+    Parameters
+    ----------
+    handle : binary file
+        Open for reading and seekable; its position is kept.
+    """
+    position = handle.tell()
+    end = handle.seek(0, 2)
+    start = max(0, end - 2 * _LONGEST_OGG_PAGE)
+    handle.seek(start)
+    tail = handle.read(end - start)
+    handle.seek(position)
+    page = tail[max(0, tail.rfind(b"OggS")) :]
+    if len(page) < 27 or len(page) < 27 + page[26]:
+        return True
+    whole = len(page) >= 27 + page[26] + sum(page[27 : 27 + page[26]])
+    return not whole or not page[5] & 4

@@ -1,0 +1,1 @@
+"""Labelled recordings: manifests, label tracks, examples, augmentation and synthesis."""

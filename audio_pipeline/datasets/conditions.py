@@ -1,0 +1,205 @@
+"""One look at each recording besides its sounds: how it was recorded, and what identifies it."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audio_pipeline.audio.recording import Recording, Resampler, open_recording
+from audio_pipeline.exceptions import RecordingError
+
+Floats = NDArray[np.float64]
+
+CONDITIONS: Final = (
+    "duration",
+    "sample_rate",
+    "level",
+    "floor",
+    "floor_below_200",
+    "floor_200_1000",
+    "floor_1000_4000",
+    "floor_4000_8000",
+    "floor_above_8000",
+    "hum",
+    "dc",
+    "bandwidth",
+)
+"""Recording conditions, in the order of :attr:`Survey.conditions`.
+
+Seconds; Hz; dB of full scale: the lower quartile of the frames, and the quietest tenth of them in
+all and by band; dB of the strongest mains harmonic over its surroundings in the quietest half
+second; dB of the median sample; Hz below which 99 % of the quiet frames' power lies.
+"""
+
+MOST_SECONDS: Final = 60.0
+"""Recordings are looked at no further than this."""
+
+FINGERPRINT_RATE: Final = 8000
+_MOMENTS: Final = 6
+_MOMENT_SECONDS: Final = 0.064
+_FRAME_SECONDS: Final = 0.032
+_BAND_EDGES: Final = (0.0, 200.0, 1000.0, 4000.0, 8000.0, np.inf)
+_MAINS: Final = (50.0, 60.0, 100.0, 120.0, 150.0, 180.0)
+_LEAST_DC: Final = -80.0
+_SILENCE: Final = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """What one look at a recording gave.
+
+    Attributes
+    ----------
+    digest : str
+        SHA-256 of the decoded samples, first 32 hexadecimal digits; empty when it cannot be read.
+    sample_rate : int
+        Hz; 0 when it cannot be read.
+    conditions : float64 array, shape (len(CONDITIONS),)
+        NaN when it cannot be read.
+    moments : float32 array, shape (n, m)
+        Unit-length magnitude spectra around its loudest moments, which do not change when the
+        recording is shifted or rescaled; n is 0 for a silent one.
+    """
+
+    digest: str
+    sample_rate: int
+    conditions: Floats
+    moments: NDArray[np.float32]
+
+
+def survey(path: Path) -> Survey:
+    """Look at one recording; one that cannot be read gives an empty survey, not an error."""
+    recording = read_start(path)
+    if recording is None or not len(recording.samples):
+        return Survey("", 0, np.full(len(CONDITIONS), np.nan), _moments(np.zeros(0, np.float32)))
+    digest = hashlib.sha256(np.int32(recording.sample_rate).tobytes())
+    digest.update(recording.samples.tobytes())
+    return Survey(
+        digest.hexdigest()[:32],
+        recording.sample_rate,
+        recording_conditions(recording),
+        _moments(at_rate(recording, FINGERPRINT_RATE)),
+    )
+
+
+def read_start(path: Path) -> Recording | None:
+    """Read the first minute of a recording; None when it cannot be read."""
+    blocks, length = [], 0
+    try:
+        with open_recording(path) as reader:
+            for block in reader.blocks():
+                blocks.append(block)
+                length += len(block)
+                if length >= MOST_SECONDS * reader.sample_rate:
+                    break
+            rate = reader.sample_rate
+    except RecordingError:
+        return None
+    samples = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+    samples = np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0)
+    return Recording(samples[: round(MOST_SECONDS * rate)], rate, str(path))
+
+
+def at_rate(recording: Recording, sample_rate: int) -> NDArray[np.float32]:
+    """Return the samples at `sample_rate`; a lower rate of the recording is interpolated up."""
+    if recording.sample_rate == sample_rate:
+        return recording.samples
+    resampler = Resampler(recording.sample_rate, sample_rate)
+    return np.concatenate((resampler.push(recording.samples), resampler.finish()))
+
+
+def recording_conditions(recording: Recording) -> Floats:
+    """Measure how a recording was made, leaving out as far as possible what it is of.
+
+    Parameters
+    ----------
+    recording : Recording
+        At least one sample.
+
+    Returns
+    -------
+    float64 array, shape (len(CONDITIONS),)
+        In the order and units of :data:`CONDITIONS`; finite.
+    """
+    samples = recording.samples.astype(np.float64)
+    rate = recording.sample_rate
+    size = max(16, round(_FRAME_SECONDS * rate))
+    padded = np.pad(samples, (0, max(0, size - samples.size)))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, size)[:: max(1, size // 2)]
+    window = np.hanning(size + 1)[:-1]
+    power = np.abs(np.fft.rfft(frames * window, axis=1)) ** 2 / (window**2).sum() / size
+    loudness = power.sum(axis=1)
+    quietest = np.argsort(loudness, kind="stable")[: max(1, len(loudness) // 10)]
+    spectrum = power[quietest].mean(axis=0)
+    frequency = np.fft.rfftfreq(size, 1 / rate)
+    bands = [
+        spectrum[(frequency >= low) & (frequency < high)].sum()
+        for low, high in itertools.pairwise(_BAND_EDGES)
+    ]
+    cumulated = np.cumsum(spectrum)
+    reached = np.searchsorted(cumulated, 0.99 * cumulated[-1])
+    return np.array(
+        [
+            recording.duration,
+            rate,
+            _decibel(np.quantile(loudness, 0.25)),
+            _decibel(spectrum.sum()),
+            *(_decibel(band) for band in bands),
+            _hum(samples, rate),
+            max(_LEAST_DC, _decibel(np.median(samples) ** 2)),
+            frequency[min(int(reached), frequency.size - 1)],
+        ]
+    )
+
+
+def _hum(samples: Floats, rate: int) -> float:
+    """Return how far the strongest mains harmonic stands above its surroundings, in dB.
+
+    Measured where it is quietest, so that no sound of interest counts; 0 below half a second.
+    """
+    width, step = rate // 2, max(1, rate // 8)
+    if samples.size < width:
+        return 0.0
+    energy = np.concatenate([[0.0], np.cumsum(samples**2)])
+    starts = np.arange(0, samples.size - width + 1, step)
+    quietest = int(starts[(energy[starts + width] - energy[starts]).argmin()])
+    part = samples[quietest : quietest + width]
+    power = np.abs(np.fft.rfft((part - part.mean()) * np.hanning(width), 2 * width)) ** 2
+    frequency = np.fft.rfftfreq(2 * width, 1 / rate)
+    excess = [0.0]
+    for mains in _MAINS:
+        near = np.abs(frequency - mains) <= 3.0
+        around = (np.abs(frequency - mains) <= 20.0) & (np.abs(frequency - mains) > 8.0)
+        if near.any() and around.any():
+            excess.append(_decibel(power[near].max()) - _decibel(np.median(power[around])))
+    return max(excess)
+
+
+def _decibel(power: float | np.floating) -> float:
+    """Return a level in whole dB: finer steps say more about chance than about a microphone."""
+    return float(np.round(10.0 * np.log10(power + _SILENCE)))
+
+
+def _moments(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Describe the loudest moments of samples at :data:`FINGERPRINT_RATE`."""
+    size = round(_MOMENT_SECONDS * FINGERPRINT_RATE)
+    described = []
+    level = np.abs(np.diff(samples, prepend=samples[:1])) if samples.size else samples
+    padded = np.pad(samples, size // 2)
+    window = np.hanning(size).astype(np.float32)
+    for _ in range(_MOMENTS):
+        if not level.size or level.max() <= 1e-6:
+            break
+        peak = int(level.argmax())
+        magnitude = np.abs(np.fft.rfft(padded[peak : peak + size] * window)).astype(np.float32)
+        length = float(np.sqrt((magnitude**2).sum()))
+        if length > 0:
+            described.append(magnitude / length)
+        level[max(0, peak - size) : peak + size] = 0.0
+    return np.array(described, np.float32).reshape(-1, size // 2 + 1)

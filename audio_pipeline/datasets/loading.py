@@ -1,0 +1,318 @@
+"""What a dataset gives to train on and to judge by, and what is doubtful about it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audio_pipeline.analysis.config import AnalysisSettings
+from audio_pipeline.datasets.conditions import Survey, survey
+from audio_pipeline.datasets.duplicates import Copy, find_copies
+from audio_pipeline.datasets.examples import Case, Events, Heard, events_of, hear_dataset
+from audio_pipeline.datasets.manifest import Dataset
+from audio_pipeline.datasets.parallel import in_parallel
+from audio_pipeline.exceptions import CrepitusError, RefusedError
+from audio_pipeline.model.splits import linked_groups
+
+LOWEST_RATE = 1000
+"""Hz. Below it a click of a few milliseconds is a handful of samples."""
+
+_FEW_RECORDINGS = 10
+_FEW_GROUPS = 5
+_SHOWN = 5
+_SHOWN_COPIES = 50
+_MANY_UNHEARD = 0.1
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what is being done, done, total)."""
+
+
+@dataclass(frozen=True)
+class Caution:
+    """Something about the data or the figures that a person should know."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """A dataset, heard.
+
+    Attributes
+    ----------
+    dataset : Dataset
+    settings : AnalysisSettings
+        At the default rate, or the lowest of the dataset where that is lower.
+    heard : list of Heard
+        A recording each.
+    cases : tuple of Case
+        All of them; those that cannot be read or used have no events.
+    groups : str array, shape (n_cases,)
+        Copies of a recording share one.
+    surveys : dict of str to Survey
+        By the recording's name.
+    copies : tuple of (str, str, Copy)
+        Names of recordings that hold the same sound.
+    cautions : tuple of Caution
+    """
+
+    dataset: Dataset
+    settings: AnalysisSettings
+    heard: list[Heard]
+    cases: tuple[Case, ...]
+    groups: NDArray[np.str_]
+    surveys: dict[str, Survey]
+    copies: tuple[tuple[str, str, Copy], ...]
+    cautions: tuple[Caution, ...]
+
+    @property
+    def usable(self) -> NDArray[np.int64]:
+        """Indices of the cases that can be learnt from."""
+        return np.flatnonzero([len(case.table) > 0 for case in self.cases])
+
+    @property
+    def conditions(self) -> NDArray[np.float64]:
+        """Recording conditions of each case, shape (n_cases, n_conditions)."""
+        return np.array([self.surveys[case.name].conditions for case in self.cases])
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over labels, groups and sound: the same for the same data, wherever it lies."""
+        lines = sorted(
+            "\t".join(
+                (
+                    self.surveys[clip.name].digest,
+                    clip.label,
+                    clip.group,
+                    f"{clip.start}",
+                    f"{clip.end}",
+                )
+            )
+            for clip in self.dataset.clips
+        )
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+    def events(self) -> Events:
+        """Return the events of the usable cases; `Events.case` counts usable cases only."""
+        usable = self.usable
+        return events_of([self.cases[index] for index in usable], self.groups[usable])
+
+
+def gather(
+    dataset: Dataset,
+    settings: AnalysisSettings | None = None,
+    ignore_groups: bool = False,
+    progress: Progress | None = None,
+) -> Material:
+    """Survey and analyse every recording of a dataset.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    settings : AnalysisSettings or None
+        None: the defaults, at a lower rate where a recording has one; otherwise exactly these, and
+        recordings of a lower rate are interpolated up where the settings allow it.
+    ignore_groups : bool
+        Every recording is its own group, whatever the dataset says.
+    progress : callable or None
+
+    Raises
+    ------
+    RefusedError
+        When no recording can be read, or a rate is below 1 kHz.
+    """
+    recordings = dataset.recordings
+    paths = {name: clips[0].path for name, clips in recordings.items()}
+    surveys: dict[str, Survey] = {}
+    for name, one in zip(
+        paths, in_parallel([(survey, (path,)) for path in paths.values()]), strict=True
+    ):
+        surveys[name] = one
+        if progress:
+            progress("Reading recordings", len(surveys), len(paths))
+    if settings is None:
+        settings = _settings_for(dataset, surveys)
+    heard = hear_dataset(
+        dataset, settings, lambda done, total: progress and progress("Listening", done, total)
+    )
+    cases = tuple(case for one in heard for case in one.cases)
+    names = list(paths)
+    found = find_copies([surveys[name] for name in names], [paths[name] for name in names])
+    copies = tuple((names[copy.first], names[copy.second], copy) for copy in found)
+    given = np.array([case.name if ignore_groups else case.group for case in cases], dtype=np.str_)
+    first_case = {case.name: index for index, case in reversed(list(enumerate(cases)))}
+    same_name = [(first_case[case.name], index) for index, case in enumerate(cases)]
+    pairs = [(first_case[first], first_case[second]) for first, second, _ in copies]
+    groups = linked_groups(given, same_name + pairs)
+    cautions = [
+        *_synthetic_caution(dataset),
+        *_rate_caution(surveys, settings),
+        *_unreadable(heard),
+        *_copies_caution(copies, recordings_labels(dataset)),
+        *_groups_caution(dataset, ignore_groups),
+        *_sizes_caution(cases, groups),
+    ]
+    return Material(dataset, settings, heard, cases, groups, surveys, copies, tuple(cautions))
+
+
+def fail_for_unreadable(cautions: Sequence[Caution]) -> None:
+    """Raise CrepitusError (exit code 1) when some recordings could not be read.
+
+    The work is done by then: as in every command, a broken recording harms no other, but whoever
+    waits for the exit code learns of it.
+    """
+    for caution in cautions:
+        if caution.code == "unreadable":
+            raise CrepitusError(caution.text)
+
+
+def recordings_labels(dataset: Dataset) -> dict[str, set[str]]:
+    """Return the labels given to each recording."""
+    labels: dict[str, set[str]] = {}
+    for clip in dataset.clips:
+        labels.setdefault(clip.name, set()).add(clip.label)
+    return labels
+
+
+def _settings_for(dataset: Dataset, surveys: dict[str, Survey]) -> AnalysisSettings:
+    settings = AnalysisSettings()
+    rates = {one.sample_rate: name for name, one in surveys.items() if one.sample_rate}
+    if not rates:
+        raise RefusedError(f"no recording of {dataset.source} can be read")
+    lowest = min(rates)
+    if lowest < LOWEST_RATE:
+        raise RefusedError(
+            f"{rates[lowest]} has a sample rate of {lowest} Hz; {LOWEST_RATE} Hz is the lowest"
+        )
+    return settings.at_rate(lowest) if lowest < settings.sample_rate else settings
+
+
+def shown_names(names: Sequence[str], most: int = _SHOWN) -> str:
+    """Return the first few names, and how many more there are."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def _synthetic_caution(dataset: Dataset) -> list[Caution]:
+    if not dataset.synthetic:
+        return []
+    text = "trained and judged on made sounds only: its figures say nothing about recordings"
+    return [Caution("synthetic_only", text)]
+
+
+def _rate_caution(surveys: dict[str, Survey], settings: AnalysisSettings) -> list[Caution]:
+    """Say so when a few recordings of a low rate lower it for all."""
+    usual = AnalysisSettings().sample_rate
+    low = [name for name, one in surveys.items() if 0 < one.sample_rate < usual]
+    if settings.sample_rate >= usual or len(low) > len(surveys) / 2:
+        return []
+    text = (
+        f"the model listens at {settings.sample_rate} Hz because {len(low)} of {len(surveys)} "
+        f"recordings have less than {usual} Hz; leave them out, or pass --sample-rate {usual} to "
+        f"listen at that: {shown_names(low)}"
+    )
+    return [Caution("lower_rate", text)]
+
+
+def _unreadable(heard: Sequence[Heard]) -> list[Caution]:
+    failed = [one.name for one in heard if one.extraction.status != "ok"]
+    unusable = [one.name for one in heard if one.problem and one.extraction.status == "ok"]
+    cautions = []
+    if failed:
+        text = f"{len(failed)} of {len(heard)} recordings cannot be read: {shown_names(failed)}"
+        cautions.append(Caution("unreadable", text))
+    if unusable:
+        text = f"{len(unusable)} of {len(heard)} recordings cannot be used: {shown_names(unusable)}"
+        cautions.append(Caution("unusable", text))
+    return cautions
+
+
+def silent_caution(cases: Sequence[Case]) -> list[Caution]:
+    """Say so when much of a dataset is of sounds that the segmentation does not find."""
+    usable = [case for case in cases if len(case.table)]
+    unheard = [case.name for case in usable if not len(case.extraction.table)]
+    if len(unheard) <= _MANY_UNHEARD * len(usable):
+        return []
+    text = (
+        f"in {len(unheard)} of {len(usable)} recordings or labelled stretches no sound stood out, "
+        "so all of each was learnt from; the model will recognise nothing in such: "
+        + shown_names(list(dict.fromkeys(unheard)))
+    )
+    return [Caution("nothing_found", text)]
+
+
+def _copies_caution(
+    copies: Sequence[tuple[str, str, Copy]], labels: dict[str, set[str]]
+) -> list[Caution]:
+    """Name copies; those under two labels first, for at least one of their labels is wrong."""
+    if not copies:
+        return []
+    contradicting = [pair for pair in copies if labels[pair[0]] != labels[pair[1]]]
+    agreeing = [pair for pair in copies if labels[pair[0]] == labels[pair[1]]]
+    shown = [
+        f"{first} = {second}"
+        + (f" (labelled {_both(labels[first], labels[second])})" if position else "")
+        for position, pairs in ((True, contradicting), (False, agreeing))
+        for first, second, _ in pairs
+    ]
+    cautions = []
+    if contradicting:
+        cautions.append(
+            Caution(
+                "duplicate_labels",
+                f"{len(contradicting)} pairs of recordings hold the same sound under different "
+                "labels; correct one of each: "
+                + shown_names(shown[: len(contradicting)], _SHOWN_COPIES),
+            )
+        )
+    cautions.append(
+        Caution(
+            "duplicate",
+            f"{len(copies)} pairs of recordings hold the same sound; they are kept on one side of "
+            f"every split: {shown_names(shown, _SHOWN_COPIES)}",
+        )
+    )
+    return cautions
+
+
+def _both(first: set[str], second: set[str]) -> str:
+    return " and ".join("/".join(sorted(one)) for one in (first, second))
+
+
+def _groups_caution(dataset: Dataset, ignore_groups: bool) -> list[Caution]:
+    if ignore_groups:
+        text = (
+            "groups were ignored as asked: recordings of one person may sit on both sides of a "
+            "split, and the figures are too good"
+        )
+        return [Caution("groups_ignored", text)]
+    if dataset.has_groups:
+        return []
+    text = (
+        "nothing says which recordings belong together, so each was its own group; if a person "
+        "was recorded twice the figures are too good: add a group column"
+    )
+    return [Caution("no_groups", text)]
+
+
+def _sizes_caution(cases: Sequence[Case], groups: NDArray[np.str_]) -> list[Caution]:
+    usable = [index for index, case in enumerate(cases) if len(case.table)]
+    counts = Counter(cases[index].label for index in usable)
+    few = [
+        f"{label} ({count})" for label, count in sorted(counts.items()) if count < _FEW_RECORDINGS
+    ]
+    n_groups = np.unique(groups[usable]).size if usable else 0
+    cautions = []
+    if few:
+        text = f"fewer than {_FEW_RECORDINGS} recordings of {', '.join(few)}: figures are rough"
+        cautions.append(Caution("few_samples", text))
+    if n_groups < _FEW_GROUPS:
+        text = f"only {n_groups} groups: figures say little about new people or devices"
+        cautions.append(Caution("few_groups", text))
+    return cautions

@@ -1,0 +1,231 @@
+"""Labelled recordings as people keep them: a manifest, a folder a label, or label tracks."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from audio_pipeline.audio.discovery import AUDIO_SUFFIXES
+from audio_pipeline.datasets.label_tracks import find_track, read_track
+from audio_pipeline.exceptions import RefusedError
+
+MANIFEST: Final = "manifest.csv"
+_MOST_ROWS: Final = 5_000_000
+_LONGEST_LABEL: Final = 100
+
+
+@dataclass(frozen=True)
+class LabelledClip:
+    """One label on one recording, or on a stretch of it.
+
+    Attributes
+    ----------
+    path : Path
+        The recording.
+    name : str
+        The recording as the dataset names it, with ``/``.
+    label : str
+    group : str
+        Who or what it was recorded from; recordings of a group never sit on both sides of a split.
+    start, end : float or None
+        Seconds; None: the label holds for every segment of the recording.
+    columns : mapping of str to str
+        What else the manifest says.
+    """
+
+    path: Path
+    name: str
+    label: str
+    group: str
+    start: float | None = None
+    end: float | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled recordings.
+
+    Attributes
+    ----------
+    source : Path
+        What was read.
+    clips : tuple of LabelledClip
+        At least one.
+    has_groups : bool
+        False when nothing said which recordings belong together: each is then its own group.
+    synthetic : bool
+        Made, not recorded.
+    """
+
+    source: Path
+    clips: tuple[LabelledClip, ...]
+    has_groups: bool
+    synthetic: bool = False
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels, sorted."""
+        return tuple(sorted({clip.label for clip in self.clips}))
+
+    @property
+    def recordings(self) -> dict[str, tuple[LabelledClip, ...]]:
+        """The clips of each recording, by its name, in the order of the dataset."""
+        found: dict[str, list[LabelledClip]] = {}
+        for clip in self.clips:
+            found.setdefault(clip.name, []).append(clip)
+        return {name: tuple(clips) for name, clips in found.items()}
+
+
+def read_dataset(source: Path | str, group_by: str = "group") -> Dataset:
+    """Read a dataset.
+
+    A CSV file, or a folder with ``manifest.csv``, is read by it. Otherwise recordings beside label
+    tracks; otherwise one sub-folder a label. A folder inside a label's folder, or around
+    recordings with tracks, names their group.
+
+    Parameters
+    ----------
+    source : path
+    group_by : str
+        The column of a manifest that says which recordings belong together.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    RefusedError
+        When there is nothing to read, or a row is wrong; the message names the row.
+    """
+    path = Path(source)
+    if path.is_file():
+        return _read_manifest(path, group_by)
+    if not path.is_dir():
+        raise RefusedError(f"{path} is neither a folder nor a CSV file")
+    if (path / MANIFEST).is_file():
+        return _read_manifest(path / MANIFEST, group_by)
+    recordings = list(_recordings_below(path))
+    tracks = {recording: find_track(recording) for recording in recordings}
+    if any(tracks.values()):
+        return _read_tracks(path, {rec: track for rec, track in tracks.items() if track})
+    return _read_label_folders(path, recordings)
+
+
+def _recordings_below(folder: Path) -> Iterator[Path]:
+    try:
+        for path in sorted(folder.rglob("*")):
+            hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+            suffix = path.suffix.lower().removeprefix(".").encode(errors="replace")
+            if suffix in AUDIO_SUFFIXES and not hidden and path.is_file():
+                yield path
+    except OSError as error:
+        raise RefusedError(f"cannot read {error.filename}: {error.strerror}") from None
+
+
+def _read_label_folders(folder: Path, recordings: list[Path]) -> Dataset:
+    clips = []
+    has_groups = False
+    for path in recordings:
+        parts = path.relative_to(folder).parts
+        if len(parts) < 2:
+            continue
+        name = "/".join(parts)
+        nested = len(parts) > 2
+        has_groups = has_groups or nested
+        clips.append(LabelledClip(path, name, parts[0], parts[1] if nested else name))
+    if not clips:
+        raise RefusedError(
+            f"{folder} holds no labelled recordings: give it a {MANIFEST} (file,label,group), "
+            "one sub-folder a label, or label tracks beside the recordings"
+        )
+    return Dataset(folder, tuple(clips), has_groups)
+
+
+def _read_tracks(folder: Path, tracks: Mapping[Path, Path]) -> Dataset:
+    clips = []
+    has_groups = False
+    for path, track in tracks.items():
+        parts = path.relative_to(folder).parts
+        name = "/".join(parts)
+        nested = len(parts) > 1
+        has_groups = has_groups or nested
+        group = parts[0] if nested else name
+        clips += [
+            LabelledClip(path, name, region.label, group, region.start, region.end)
+            for region in read_track(track)
+        ]
+    if not clips:
+        raise RefusedError(f"the label tracks in {folder} hold no labels")
+    return Dataset(folder, tuple(clips), has_groups)
+
+
+def _read_manifest(manifest: Path, group_by: str) -> Dataset:
+    try:
+        with manifest.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream, strict=True)
+            columns = [name.strip() for name in reader.fieldnames or ()]
+            reader.fieldnames = columns
+            wanted = {"file", "label"} | ({group_by} - {"group"})
+            missing = wanted - set(columns)
+            if missing:
+                raise RefusedError(f"{manifest} has no column {sorted(missing)[0]!r}")
+            clips = []
+            for row in reader:
+                clips.append(_manifest_row(manifest, reader.line_num, row, group_by))
+                if len(clips) > _MOST_ROWS:
+                    raise RefusedError(f"{manifest} has more than {_MOST_ROWS} rows")
+    except UnicodeDecodeError:
+        raise RefusedError(f"{manifest} is not UTF-8 text; save it again as UTF-8") from None
+    except csv.Error as error:
+        raise RefusedError(f"{manifest} is not a CSV file: {error}") from None
+    except OSError as error:
+        raise RefusedError(f"cannot read {manifest}: {error.strerror}") from None
+    if not clips:
+        raise RefusedError(f"{manifest} has no rows")
+    has_groups = group_by in columns and any(clip.group != clip.name for clip in clips)
+    return Dataset(manifest, tuple(clips), has_groups)
+
+
+def _manifest_row(
+    manifest: Path, line: int, row: Mapping[str | None, str | None], group_by: str
+) -> LabelledClip:
+    def refuse(reason: str) -> RefusedError:
+        return RefusedError(f"{manifest}, line {line}: {reason}")
+
+    if None in row:
+        raise refuse("it has more fields than the header")
+    given = {str(key): (value or "").strip() for key, value in row.items()}
+    file, label = given.pop("file"), given.pop("label")
+    if not file or not label:
+        raise refuse("file and label must not be empty")
+    if len(label) > _LONGEST_LABEL or not label.isprintable():
+        raise refuse(f"the label {label[:30]!r} is too long or not one line of text")
+    start, end = (_time(given.pop(key, ""), key, refuse_at=refuse) for key in ("start", "end"))
+    if (start is None) != (end is None):
+        raise refuse("give both start and end, or neither")
+    if start is not None and end is not None and end < start:
+        raise refuse(f"the end {end} is before the start {start}")
+    path = manifest.parent / file
+    if not path.exists() and "\\" in file:  # written on Windows
+        path = manifest.parent / file.replace("\\", "/")
+    group = given.get(group_by, "") or file
+    return LabelledClip(path, file, label, group, start, end, given)
+
+
+def _time(text: str, column: str, refuse_at: object) -> float | None:
+    if not text:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        assert callable(refuse_at)
+        raise refuse_at(f"{column} is {text!r}; it must be a time in seconds")
+    return seconds

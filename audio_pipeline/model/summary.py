@@ -1,0 +1,71 @@
+"""What a training or an evaluation found, as a page of a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from audio_pipeline.app.reporting.evaluation_page import FIGURES
+from audio_pipeline.model.card import curve_sentence
+
+if TYPE_CHECKING:
+    from audio_pipeline.model.evaluation import Evaluation
+    from audio_pipeline.model.training import Training
+
+
+def training_page(training: Training, folder: str) -> str:
+    """Return what a person should know about a new model."""
+    metrics = training.metrics
+    lines = [
+        f"Model with the labels {', '.join(training.classifier.labels)} in {folder}",
+        f"{metrics['n_recordings']} recordings, {metrics['n_groups']} groups",
+    ]
+    accuracy = metrics["recording_balanced_accuracy"]
+    if accuracy is not None:
+        low, high = (metrics[f"recording_balanced_accuracy_{end}"] for end in ("low", "high"))
+        interval = f", 95 % interval {low:.2f} to {high:.2f}" if low is not None else ""
+        lines.append(f"Balanced accuracy on groups it had not seen: {accuracy:.2f}{interval}")
+        if metrics["balanced_accuracy"] is not None:
+            lines.append(
+                f"It answers {metrics['coverage']:.0%} of the recordings, "
+                f"with balanced accuracy {metrics['balanced_accuracy']:.2f}"
+            )
+        lines.append(
+            f"Recording conditions alone reach {metrics['shortcut_balanced_accuracy']:.2f}"
+        )
+    if training.curve:
+        lines.append(curve_sentence([p.recording_balanced_accuracy for p in training.curve]))
+    lines += [f"Warning ({one.code}): {one.text}" for one in training.cautions]
+    lines.append(f"More in {folder}/CARD.md. Next: crepitus analyze FILE --model {folder}")
+    return "\n".join(lines)
+
+
+def evaluation_text(evaluation: Evaluation) -> str:
+    """Return what an evaluation found."""
+    metrics = evaluation.figures
+    lines = [
+        f"Model {evaluation.classifier.name}: {metrics['n_recordings']} recordings, "
+        f"{metrics['n_groups']} groups",
+        "",
+    ]
+    if not metrics["n_recordings"]:
+        lines.append("Nothing is left to measure on: see the warnings.")
+    for name, text in FIGURES:
+        if metrics.get(name) is None:
+            continue
+        low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
+        interval = f"  ({low:.2f} to {high:.2f})" if low is not None and high is not None else ""
+        lines.append(f"{text:62}{metrics[name]:7.3f}{interval}")
+    lines += ["", f"{'label':20}{'number':>8}{'answered':>10}{'recall':>8}{'precision':>11}"]
+    for row in evaluation.by_label:
+        shares = [row["coverage"], row["recall"], row["precision"]]
+        cells = ["" if share is None else f"{share:.2f}" for share in shares]
+        label, number = row["label"][:19], row["count"]
+        lines.append(f"{label:20}{number:8}{cells[0]:>10}{cells[1]:>8}{cells[2]:>11}")
+    for title, rows in {"group": evaluation.groups, **evaluation.by}.items():
+        lines += ["", f"{title.replace('_', ' '):40}{'number':>8}{'answered':>10}{'right':>8}"]
+        lines += [
+            f"{row.name[:39]:40}{row.count:8}{row.coverage:10.2f}{row.right_of_all:8.2f}"
+            for row in rows
+        ]
+    lines += ["", *(f"Warning ({one.code}): {one.text}" for one in evaluation.cautions)]
+    return "\n".join(lines).rstrip()

@@ -1,0 +1,1 @@
+"""From samples to segments: onset envelope, noise floor and the joining rule."""

@@ -1,1 +1,0 @@
-"""Labels in, a model folder and honest figures out."""
