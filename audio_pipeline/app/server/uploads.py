@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from audio_pipeline.app.server.errors import ApiError, refuse_body
-from audio_pipeline.app.server.limits import MemoryBudget, megabytes, too_large
+from audio_pipeline.app.server.errors import ApiError, busy, refuse_body
+from audio_pipeline.app.server.guards import megabytes, too_large
 from audio_pipeline.app.server.settings import ServerSettings
 
 FIELDS = ("audio", "answers", "capture", "region", "embed")
@@ -17,6 +17,10 @@ FIELDS = ("audio", "answers", "capture", "region", "embed")
 JSON; the country whose emergency number is shown; "yes" to put the sound inside a report."""
 
 MAX_PARTS = 8
+LONGEST_BOUNDARY = 70
+"""RFC 2046, 5.1.1."""
+LONGEST_HEADERS = 4096
+"""Bytes of all the headers of one part."""
 
 
 @dataclass
@@ -51,7 +55,7 @@ class UploadParser:
     Raises
     ------
     ApiError
-        415 when the body is not multipart.
+        415 when the body is not multipart, 422 when its boundary is longer than RFC 2046 allows.
     """
 
     def __init__(self, content_type: str | None, settings: ServerSettings) -> None:
@@ -70,8 +74,11 @@ class UploadParser:
         self._header_name = bytearray()
         self._header_value = bytearray()
         self._headers: dict[bytes, bytes] = {}
+        self._header_bytes = 0
         self._part: bytearray = bytearray()
         self._part_name = ""
+        if len(boundary) > LONGEST_BOUNDARY:
+            raise malformed()
         self._parser = MultipartParser(
             boundary,
             {
@@ -104,13 +111,21 @@ class UploadParser:
         if self._parts > MAX_PARTS:
             raise refuse_body(422, "too_many_parts", f"Send at most {MAX_PARTS} parts.")
         self._headers = {}
+        self._header_bytes = 0
         self._part = bytearray()
 
     def _collect_header_name(self, data: bytes, start: int, end: int) -> None:
+        self._count_header(end - start)
         self._header_name += data[start:end]
 
     def _collect_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._count_header(end - start)
         self._header_value += data[start:end]
+
+    def _count_header(self, size: int) -> None:
+        self._header_bytes += size
+        if self._header_bytes > LONGEST_HEADERS:
+            raise malformed()
 
     def _end_header(self) -> None:
         self._headers[bytes(self._header_name).lower()] = bytes(self._header_value)
@@ -212,3 +227,31 @@ async def read_upload(
         budget.give_back(reserved)
         raise
     return parser.upload, reserved
+
+
+class MemoryBudget:
+    """The memory that all recordings in flight may take together.
+
+    Parameters
+    ----------
+    total
+        Bytes.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._free = total
+
+    def take(self, size: int) -> None:
+        """Reserve `size` bytes or raise the 503 of a busy server."""
+        if size > self._free:
+            raise busy(10)
+        self._free -= size
+
+    def give_back(self, size: int) -> None:
+        """Return bytes that were reserved."""
+        self._free += size
+
+    @property
+    def free(self) -> int:
+        """Bytes not reserved."""
+        return self._free
