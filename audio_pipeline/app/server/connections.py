@@ -183,6 +183,7 @@ class TimedProtocol(H11Protocol):  # type: ignore[misc]
         self._stop_waiting()
         if self._connection is not None:
             self._listener.forget(self._connection)
+            self._connection.protocol = None  # no circle keeps what was received
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -212,6 +213,8 @@ class TimedProtocol(H11Protocol):  # type: ignore[misc]
 
     def _wait(self) -> None:
         self._stop_waiting()
+        if self.transport.is_closing():
+            return
         self._unsent = self.transport.get_write_buffer_size()
         self._deadline = self.loop.call_later(self._settings.idle_seconds, self._lose_patience)
 
@@ -225,6 +228,9 @@ class TimedProtocol(H11Protocol):  # type: ignore[misc]
             self._stop_waiting()
 
     def _lose_patience(self) -> None:
+        if self.transport.is_closing():
+            self.transport.abort()
+            return
         unsent = self.transport.get_write_buffer_size()
         settings = self._settings
         least = settings.window_bytes * settings.idle_seconds / settings.window_seconds

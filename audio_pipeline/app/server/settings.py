@@ -23,7 +23,8 @@ class ServerSettings:
     body_bytes
         Largest body of any other request, and of the answers beside a recording.
     upload_memory_bytes
-        Most memory that all recordings in flight may take together.
+        Most memory that all recordings in flight may take together; it is given back to the
+        system when the last of them is done.
     upload_seconds
         Longest time a body may take to arrive.
     window_seconds, window_bytes
@@ -48,7 +49,7 @@ class ServerSettings:
 
     upload_bytes: int = 100_000_000
     body_bytes: int = 64_000
-    upload_memory_bytes: int = 400_000_000
+    upload_memory_bytes: int = 250_000_000
     upload_seconds: float = 120.0
     window_seconds: float = 6.0
     window_bytes: int = 5_000
