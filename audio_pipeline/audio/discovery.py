@@ -10,13 +10,13 @@ from __future__ import annotations
 import glob
 import heapq
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, BinaryIO
 
-from audio_pipeline.app.batch.names import is_url, readable
 from audio_pipeline.exceptions import RefusedError
 
 AUDIO_SUFFIXES = frozenset(
@@ -57,8 +57,28 @@ class Found:
     stamp: str
 
 
+_URL = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]+://")
+
 Complaint = Callable[[str, str], None]
 """Called with the name of a folder that cannot be read, and the reason."""
+
+
+def is_url(name: bytes) -> bool:
+    """Tell whether a name is a URL (``http://...``, ``s3://...``) and not a path."""
+    return _URL.match(name) is not None
+
+
+def readable(name: bytes) -> str:
+    r"""Return a name as text: UTF-8 as it is, any other byte as ``\xNN``, ``/`` between folders.
+
+    Examples
+    --------
+    >>> readable(b"rec/caf\xc3\xa9 \xff.wav")
+    'rec/café \\xff.wav'
+    """
+    if os.sep != "/" and not is_url(name):
+        name = name.replace(os.fsencode(os.sep), b"/")
+    return name.decode("utf-8", errors="backslashreplace")
 
 
 def read_list(stream: BinaryIO) -> Iterator[bytes]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO, cast
 
-from audio_pipeline.app.batch.names import readable
+from audio_pipeline.audio.discovery import readable
 from audio_pipeline.exceptions import RecordingError, RefusedError
 
 _IN_MEMORY = 32 * 2**20

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from audio_pipeline.app.outputs import check_page, overwrite_option
+
 
 @click.command(epilog="Example: crepitus evaluate my_recordings --report evaluation.html")
 @click.argument("dataset", type=click.Path(path_type=Path))
@@ -14,6 +16,7 @@ import click
 @click.option(
     "--report", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.html", help="A page."
 )
+@overwrite_option
 @click.option("--by", multiple=True, metavar="COLUMN", help="Also report by a manifest's column.")
 @click.option(
     "--group-by",
@@ -30,6 +33,7 @@ def command(
     dataset: Path,
     model: Path | None,
     report: Path | None,
+    overwrite: bool,
     by: tuple[str, ...],
     group_by: str,
     allow_overlap: bool,
@@ -47,17 +51,20 @@ def command(
     from audio_pipeline.model.classifier import load_classifier
     from audio_pipeline.model.evaluation import evaluate
 
+    check_page(report, [dataset], overwrite=overwrite)
     classifier = load_classifier(model)
     given = read_dataset(dataset, group_by)
+    read = [dataset, *(clip.path for clips in given.recordings.values() for clip in clips)]
+    check_page(report, read, overwrite=overwrite)
     with steps() as progress:
         evaluation = evaluate(
             given, classifier, by=by, allow_overlap=allow_overlap, progress=progress
         )
     if report is not None:
+        from audio_pipeline.app.outputs import write_page
         from audio_pipeline.app.reporting.evaluation_page import evaluation_page
-        from audio_pipeline.app.reporting.report import write_page
 
-        write_page(report, evaluation_page(evaluation))
+        write_page(report, evaluation_page(evaluation), read, overwrite=overwrite)
     if as_json:
         click.echo(json.dumps(evaluation.document(), allow_nan=False))
     else:
