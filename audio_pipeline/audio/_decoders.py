@@ -1,7 +1,7 @@
 """Decoders: a sound file of any kind in, blocks of mono float32 samples out.
 
 The decoder is chosen by what a file holds, never by its name: libsndfile (soundfile) is the fastest
-for FLAC and AIFF, FFmpeg (PyAV) for what phones and browsers write and for MP3 and Ogg, where it
+for WAV, FLAC and AIFF, FFmpeg (PyAV) for what phones and browsers write and for MP3 and Ogg, where it
 keeps the times right behind damaged bytes. Neither is imported before a file needs it.
 """
 
@@ -38,8 +38,6 @@ _LONGEST_OGG_PAGE = 27 + 255 + 255 * 255
 _UNKNOWN_FRAMES = 1 << 62
 """libsndfile says more where it does not know: a FLAC encoder that wrote to a pipe could not put
 the length into the header."""
-
-_WAVE_KINDS = frozenset({"wav", "rf64"})
 
 _SOUNDFILE_KINDS = frozenset({"wav", "rf64", "w64", "aiff", "au", "caf", "flac"})
 
@@ -105,12 +103,6 @@ def open_decoder(handle: BinaryIO) -> Decoder:
         handle.seek(_id3_length(head))
         kind = sniff(handle.read(HEAD_BYTES))
         kind = kind if kind in {"flac", "aac"} else "mp3"
-    if kind in _WAVE_KINDS:
-        from audio_pipeline.audio._wave import open_wave
-
-        wave = open_wave(handle)
-        if wave is not None:
-            return wave
     empty = False
     if kind in _SOUNDFILE_KINDS:
         decoder = _open_soundfile(handle, kind)
