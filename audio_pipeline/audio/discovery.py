@@ -28,6 +28,8 @@ AUDIO_SUFFIXES = frozenset(
 MISSING = "missing"
 """The stamp of a recording that was not there when it was listed."""
 
+_URL = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]+://")
+
 _URLS_AT_ONCE = 16
 """Requests in flight while asking a server for sizes and dates."""
 
@@ -253,8 +255,6 @@ def _remote(urls: Iterable[bytes]) -> Iterator[Found]:
 
 def _at_url(url: bytes) -> list[Found]:
     """List one URL."""
-    from audio_pipeline.app.batch.remote import file_system
-
     system, path = file_system(url)
     if _is_audio(url.partition(b"?")[0]):
         try:
@@ -272,6 +272,25 @@ def _at_url(url: bytes) -> list[Found]:
         if _is_audio(full.partition(b"?")[0]):
             found.append(Found(full, full, False, *_version(details)))
     return found
+
+
+def file_system(url: bytes) -> tuple[Any, str]:
+    """Return the fsspec file system of a URL and the path in it.
+
+    Raises
+    ------
+    RefusedError
+        When fsspec, or its part for this kind of URL, is not installed.
+    """
+    try:
+        from fsspec.core import url_to_fs
+
+        system, path = url_to_fs(url.decode())
+    except (ImportError, ValueError) as error:
+        raise RefusedError(
+            f"cannot read {readable(url)!r}: {error}; pip install 'crepitus[cluster]'"
+        ) from None
+    return system, path
 
 
 def _version(details: dict[str, Any]) -> tuple[int | None, str]:
