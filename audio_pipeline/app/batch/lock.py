@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from audio_pipeline.app.batch.names import readable
+from audio_pipeline.audio.discovery import readable
 from audio_pipeline.exceptions import RefusedError
 
 LOCK_NAME = ".lock"

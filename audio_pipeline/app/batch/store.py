@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from audio_pipeline.app.batch.lock import FolderLock
-from audio_pipeline.app.batch.names import readable
-from audio_pipeline.audio.discovery import Found
+from audio_pipeline.audio.discovery import Found, readable
 from audio_pipeline.exceptions import CrepitusError, RefusedError
 
 SCHEMA_VERSION = 1
