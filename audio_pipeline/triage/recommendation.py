@@ -280,7 +280,7 @@ def combined_ranks(scale: Combined, answers: Answers) -> dict[str, int]:
             reached = [options.index(lifts[least]) for least in lifts if value >= int(least)]
             ranks[name] = max(reached, default=0)
         else:
-            ranks[name] = options.index(lifts[value]) if value in lifts else 0
+            ranks[name] = 0 if value is None else options.index(lifts.get(value, options[0]))
     return ranks
 
 

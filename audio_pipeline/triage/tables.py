@@ -305,7 +305,9 @@ def _combined(entry: dict[str, Any], questions: Mapping[str, Question]) -> Combi
         if name not in questions:
             raise ValueError(f"{where}: unknown question {name!r}")
         for option, lifted in lifts.items():
-            known = option.isdigit() if questions[name].numeric else option in questions[name].options
+            known = (
+                option.isdigit() if questions[name].numeric else option in questions[name].options
+            )
             if not known or lifted not in questions[entry["question"]].options:
                 raise ValueError(f"{where}: unknown option {name} = {option} or {lifted!r}")
     return Combined(entry["id"], entry["question"], entry["raised_by"])
