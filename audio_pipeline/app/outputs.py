@@ -16,8 +16,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import click
-
 from audio_pipeline.exceptions import CrepitusError, RefusedError
 from audio_pipeline.files import PARTIAL_PATTERN, whole_file, whole_text
 
@@ -35,10 +33,6 @@ _LONGEST_HEADER = 2**20
 
 Recogniser = Callable[[Path], bool]
 """Tells whether Crepitus wrote a regular file; may raise OSError or ValueError for "no"."""
-
-overwrite_option = click.option(
-    "--overwrite", is_flag=True, help="Replace a file that is there, whoever made it."
-)
 
 
 def check_output(

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from audio_pipeline.app.outputs import check_page, overwrite_option
+from audio_pipeline.app.cli.options import overwrite_option
+from audio_pipeline.app.outputs import check_page
 from audio_pipeline.exceptions import CrepitusError
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from audio_pipeline.app.outputs import check_page, overwrite_option
+from audio_pipeline.app.cli.options import overwrite_option
+from audio_pipeline.app.outputs import check_page
 
 if TYPE_CHECKING:
     from audio_pipeline.app.batch.run import BatchRequest

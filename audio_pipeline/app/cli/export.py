@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from audio_pipeline.app.outputs import overwrite_option
+from audio_pipeline.app.cli.options import overwrite_option
 
 
 @click.command(

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from audio_pipeline.app.outputs import check_page, overwrite_option
+from audio_pipeline.app.cli.options import overwrite_option
+from audio_pipeline.app.outputs import check_page
 from audio_pipeline.app.reporting.conversation import read, read_line, say
 from audio_pipeline.app.reporting.guidance import (
     FREE_PLAN,

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from audio_pipeline.app.outputs import check_output, overwrite_option, written
+from audio_pipeline.app.cli.options import overwrite_option
+from audio_pipeline.app.outputs import check_output, written
 from audio_pipeline.triage import (
     FINDINGS,
     REGIONS,
