@@ -21,7 +21,7 @@ from audio_pipeline.analysis.pipeline import Extraction, Hearing, describe, hear
 from audio_pipeline.app.batch.store import Pending
 from audio_pipeline.audio.discovery import is_url
 from audio_pipeline.exceptions import CrepitusError, one_line
-from audio_pipeline.features.registry import FEATURES
+from audio_pipeline.features.table import FEATURES
 
 if TYPE_CHECKING:
     from audio_pipeline.analysis.config import AnalysisSettings
