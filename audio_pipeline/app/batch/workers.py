@@ -38,6 +38,10 @@ _MOST_FILES = 2**16
 _FALSE_STARTS = 3
 """Workers in a row that die before they have begun: then something is wrong with all of them."""
 
+_SIGNALS = {
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+}
+
 _TICK = 5.0
 _PATIENCE = 300.0
 _PATIENCE_PER_BYTE = 20.0 / 2**20
@@ -128,7 +132,12 @@ def _start() -> _Worker:
     """
     known = multiprocessing.get_all_start_methods()
     if "fork" in known and _threads() == 1:
-        return _Worker(multiprocessing.get_context("fork"))
+        # A signal that comes before the worker has its own handlers waits for them.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            return _Worker(multiprocessing.get_context("fork"))
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
     context = multiprocessing.get_context("forkserver" if "forkserver" in known else "spawn")
     context.set_forkserver_preload([__name__])
     with one_thread_in_children():
@@ -207,9 +216,13 @@ class _Worker:
 
 def _work(pipe: Connection, forked: bool) -> None:
     """Run in the worker: answer until the other end is gone."""
-    # Ctrl-C reaches the whole group; the process that started the batch decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C and a closed terminal reach the whole group; the process that started the batch decides
+    # what they mean, and ends its workers.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in _SIGNALS - {signal.SIGTERM}:
+        signal.signal(number, signal.SIG_IGN)
     if forked:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         # With a copy of another worker's pipe, or of the lock, that would outlive the parent.
         os.closerange(3, pipe.fileno())
         os.closerange(pipe.fileno() + 1, _MOST_FILES)

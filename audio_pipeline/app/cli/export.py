@@ -37,16 +37,18 @@ def command(out: str, formats: str, beside: bool, as_json: bool) -> None:
     from audio_pipeline.app.batch.export import FORMATS, parse_formats
     from audio_pipeline.app.batch.label_files import KINDS, write_labels_beside
     from audio_pipeline.app.batch.store import StoreReader
+    from audio_pipeline.app.batch.store_file import GOES_ON, STORE_NAME, shown
+    from audio_pipeline.exceptions import CrepitusError
 
     names = parse_formats(formats)
     folder = Path(out)
-    with StoreReader(folder) as store:
+    with StoreReader(folder, accept_damage=True) as store:
         for name in names:
             if beside and name in KINDS:
                 write_labels_beside(store, name)
             else:
                 FORMATS[name](store, folder)
-        totals = store.totals()
+        totals, recovery = store.totals(), store.recovery
     finished = totals.good + totals.failed
     if as_json:
         document = {
@@ -55,9 +57,16 @@ def command(out: str, formats: str, beside: bool, as_json: bool) -> None:
             "formats": list(names),
             "recordings": finished,
             "unfinished": totals.found - finished,
+            "damaged": recovery is not None,
         }
         click.echo(json.dumps(document))
-        return
-    click.echo(f"{finished} recordings written as {', '.join(names)}")
+    else:
+        click.echo(f"{finished} recordings written as {', '.join(names)}")
+    if recovery is not None:
+        listed = "" if recovery.listed is None else f" of {recovery.listed}"
+        raise CrepitusError(
+            f"{shown(folder / STORE_NAME)!r} is damaged: {finished}{listed} recordings are whole "
+            f"and written; {GOES_ON}"
+        )
     if totals.found > finished:
         click.echo(f"{totals.found - finished} are not finished: run the batch again", err=True)
