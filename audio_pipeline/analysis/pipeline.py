@@ -19,7 +19,12 @@ from audio_pipeline.analysis.config import AnalysisSettings
 from audio_pipeline.analysis.context import bouts, in_context
 from audio_pipeline.analysis.events import Event, Finding, find
 from audio_pipeline.analysis.explanations import reasons
-from audio_pipeline.analysis.guided import Phase, judge, phases_in_comment
+from audio_pipeline.analysis.guided import (
+    Phase,
+    ProtocolSettings,
+    phases_in_comment,
+    weigh_evidence,
+)
 from audio_pipeline.audio.quality import Quality, QualityMeter
 from audio_pipeline.audio.recording import Recording, Resampler, Source, open_recording
 from audio_pipeline.exceptions import RecordingError
@@ -284,7 +289,45 @@ def conclude(
         events,
         None if quality is None else find(events, quality.usable, classifier.labels),
     )
-    return judge(analysis, extraction.phases, classifier.labels) if extraction.phases else analysis
+    if extraction.phases:
+        return apply_protocol(analysis, extraction.phases, classifier.labels)
+    return analysis
+
+
+def apply_protocol(
+    analysis: Analysis,
+    phases: Sequence[Phase],
+    labels: Sequence[str],
+    settings: ProtocolSettings | None = None,
+) -> Analysis:
+    """Return the analysis of a guided recording with the protocol's evidence in it.
+
+    An event outside the movement becomes uncertain, so it cannot decide the finding, and what
+    the turns tell is added to the reasons. Labels and probabilities stay as they were heard.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        Of the whole recording.
+    phases : sequence of Phase
+        What was performed.
+    labels : sequence of str
+        The model's.
+    settings : ProtocolSettings, optional
+        The tolerances.
+    """
+    if analysis.finding is None or analysis.quality is None:
+        return analysis
+    evidence = weigh_evidence(phases, analysis.events, settings)
+    events = tuple(
+        replace(event, uncertain=event.uncertain or out, reasons=(*event.reasons, *said))
+        for event, out, said in zip(
+            analysis.events, evidence.outside, evidence.event_reasons, strict=True
+        )
+    )
+    finding = find(events, analysis.quality.usable, labels)
+    finding = replace(finding, reasons=(*finding.reasons, *evidence.reasons))
+    return replace(analysis, events=events, finding=finding)
 
 
 def _events(

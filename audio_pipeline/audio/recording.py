@@ -12,7 +12,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from audio_pipeline.audio._decoders import Decoder, Samples, open_decoder
+from audio_pipeline.audio._decoders import open_decoder
+from audio_pipeline.audio._pcm import Decoder, Samples
 from audio_pipeline.exceptions import RecordingError
 
 Source = str | bytes | os.PathLike[str] | os.PathLike[bytes] | BinaryIO

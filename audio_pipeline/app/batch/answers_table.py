@@ -13,8 +13,8 @@ from pathlib import Path
 
 from audio_pipeline.app.batch.export import cell
 from audio_pipeline.app.batch.files import written
-from audio_pipeline.app.batch.names import readable
 from audio_pipeline.app.batch.store import Row, StoreReader
+from audio_pipeline.audio.discovery import readable
 from audio_pipeline.exceptions import RefusedError
 from audio_pipeline.triage import Answers, Recommendation, Sound, parse_row, recommend
 

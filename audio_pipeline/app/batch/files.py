@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from audio_pipeline.app.batch.names import readable
+from audio_pipeline.audio.discovery import readable
 from audio_pipeline.exceptions import CrepitusError
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from audio_pipeline.app.batch.files import writing, written
-from audio_pipeline.app.batch.names import is_url, mirrored, readable
+from audio_pipeline.app.batch.names import mirrored
 from audio_pipeline.app.batch.store import Row, StoreReader
+from audio_pipeline.audio.discovery import is_url, readable
 from audio_pipeline.exceptions import RefusedError
 
 RAVEN_COLUMNS = (

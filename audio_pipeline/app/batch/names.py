@@ -1,29 +1,10 @@
-"""What a recording is called: the path as it was given, readable in any table."""
+"""Where files that are made from a recording go: the name of the recording as a relative path."""
 
 from __future__ import annotations
 
 import os
-import re
 
-_URL = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]+://")
-
-
-def is_url(name: bytes) -> bool:
-    """Tell whether a name is a URL (``http://...``, ``s3://...``) and not a path."""
-    return _URL.match(name) is not None
-
-
-def readable(name: bytes) -> str:
-    r"""Return a name as text: UTF-8 as it is, any other byte as ``\xNN``, ``/`` between folders.
-
-    Examples
-    --------
-    >>> readable(b"rec/caf\xc3\xa9 \xff.wav")
-    'rec/café \\xff.wav'
-    """
-    if os.sep != "/" and not is_url(name):
-        name = name.replace(os.fsencode(os.sep), b"/")
-    return name.decode("utf-8", errors="backslashreplace")
+from audio_pipeline.audio.discovery import is_url
 
 
 def mirrored(name: bytes) -> bytes:

@@ -15,11 +15,10 @@ from audio_pipeline._version import __version__
 from audio_pipeline.app.batch.export import FORMATS, SCHEMA_VERSION, write_tables
 from audio_pipeline.app.batch.files import remove_leftovers, write_json
 from audio_pipeline.app.batch.in_process import InProcess
-from audio_pipeline.app.batch.names import readable
 from audio_pipeline.app.batch.progress import Progress
 from audio_pipeline.app.batch.store import Pending, Result, RunStore
 from audio_pipeline.app.batch.store_file import STORE_NAME, Recovery, shown
-from audio_pipeline.audio.discovery import discover
+from audio_pipeline.audio.discovery import discover, readable
 from audio_pipeline.exceptions import RefusedError
 
 if TYPE_CHECKING:

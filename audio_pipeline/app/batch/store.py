@@ -23,7 +23,6 @@ from errno import EACCES, EAGAIN
 from pathlib import Path
 from typing import Any, Self
 
-from audio_pipeline.app.batch.names import readable
 from audio_pipeline.app.batch.store_file import (
     GOES_ON,
     KEEP_ONE,
@@ -49,7 +48,7 @@ from audio_pipeline.app.batch.store_file import (
     shown,
     transaction,
 )
-from audio_pipeline.audio.discovery import Found
+from audio_pipeline.audio.discovery import Found, readable
 from audio_pipeline.exceptions import CrepitusError, RefusedError
 
 LOCK_NAME = ".lock"

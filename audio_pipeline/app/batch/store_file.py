@@ -18,8 +18,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from audio_pipeline.app.batch.names import readable
 from audio_pipeline.app.batch.recovery import PAGE_SIZE, records
+from audio_pipeline.audio.discovery import readable
 from audio_pipeline.exceptions import CrepitusError, RefusedError
 
 SCHEMA_VERSION = 2

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from audio_pipeline.analysis.pipeline import Extraction, Hearing, describe, hear
-from audio_pipeline.app.batch.names import is_url
 from audio_pipeline.app.batch.store import Pending
+from audio_pipeline.audio.discovery import is_url
 from audio_pipeline.exceptions import CrepitusError, one_line
 from audio_pipeline.features.registry import FEATURES
 
