@@ -1,4 +1,4 @@
-"""The reference and the guide as a web site: ``sphinx-build -W docs docs/_build`` (see CONTRIBUTING.md)."""
+"""The reference and the guide as a web site: ``sphinx-build -W docs docs/_build``."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ KEYS = [
     *("level", "reasons", "advice", "safety_net", "incomplete", "unanswered"),
     *("no_self_manipulation", "rules_version"),
 ]
-SAMPLES = Path(__file__).parents[1] / "datasets" / "samples"
+SAMPLES = Path(__file__).parents[2] / "datasets" / "samples"
 HEAVY = {"librosa", "numpy", "scipy", "sklearn", "soundfile", "av", "pydantic", "rich", "numba"}
 
 
