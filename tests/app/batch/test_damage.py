@@ -159,7 +159,8 @@ def check_batch(run: Run, home: Path, out: Path) -> None:
         kept = RECORDINGS
         if said:
             assert len(said.splitlines()) == 1, said
-            line = re.search(r"(\d+) results are whole and kept, (\d+ are|others may be) lost", said)
+            sentence = r"(\d+) results are whole and kept, (\d+ are|others may be) lost"
+            line = re.search(sentence, said)
             assert line, said
             kept = int(line[1])
             assert line[2] in (f"{RECORDINGS - kept} are", "others may be")
