@@ -130,7 +130,7 @@ def _hear(pending: Pending, settings: AnalysisSettings, *, verify: bool) -> _Hea
         if file is None:
             return _Heard(pending, None, hear(pending.path, settings))
         state = os.fstat(file.fileno())
-        now = replace(pending, size=state.st_size, stamp=str(state.st_mtime_ns))
+        now = replace(pending, size=state.st_size, mtime_ns=str(state.st_mtime_ns))
         return _hear_file(now, file, settings, verify=verify)
 
 
