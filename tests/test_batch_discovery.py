@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audio_pipeline.app.batch.names import mirrored, readable
-from audio_pipeline.audio.discovery import MISSING, Found, discover, read_list
+from audio_pipeline.app.batch.label_files import mirrored
+from audio_pipeline.audio.discovery import MISSING, Found, discover, read_list, readable
 from audio_pipeline.exceptions import RefusedError, one_line
 
 paths = st.binary(min_size=1, max_size=30).filter(lambda b: b"\0" not in b)

@@ -16,14 +16,13 @@ from audio_pipeline.analysis.events import LABELS, Event, find
 from audio_pipeline.analysis.guided import (
     Evidence,
     ProtocolSettings,
-    judge,
     performed_phases,
     phase_at,
     phases_in_comment,
     planned_phases,
-    weigh,
+    weigh_evidence,
 )
-from audio_pipeline.analysis.pipeline import Analysis, analyze_file
+from audio_pipeline.analysis.pipeline import Analysis, analyze_file, apply_protocol
 from audio_pipeline.audio.capture_file import Take
 from audio_pipeline.audio.quality import QualityMeter
 from audio_pipeline.audio.recording import Recording
@@ -100,7 +99,7 @@ def test_what_returns_at_the_same_point_is_said_to_return(label: str) -> None:
     sounds = [
         sound(s.start + j, label) for s, j in zip(at_each_turn(1.8, label), jitter, strict=True)
     ]
-    evidence = weigh(PHASES, sounds)
+    evidence = weigh_evidence(PHASES, sounds)
     assert "same point in 5 of 5 turns" in said(evidence)
     assert all(evidence.event_reasons)
     assert not any(evidence.outside)
@@ -108,14 +107,14 @@ def test_what_returns_at_the_same_point_is_said_to_return(label: str) -> None:
 
 def test_a_pop_in_one_turn_fits_a_joint_that_cracks() -> None:
     start = TURNS[2].start + 1.5
-    evidence = weigh(PHASES, [sound(start, "pop"), sound(start + 0.2, "pop")])
+    evidence = weigh_evidence(PHASES, [sound(start, "pop"), sound(start + 0.2, "pop")])
     assert "only one of 5 turns" in said(evidence)
     assert "20 minutes" in said(evidence)
 
 
 def test_what_comes_while_still_is_outside_and_not_counted() -> None:
     sounds = [sound(1.0, "pop"), sound(END - 0.5, "grating"), sound(1.5, "other")]
-    evidence = weigh(PHASES, sounds)
+    evidence = weigh_evidence(PHASES, sounds)
     assert evidence.outside == (True, True, True)
     assert "2 sounds came while" in said(evidence)
     assert "turns" not in said(evidence)
@@ -124,12 +123,12 @@ def test_what_comes_while_still_is_outside_and_not_counted() -> None:
 def test_a_movement_may_begin_early_and_end_late() -> None:
     plan = ProtocolSettings()
     sounds = [sound(TURNS[0].start - 0.2, "pop"), sound(TURNS[-1].end + 0.5, "pop")]
-    assert weigh(PHASES, sounds, plan).outside == (False, False)
+    assert weigh_evidence(PHASES, sounds, plan).outside == (False, False)
 
 
 def test_order_does_not_matter() -> None:
     sounds = [*at_each_turn(1.0), sound(0.5, "grating"), sound(8.1, "grating")]
-    forward, backward = weigh(PHASES, sounds), weigh(PHASES, sounds[::-1])
+    forward, backward = weigh_evidence(PHASES, sounds), weigh_evidence(PHASES, sounds[::-1])
     assert forward.reasons == backward.reasons
     assert forward.outside == backward.outside[::-1]
 
@@ -139,20 +138,22 @@ def test_labels_are_compared_apart() -> None:
         sound(event.start, label)
         for event, label in zip(at_each_turn(2.0), ["pop", "grating"] * 3, strict=False)
     ]
-    assert "of 5 turns, so" not in said(weigh(PHASES, mixed))
+    assert "of 5 turns, so" not in said(weigh_evidence(PHASES, mixed))
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2])
 def test_too_few_turns_conclude_nothing(turns: int) -> None:
     duration = 3.0 + 4.0 * turns
     phases = performed_phases(PHASES, duration)
-    evidence = weigh(phases, [event for event in at_each_turn(1.0) if event.start < duration])
+    evidence = weigh_evidence(
+        phases, [event for event in at_each_turn(1.0) if event.start < duration]
+    )
     assert evidence.reasons == ()
 
 
 def test_an_unfinished_turn_is_not_compared() -> None:
     phases = performed_phases(PHASES, TURNS[3].start + 2.0)
-    evidence = weigh(phases, at_each_turn(1.0, turns=4))
+    evidence = weigh_evidence(phases, at_each_turn(1.0, turns=4))
     assert "in 3 of 3 turns" in said(evidence)
 
 
@@ -163,14 +164,14 @@ def test_sounds_at_random_points_seldom_seem_to_return(per_turn: int) -> None:
     returned = 0
     for _ in range(runs):
         starts = rng.uniform(TURNS[0].start, TURNS[-1].end, per_turn * len(TURNS))
-        evidence = weigh(PHASES, [sound(float(start), "pop") for start in starts])
+        evidence = weigh_evidence(PHASES, [sound(float(start), "pop") for start in starts])
         returned += "same point" in said(evidence)
     limit = ProtocolSettings().chance
     assert returned / runs <= limit + 3 * math.sqrt(limit * (1 - limit) / runs)
 
 
 def test_no_sounds_no_words() -> None:
-    assert weigh(PHASES, []) == Evidence((), (), ())
+    assert weigh_evidence(PHASES, []) == Evidence((), (), ())
 
 
 def analysis_of(events: list[Event]) -> Analysis:
@@ -182,7 +183,7 @@ def analysis_of(events: list[Event]) -> Analysis:
 
 def test_a_sound_outside_the_movement_does_not_decide_the_finding() -> None:
     tap = sound(1.0, "pop")
-    heard = judge(analysis_of([tap]), PHASES, LABELS)
+    heard = apply_protocol(analysis_of([tap]), PHASES, LABELS)
     assert heard.finding is not None
     assert heard.finding.label == "uncertain"
     (event,) = heard.events
@@ -190,14 +191,14 @@ def test_a_sound_outside_the_movement_does_not_decide_the_finding() -> None:
     assert (event.label, event.probabilities) == (tap.label, tap.probabilities)
     assert any("keep still" in reason for reason in event.reasons)
     inside = sound(TURNS[0].start + 1, "pop")
-    both = judge(analysis_of([tap, inside]), PHASES, LABELS)
+    both = apply_protocol(analysis_of([tap, inside]), PHASES, LABELS)
     assert both.finding is not None
     assert both.finding.label == "single_pop"
 
 
 def test_what_the_turns_tell_goes_into_the_finding() -> None:
     before = analysis_of(at_each_turn(1.2))
-    after = judge(before, PHASES, LABELS)
+    after = apply_protocol(before, PHASES, LABELS)
     assert before.finding is not None
     assert after.finding is not None
     assert after.finding.label == before.finding.label == "repeated_pops"
@@ -210,7 +211,7 @@ def test_without_events_or_turns_nothing_changes() -> None:
         (analysis_of([]), PHASES),
         (analysis_of([sound(1.0, "pop")]), PHASES[:1]),
     ):
-        assert judge(analysis, phases, LABELS) == analysis
+        assert apply_protocol(analysis, phases, LABELS) == analysis
 
 
 @pytest.mark.parametrize("ending", ["wav", "flac"])
@@ -229,7 +230,7 @@ def test_a_guided_recording_is_judged_the_same_when_its_file_is_analysed(
     classifier = load_classifier()
     guided = analyze_file(path, classifier)
     plain = analyze_file(Recording(take.samples(), rate, str(path)), classifier)
-    assert guided == judge(plain, PHASES, classifier.labels)
+    assert guided == apply_protocol(plain, PHASES, classifier.labels)
     assert guided.events[0].uncertain
     assert any("keep still" in reason for reason in guided.events[0].reasons)
     assert [event.start for event in guided.events] == [event.start for event in plain.events]

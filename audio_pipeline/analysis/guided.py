@@ -12,14 +12,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
-from audio_pipeline.analysis.events import JOINT_LABELS, Event, find
-
-if TYPE_CHECKING:
-    from audio_pipeline.analysis.pipeline import Analysis
+from audio_pipeline.analysis.events import JOINT_LABELS, Event
 
 PhaseKind = Literal["quiet", "turn", "still"]
 PHASE_KINDS: tuple[PhaseKind, ...] = get_args(PhaseKind)
@@ -141,7 +138,7 @@ def phases_in_comment(comment: str, duration: float) -> tuple[Phase, ...]:
     return phases if in_order and sound and fills else ()
 
 
-def weigh(
+def weigh_evidence(
     phases: Sequence[Phase], events: Sequence[Event], settings: ProtocolSettings | None = None
 ) -> Evidence:
     """Place every event in the protocol and say what that means.
@@ -196,42 +193,6 @@ def weigh(
             "that, so it does not count."
         )
     return Evidence(outside, tuple(tuple(note) for note in notes), tuple(reasons))
-
-
-def judge(
-    analysis: Analysis,
-    phases: Sequence[Phase],
-    labels: Sequence[str],
-    settings: ProtocolSettings | None = None,
-) -> Analysis:
-    """Return the analysis of a guided recording with the protocol's evidence in it.
-
-    An event outside the movement becomes uncertain, so it cannot decide the finding, and what
-    the turns tell is added to the reasons. Labels and probabilities stay as they were heard.
-
-    Parameters
-    ----------
-    analysis : Analysis
-        Of the whole recording.
-    phases : sequence of Phase
-        What was performed.
-    labels : sequence of str
-        The model's.
-    settings : ProtocolSettings, optional
-        The tolerances.
-    """
-    if analysis.finding is None or analysis.quality is None:
-        return analysis
-    evidence = weigh(phases, analysis.events, settings)
-    events = tuple(
-        replace(event, uncertain=event.uncertain or out, reasons=(*event.reasons, *said))
-        for event, out, said in zip(
-            analysis.events, evidence.outside, evidence.event_reasons, strict=True
-        )
-    )
-    finding = find(events, analysis.quality.usable, labels)
-    finding = replace(finding, reasons=(*finding.reasons, *evidence.reasons))
-    return replace(analysis, events=events, finding=finding)
 
 
 _RETURNS = {

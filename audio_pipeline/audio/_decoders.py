@@ -1,81 +1,30 @@
 """Decoders: a sound file of any kind in, blocks of mono float32 samples out.
 
 The decoder is chosen by what a file holds, never by its name: libsndfile (soundfile) is the fastest
-for FLAC and AIFF, FFmpeg (PyAV) for what phones and browsers write and for MP3 and Ogg, where it
-keeps the times right behind damaged bytes. Neither is imported before a file needs it.
+for WAV, FLAC and AIFF; FFmpeg (PyAV) for what phones and browsers write and for MP3 and Ogg, where
+it keeps the times right behind damaged bytes. Neither is imported before a file needs it.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 
+from audio_pipeline.audio._pcm import HEAD_BYTES, MAX_VALUES, Decoder, Samples, check_shape, mix
 from audio_pipeline.exceptions import RecordingError
 
 if TYPE_CHECKING:
     from audio_pipeline.audio._ffmpeg import MediaDecoder
 
-Samples = npt.NDArray[np.float32]
-
-HEAD_BYTES = 4096
-"""How much of a file is read to tell what it is."""
-
-MAX_VALUES = 1 << 21
-"""Most values (samples x channels) decoded at once, so memory is bounded for any header."""
-
-MAX_SAMPLE_RATE = 1_000_000
-"""Hz. Ultrasound recorders reach 768 kHz; a higher rate in a header is damage."""
-
-MAX_CHANNELS = 256
-
 _UNFINISHED_SIZE = 0x7FFFFFFF
-
-_LONGEST_OGG_PAGE = 27 + 255 + 255 * 255
 
 _UNKNOWN_FRAMES = 1 << 62
 """libsndfile says more where it does not know: a FLAC encoder that wrote to a pipe could not put
 the length into the header."""
 
-_WAVE_KINDS = frozenset({"wav", "rf64"})
-
 _SOUNDFILE_KINDS = frozenset({"wav", "rf64", "w64", "aiff", "au", "caf", "flac"})
-
-
-class Decoder(Protocol):
-    """What a recording is read through.
-
-    Attributes
-    ----------
-    sample_rate : int
-        Hz.
-    channels : int
-        Channels in the file; `read` mixes them to one by their mean.
-    format : str
-        Container and codec in words a person may know, like ``mp4 aac``.
-    duration : float or None
-        Seconds as the file's header says; None where it does not.
-    truncated : bool
-        True once it is known that sound is missing.
-    comment : str
-        What the file says about itself, where that can be read; recordings of our own say when
-        which part of the guided recording was performed.
-    """
-
-    sample_rate: int
-    channels: int
-    format: str
-    duration: float | None
-    truncated: bool
-    comment: str
-
-    def read(self, count: int) -> Samples:
-        """Return at most `count` further samples, shape (n,), float32; empty at the end."""
-
-    def close(self) -> None:
-        """Let go of the file."""
 
 
 def open_decoder(handle: BinaryIO) -> Decoder:
@@ -105,12 +54,6 @@ def open_decoder(handle: BinaryIO) -> Decoder:
         handle.seek(_id3_length(head))
         kind = sniff(handle.read(HEAD_BYTES))
         kind = kind if kind in {"flac", "aac"} else "mp3"
-    if kind in _WAVE_KINDS:
-        from audio_pipeline.audio._wave import open_wave
-
-        wave = open_wave(handle)
-        if wave is not None:
-            return wave
     empty = False
     if kind in _SOUNDFILE_KINDS:
         decoder = _open_soundfile(handle, kind)
@@ -191,46 +134,6 @@ def _id3_length(head: bytes) -> int:
     for byte in head[6:10]:
         size = size << 7 | byte & 0x7F
     return size + 10
-
-
-def check_shape(sample_rate: int, channels: int) -> None:
-    """Refuse a header that no recorder writes.
-
-    Raises
-    ------
-    RecordingError
-        If the rate or the number of channels is out of range.
-    """
-    if not 0 < sample_rate <= MAX_SAMPLE_RATE:
-        raise RecordingError(
-            f"its header says {sample_rate} samples a second, which no recorder makes; "
-            "save it again from where it came"
-        )
-    if not 0 < channels <= MAX_CHANNELS:
-        raise RecordingError(f"it has {channels} channels; at most {MAX_CHANNELS} can be read")
-
-
-def mix(samples: npt.NDArray[np.float32]) -> Samples:
-    """Mix channels to one by their mean.
-
-    Parameters
-    ----------
-    samples : float32, (n, channels)
-        In any memory order.
-
-    Returns
-    -------
-    float32, (n,)
-        By slices: numpy's mean over a short axis is 25 times slower (docs/performance.md).
-    """
-    channels = samples.shape[1]
-    if channels == 1:
-        return samples[:, 0]
-    mixed: Samples = samples[:, 0] + samples[:, 1]
-    for channel in range(2, channels):
-        mixed += samples[:, channel]
-    mixed *= np.float32(1.0 / channels)
-    return mixed
 
 
 def _open_soundfile(handle: BinaryIO, kind: str) -> Decoder | None:
@@ -357,24 +260,3 @@ def _promises_more(log: str) -> bool:
             if len(words) == 2 and all(word.isdecimal() for word in words):
                 return int(words[1]) < int(words[0]) < _UNFINISHED_SIZE
     return False
-
-
-def ogg_cut_short(handle: BinaryIO) -> bool:
-    """Tell whether the last page of an Ogg file is whole and marked as the last one.
-
-    Parameters
-    ----------
-    handle : binary file
-        Open for reading and seekable; its position is kept.
-    """
-    position = handle.tell()
-    end = handle.seek(0, 2)
-    start = max(0, end - 2 * _LONGEST_OGG_PAGE)
-    handle.seek(start)
-    tail = handle.read(end - start)
-    handle.seek(position)
-    page = tail[max(0, tail.rfind(b"OggS")) :]
-    if len(page) < 27 or len(page) < 27 + page[26]:
-        return True
-    whole = len(page) >= 27 + page[26] + sum(page[27 : 27 + page[26]])
-    return not whole or not page[5] & 4

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from av.stream import Discard
 
-from audio_pipeline.audio._decoders import (
+from audio_pipeline.audio._pcm import (
     HEAD_BYTES,
     MAX_VALUES,
     Samples,
@@ -113,7 +113,7 @@ _SPARE = 8192
 
 
 class MediaDecoder:
-    """Reads the first sound track of any file FFmpeg knows, as a `decoding.Decoder`.
+    """Reads the first sound track of any file FFmpeg knows, as a `_pcm.Decoder`.
 
     Sound that is missing between two time stamps (a damaged packet, a pause of the recorder, a
     sound track that starts after the picture) becomes zeros, so times stay on the person's clock.
@@ -123,7 +123,7 @@ class MediaDecoder:
     handle : binary file
         Open for reading and seekable. It stays open when the decoder is closed.
     kind : str
-        As `decoding.sniff` has it.
+        As `_decoders.sniff` has it.
 
     Raises
     ------

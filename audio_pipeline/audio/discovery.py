@@ -10,13 +10,13 @@ from __future__ import annotations
 import glob
 import heapq
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, BinaryIO
 
-from audio_pipeline.app.batch.names import is_url, readable
 from audio_pipeline.exceptions import RefusedError
 
 AUDIO_SUFFIXES = frozenset(
@@ -27,6 +27,8 @@ AUDIO_SUFFIXES = frozenset(
 
 MISSING = "missing"
 """The stamp of a recording that was not there when it was listed."""
+
+_URL = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]+://")
 
 _URLS_AT_ONCE = 16
 """Requests in flight while asking a server for sizes and dates."""
@@ -57,8 +59,28 @@ class Found:
     stamp: str
 
 
+_URL = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]+://")
+
 Complaint = Callable[[str, str], None]
 """Called with the name of a folder that cannot be read, and the reason."""
+
+
+def is_url(name: bytes) -> bool:
+    """Tell whether a name is a URL (``http://...``, ``s3://...``) and not a path."""
+    return _URL.match(name) is not None
+
+
+def readable(name: bytes) -> str:
+    r"""Return a name as text: UTF-8 as it is, any other byte as ``\xNN``, ``/`` between folders.
+
+    Examples
+    --------
+    >>> readable(b"rec/caf\xc3\xa9 \xff.wav")
+    'rec/café \\xff.wav'
+    """
+    if os.sep != "/" and not is_url(name):
+        name = name.replace(os.fsencode(os.sep), b"/")
+    return name.decode("utf-8", errors="backslashreplace")
 
 
 def read_list(stream: BinaryIO) -> Iterator[bytes]:
@@ -233,8 +255,6 @@ def _remote(urls: Iterable[bytes]) -> Iterator[Found]:
 
 def _at_url(url: bytes) -> list[Found]:
     """List one URL."""
-    from audio_pipeline.app.batch.remote import file_system
-
     system, path = file_system(url)
     if _is_audio(url.partition(b"?")[0]):
         try:
@@ -252,6 +272,25 @@ def _at_url(url: bytes) -> list[Found]:
         if _is_audio(full.partition(b"?")[0]):
             found.append(Found(full, full, False, *_version(details)))
     return found
+
+
+def file_system(url: bytes) -> tuple[Any, str]:
+    """Return the fsspec file system of a URL and the path in it.
+
+    Raises
+    ------
+    RefusedError
+        When fsspec, or its part for this kind of URL, is not installed.
+    """
+    try:
+        from fsspec.core import url_to_fs
+
+        system, path = url_to_fs(url.decode())
+    except (ImportError, ValueError) as error:
+        raise RefusedError(
+            f"cannot read {readable(url)!r}: {error}; pip install 'crepitus[cluster]'"
+        ) from None
+    return system, path
 
 
 def _version(details: dict[str, Any]) -> tuple[int | None, str]:

@@ -25,7 +25,7 @@ from audio_pipeline.app.server.run import Service
 from audio_pipeline.app.server.settings import ServerSettings
 from audio_pipeline.app.server.worker import NamedBytes
 from audio_pipeline.model.classifier import load_classifier
-from audio_pipeline.triage import parse_answers
+from audio_pipeline.triage.answers import parse_answers
 
 playwright = pytest.importorskip("playwright.sync_api")
 
@@ -409,6 +409,96 @@ def test_a_take_can_be_made_again(visit: Callable[..., Visit]) -> None:
     page.tab.click("#stop")
     page.tab.wait_for_selector("#use")
     page.check_manners()
+
+
+# The browser asks for the microphone; the person answers when the test calls window.allow().
+ASKS = """
+const real = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+window.tracks = [];
+navigator.mediaDevices.getUserMedia = async (wanted) => {
+  await new Promise((resolve) => { window.allow = resolve; });
+  const stream = await real(wanted);
+  window.tracks.push(...stream.getTracks());
+  return stream;
+};
+"""
+# Everything that a call, a locked screen or another program can do to a recording.
+KEEPS_HOLD = """
+const real = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+navigator.mediaDevices.getUserMedia = async (wanted) => {
+  const stream = await real(wanted);
+  [window.track] = stream.getTracks();
+  return stream;
+};
+const Context = window.AudioContext;
+window.AudioContext = class extends Context {
+  constructor(...given) { super(...given); window.sound = this; }
+};
+"""
+
+
+def reopened(page: Visit, script: str) -> None:
+    page.tab.add_init_script(script)
+    page.tab.reload()
+    page.tab.wait_for_selector("#first-questions fieldset")
+    page.clear_first_questions()
+    page.tab.click("#how-record")
+
+
+@pytest.mark.parametrize("leave", ["#record-skip", "[data-step=record] [data-back]"])
+def test_the_microphone_stays_off_when_allowed_after_leaving(
+    visit: Callable[..., Visit], leave: str
+) -> None:
+    page = visit(permissions=["microphone"])
+    reopened(page, ASKS)
+    page.tab.click("#start")
+    page.tab.wait_for_function("() => Boolean(window.allow)")
+    page.tab.click(leave)
+    page.tab.evaluate("window.allow()")
+    page.tab.wait_for_function("() => window.tracks.length > 0")
+    page.tab.wait_for_function("() => window.tracks.every((track) => track.readyState === 'ended')")
+    page.check_manners()
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        "window.sound.suspend()",
+        "window.track.dispatchEvent(new Event('mute'))",
+        "window.track.dispatchEvent(new Event('ended'))",
+        "window.sound.close()",
+    ],
+)
+def test_an_interrupted_recording_says_so_and_keeps_what_there_is(
+    visit: Callable[..., Visit], event: str
+) -> None:
+    page = visit(permissions=["microphone"])
+    reopened(page, KEEPS_HOLD)
+    page.tab.click("#start")
+    page.tab.wait_for_timeout(2500)
+    page.tab.evaluate(f"void {event}")
+    page.tab.wait_for_selector("#use:visible")
+    words = page.tab.locator("#take-text").inner_text()
+    assert "kept" in words
+    told = int(words.split(" seconds")[0].split()[-1])
+    assert told in (2, 3)
+    assert page.tab.is_visible("#again")
+    assert "interrupted" in page.tab.locator("#guide").inner_text()
+    assert page.tab.evaluate("window.track.readyState") == "ended"
+
+
+def test_a_sound_system_that_never_answers_does_not_hang_the_page(
+    visit: Callable[..., Visit],
+) -> None:
+    page = visit(permissions=["microphone"])
+    reopened(
+        page,
+        "AudioContext.prototype.resume = () => new Promise(() => {});"
+        "Object.defineProperty(AudioContext.prototype, 'state', { get: () => 'suspended' });",
+    )
+    page.tab.click("#start")
+    page.tab.wait_for_selector("#trouble:visible")
+    assert page.tab.is_enabled("#start")
 
 
 def test_the_microphone_is_refused(launch: Launch, site: str, microphone: Path) -> None:

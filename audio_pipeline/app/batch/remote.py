@@ -6,32 +6,13 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
-from audio_pipeline.app.batch.names import readable
-from audio_pipeline.exceptions import RecordingError, RefusedError
+from audio_pipeline.audio.discovery import file_system
+from audio_pipeline.exceptions import RecordingError
 
 _IN_MEMORY = 32 * 2**20
 """Bytes of a download kept in memory; longer ones go through a temporary file."""
-
-
-def file_system(url: bytes) -> tuple[Any, str]:
-    """Return the fsspec file system of a URL and the path in it.
-
-    Raises
-    ------
-    RefusedError
-        When fsspec, or its part for this kind of URL, is not installed.
-    """
-    try:
-        from fsspec.core import url_to_fs
-
-        system, path = url_to_fs(url.decode())
-    except (ImportError, ValueError) as error:
-        raise RefusedError(
-            f"cannot read {readable(url)!r}: {error}; pip install 'crepitus[cluster]'"
-        ) from None
-    return system, path
 
 
 @contextmanager

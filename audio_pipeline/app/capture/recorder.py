@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from audio_pipeline.analysis.guided import Phase, judge, performed_phases
+from audio_pipeline.analysis.guided import Phase, performed_phases
 from audio_pipeline.app.capture.level import LevelMeter
 from audio_pipeline.app.capture.live_analysis import LiveAnalysis
 from audio_pipeline.audio.capture_file import Take
@@ -176,7 +176,11 @@ def conclude_take(
         warning = QualityWarning("sound_lost", lost_sound_line(capture))
         quality = replace(analysis.quality, warnings=(*analysis.quality.warnings, warning))
         analysis = replace(analysis, quality=quality)
-    return judge(analysis, capture.phases, classifier.labels) if capture.phases else analysis
+    if not capture.phases:
+        return analysis
+    from audio_pipeline.analysis.pipeline import apply_protocol
+
+    return apply_protocol(analysis, capture.phases, classifier.labels)
 
 
 def lost_sound_line(capture: Capture) -> str:

@@ -159,7 +159,7 @@ def _answer(
 ) -> tuple[dict[str, Any], bytes]:
     from audio_pipeline.analysis.assessment import assess, document
     from audio_pipeline.analysis.pipeline import analyze_file
-    from audio_pipeline.triage import parse_answers
+    from audio_pipeline.triage.answers import parse_answers
 
     check_length(source, job["recording_seconds"])
     analysis = analyze_file(source, classifier)

@@ -2,7 +2,7 @@
 
 import { $ } from "./dom.js";
 import { guide } from "./protocol.js";
-import { MicrophoneError, Recorder, microphoneAvailable } from "./recorder.js";
+import { LeftError, MicrophoneError, Recorder, microphoneAvailable } from "./recorder.js";
 
 const LONGEST_SECONDS = 300;
 const LOUD = 0.98;
@@ -16,7 +16,6 @@ const PROCESSING = {
 };
 
 let recorder = null;
-let startedAt = 0;
 let stopGuide = () => {};
 let clockTimer;
 let wordsShownAt = 0;
@@ -68,10 +67,12 @@ function forget() {
 async function start(trouble) {
   forget();
   $("start").disabled = true;
-  recorder = new Recorder(showLevel);
+  const starting = new Recorder(showLevel, (words) => finish(`${words} What was recorded until then is kept.`));
+  recorder = starting;
   try {
-    await recorder.start();
+    await starting.start();
   } catch (error) {
+    if (error instanceof LeftError) return;
     if (!(error instanceof MicrophoneError)) throw error;
     recorder = null;
     trouble(`${error.message} You can also choose a recording, or skip it: your answers alone give advice.`);
@@ -80,11 +81,9 @@ async function start(trouble) {
     $("start").disabled = false;
   }
   trouble("");
-  recorder.onEnded = () => finish("The microphone was unplugged. What was recorded until then is kept.");
-  startedAt = performance.now();
   show("recording");
   $("stop").focus();
-  const words = processingWords(recorder.capture);
+  const words = processingWords(starting.capture);
   $("processing").hidden = !words;
   $("processing-text").textContent = words;
   clockTimer = setInterval(tick, 250);
@@ -94,7 +93,7 @@ async function start(trouble) {
 }
 
 function tick() {
-  const elapsed = (performance.now() - startedAt) / 1000;
+  const elapsed = recorder?.seconds ?? 0;
   $("clock").textContent = `${Math.floor(elapsed)} s`;
   if (elapsed > LONGEST_SECONDS) finish();
 }
@@ -105,12 +104,11 @@ async function finish(note = "") {
   recorder = null;
   stopGuide();
   clearInterval(clockTimer);
-  const elapsed = (performance.now() - startedAt) / 1000;
   const result = await stopping.stop();
   take = { ...result, url: URL.createObjectURL(result.blob) };
   $("take-audio").src = take.url;
-  $("take-text").textContent = `${note} ${elapsed.toFixed(0)} seconds. Listen to it if you like.`.trim();
-  say("Recorded.");
+  $("take-text").textContent = `${note} ${result.seconds.toFixed(0)} seconds. Listen to it if you like, use it, or record again.`.trim();
+  say(note ? "The recording was interrupted." : "Recorded.");
   $("level-words").textContent = "";
   $("level-bar").style.width = "0";
   show("done");

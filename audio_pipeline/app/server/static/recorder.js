@@ -12,7 +12,13 @@ const WANTED = {
 
 const FALLBACK_TYPES = ["audio/webm;codecs=opus", "audio/mp4", "audio/ogg;codecs=opus"];
 
+const STALLED_MS = 1500;
+const RESUME_MS = 4000;
+
 export class MicrophoneError extends Error {}
+
+// The person left while the browser was still asking: nothing is wrong, and nothing may stay open.
+export class LeftError extends Error {}
 
 const REASONS = {
   NotAllowedError:
@@ -26,11 +32,16 @@ export function microphoneAvailable() {
 }
 
 export class Recorder {
-  // onLevel(peak) is called about 20 times a second with the largest sample of a block, 0 to 1.
-  constructor(onLevel) {
+  // onLevel(peak) is called about 20 times a second with the largest sample of a block, 0 to 1;
+  // onInterrupted(words) once, when sound stops coming although nobody pressed Stop.
+  constructor(onLevel, onInterrupted = () => {}) {
     this.onLevel = onLevel;
+    this.onInterrupted = onInterrupted;
+    this.released = false;
+    this.watches = new AbortController();
     this.blocks = [];
     this.frames = 0;
+    this.received = 0;
     this.phases = [];
     this.capture = {};
   }
@@ -41,12 +52,17 @@ export class Recorder {
         "This browser gives no microphone to this page. Open the page over https, or choose a recording instead.",
       );
     }
+    let stream;
     try {
-      this.stream = await navigator.mediaDevices.getUserMedia({ audio: WANTED });
+      stream = await navigator.mediaDevices.getUserMedia({ audio: WANTED });
     } catch (error) {
+      if (this.released) throw new LeftError();
       throw new MicrophoneError(REASONS[error.name] ?? "The microphone could not be opened.");
     }
-    const [track] = this.stream.getAudioTracks();
+    this.stream = stream;
+    // Permission can come long after the person has gone on: then the microphone closes at once.
+    await this.stillWanted();
+    const [track] = stream.getAudioTracks();
     const applied = track.getSettings();
     this.capture = Object.fromEntries(
       ["echoCancellation", "noiseSuppression", "autoGainControl", "sampleRate"].map((name) => [
@@ -54,17 +70,77 @@ export class Recorder {
         applied[name] ?? null,
       ]),
     );
-    track.addEventListener("ended", () => this.onEnded?.());
     try {
       this.context = new AudioContext();
-      await this.context.resume();
-      this.source = this.context.createMediaStreamSource(this.stream);
+      await this.running();
+      this.source = this.context.createMediaStreamSource(stream);
       if (this.context.audioWorklet) await this.startWorklet();
       else this.startMediaRecorder();
     } catch {
+      const left = this.released;
       await this.release();
+      if (left) throw new LeftError();
       throw new MicrophoneError("The microphone could not be read. Reload the page and try again.");
     }
+    await this.stillWanted();
+    this.watch(track);
+  }
+
+  async stillWanted() {
+    if (!this.released) return;
+    await this.release();
+    throw new LeftError();
+  }
+
+  // Some browsers never answer resume(): that must not hang the page.
+  async running() {
+    await Promise.race([this.context.resume(), new Promise((resolve) => setTimeout(resolve, RESUME_MS))]);
+    if (this.context.state !== "running") throw new Error("the sound system did not start");
+  }
+
+  // A call, a locked screen or another program can take the microphone in the middle. What counts
+  // is whether samples come, whatever the browser says about its state.
+  watch(track) {
+    const { signal } = this.watches;
+    const interrupted = (words) => {
+      if (this.released || signal.aborted) return;
+      this.watches.abort();
+      this.onInterrupted(words);
+    };
+    track.addEventListener("ended", () => interrupted("The microphone was unplugged or taken away."), { signal });
+    track.addEventListener("mute", () => interrupted("The microphone was switched off by a call or another program."), { signal });
+    this.context.addEventListener(
+      "statechange",
+      () => this.context.state === "running" || interrupted("A call, a locked screen or another program stopped the recording."),
+      { signal },
+    );
+    let last = this.received;
+    const timer = setInterval(() => {
+      if (this.received === last) interrupted("No more sound came from the microphone.");
+      last = this.received;
+    }, STALLED_MS);
+    signal.addEventListener("abort", () => clearInterval(timer));
+    this.keepAwake(signal);
+  }
+
+  // A screen that goes dark ends a recording on most phones.
+  async keepAwake(signal) {
+    const ask = async () => {
+      if (document.visibilityState !== "visible" || this.released) return;
+      this.lock = await navigator.wakeLock?.request("screen").catch(() => null);
+      if (this.released) this.lock?.release();
+    };
+    document.addEventListener("visibilitychange", ask, { signal });
+    await ask();
+  }
+
+  // Seconds of sound that really came.
+  get seconds() {
+    return this.media ? this.elapsed() : this.frames / this.context.sampleRate;
+  }
+
+  elapsed() {
+    return (this.heardAt - this.startedAt) / 1000;
   }
 
   async startWorklet() {
@@ -87,6 +163,7 @@ export class Recorder {
     if (!block.length) return;
     this.blocks.push(block);
     this.frames += block.length;
+    this.received += 1;
     let peak = 0;
     for (const sample of block) peak = Math.max(peak, Math.abs(sample));
     this.onLevel(peak);
@@ -95,7 +172,13 @@ export class Recorder {
   startMediaRecorder() {
     const mimeType = FALLBACK_TYPES.find((type) => MediaRecorder.isTypeSupported(type));
     this.media = new MediaRecorder(this.stream, { mimeType, audioBitsPerSecond: 256000 });
-    this.media.ondataavailable = ({ data }) => this.blocks.push(data);
+    this.startedAt = performance.now();
+    this.heardAt = this.startedAt;
+    this.media.ondataavailable = ({ data }) => {
+      this.blocks.push(data);
+      this.heardAt = performance.now();
+      if (data.size) this.received += 1;
+    };
     this.media.start(250);
     const meter = this.context.createAnalyser();
     meter.fftSize = 2048;
@@ -109,13 +192,13 @@ export class Recorder {
 
   // Notes that a phase of the guided take begins now, on the clock of the recording.
   beginPhase({ kind, turn }) {
-    const start = this.phases.length ? this.frames / this.context.sampleRate : 0;
+    const start = this.phases.length ? this.seconds : 0;
     this.phases.push({ kind, turn, start });
   }
 
   // What the file says about itself: how it was made, and the phases that fill it.
   comment() {
-    const duration = this.frames / this.context.sampleRate;
+    const duration = this.seconds;
     const performed = this.phases.filter((phase) => phase.start < duration);
     const protocol = performed.map((phase, index) => ({
       ...phase,
@@ -124,16 +207,19 @@ export class Recorder {
     return JSON.stringify({ capture: this.capture, protocol });
   }
 
-  // Stops and returns { blob, name, capture }.
+  // Stops and returns { blob, name, capture, seconds }.
   async stop() {
+    this.watches.abort();
     let blob;
     let name;
     if (this.media) {
       clearInterval(this.meterTimer);
-      await new Promise((resolve) => {
-        this.media.onstop = resolve;
-        this.media.stop();
-      });
+      if (this.media.state !== "inactive") {
+        await new Promise((resolve) => {
+          this.media.onstop = resolve;
+          this.media.stop();
+        });
+      }
       const type = this.media.mimeType.split(";")[0];
       blob = new Blob(this.blocks, { type });
       name = `twist.${type.split("/")[1]}`;
@@ -142,9 +228,9 @@ export class Recorder {
       blob = encodeWav(this.blocks, this.context.sampleRate, this.comment());
       name = "twist.wav";
     }
-    const { capture } = this;
+    const { capture, seconds } = this;
     await this.release();
-    return { blob, name, capture };
+    return { blob, name, capture, seconds };
   }
 
   // The last block is only part full: ask for it, but not for ever.
@@ -160,6 +246,9 @@ export class Recorder {
   }
 
   async release() {
+    this.released = true;
+    this.watches.abort();
+    this.lock?.release().catch(() => {});
     clearInterval(this.meterTimer);
     for (const track of this.stream?.getTracks() ?? []) track.stop();
     if (this.context && this.context.state !== "closed") await this.context.close();

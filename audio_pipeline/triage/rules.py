@@ -1,0 +1,424 @@
+"""The reviewed tables: questions, scales, rules, gates, advice and sources, read from data files.
+
+The loader is the schema. It refuses unknown keys, a rule without a source, an unknown id or option,
+and a rule that can never fire.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from audio_pipeline.triage.conditions import AtLeast, Condition, Scales, leaves, parse_condition
+
+DATA = Path(__file__).parent / "data"
+TABLE_FILES = ("questions.toml", "rules.toml", "advice.toml", "sources.toml")
+LEVELS = ("self_care", "routine", "soon", "same_day", "emergency")
+"""Levels of a recommendation, low to high."""
+
+AUDIO_SCALE = "audio_grating"
+AUDIO_OPTIONS = ("none", "lo", "hi")
+SKIP, UNSURE = "skip", "unsure"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question. ``options`` is its scale, low to high, ``skip`` included."""
+
+    id: str
+    section: str
+    options: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    minimum: int | None = None
+    maximum: int | None = None
+    gate: str | None = None
+    stop: str | None = None
+    group: str | None = None
+    asked_when: Condition | None = None
+    settled_after: Mapping[str, str] | None = None
+    settled_as: int | None = None
+
+    @property
+    def numeric(self) -> bool:
+        """Whether the answer is a whole number."""
+        return self.maximum is not None
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """What a person may answer, in the order offered; empty for a number."""
+        if self.numeric:
+            return ()
+        if self.choices:
+            return self.choices
+        offered = tuple(option for option in self.options if option not in (SKIP, UNSURE))
+        return (*offered, UNSURE) if UNSURE in self.options else offered
+
+    @property
+    def emergency(self) -> bool:
+        """Whether it is one of the six asked before anything else."""
+        return self.section == "emergency"
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """A scale computed from an answer: an age band or a duration."""
+
+    id: str
+    question: str
+    values: tuple[str, ...] = ()
+    below: int | None = None
+    at_least: int | None = None
+    unless_no: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Combined:
+    """A scale that takes the highest of several answers.
+
+    It has the options of ``question``. ``raised_by`` says to which of them another answer lifts it:
+    an option of that question or, for a number, the number from which on. What is missing there
+    adds nothing.
+    """
+
+    id: str
+    question: str
+    raised_by: Mapping[str, Mapping[str, str]]
+
+    @property
+    def questions(self) -> tuple[str, ...]:
+        """Ids of the questions it rests on."""
+        return (self.question, *self.raised_by)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A publication a rule rests on."""
+
+    key: str
+    title: str
+    url: str
+    read: str
+
+    def document(self) -> dict[str, str]:
+        """Return the source as it stands in ``triage --json``."""
+        return {"key": self.key, "title": self.title, "url": self.url}
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule, or a gate (``question`` is then the gated question)."""
+
+    id: str
+    level: str
+    text: str
+    condition: Condition
+    sources: tuple[Source, ...]
+    added: str = ""
+    question: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """When a piece of advice is given."""
+
+    id: str
+    levels: frozenset[str]
+    text: str
+    condition: Condition | None
+    no_self_manipulation: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Disagreement:
+    """Answers that cannot all be right."""
+
+    id: str
+    answers: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Everything the engine reads. ``rules`` holds rules and gates, highest level first."""
+
+    version: str
+    questions: Mapping[str, Question]
+    flags: Mapping[str, Flag]
+    combined: Mapping[str, Combined]
+    scales: Scales
+    rules: tuple[Rule, ...]
+    advice: tuple[Advice, ...]
+    safety_net: tuple[str, ...]
+    disagreements: tuple[Disagreement, ...]
+    sources: Mapping[str, Source]
+
+    @property
+    def gates(self) -> tuple[str, ...]:
+        """Ids of the gate questions, in the order asked."""
+        return tuple(question.id for question in self.questions.values() if question.gate)
+
+    def questions_of(self, scale: str) -> tuple[str, ...]:
+        """Return the ids of the questions a scale rests on; empty for the sound."""
+        if scale in self.combined:
+            return self.combined[scale].questions
+        if scale in self.flags:
+            flag = self.flags[scale]
+            return (flag.question,) if flag.unless_no is None else (flag.question, flag.unless_no)
+        return (scale,) if scale in self.questions else ()
+
+
+def questionnaire() -> tuple[Question, ...]:
+    """Return the questions in the order they are asked."""
+    return tuple(load_tables().questions.values())
+
+
+@cache
+def load_tables(folder: Path = DATA) -> Tables:
+    """Read and check the tables.
+
+    Parameters
+    ----------
+    folder
+        Folder with :data:`TABLE_FILES`; the one that ships with the package by default.
+
+    Raises
+    ------
+    ValueError
+        Names the file, the entry and what is wrong with it.
+    """
+    contents = {name: (folder / name).read_bytes() for name in TABLE_FILES}
+    digest = hashlib.sha256(b"".join(contents[name] for name in TABLE_FILES)).hexdigest()
+    documents = {name: tomllib.loads(data.decode()) for name, data in contents.items()}
+    return build_tables(documents, digest)
+
+
+def build_tables(documents: Mapping[str, Mapping[str, Any]], digest: str = "") -> Tables:
+    """Check parsed data files and build the tables; raises as :func:`load_tables` does."""
+    asked, ruled = documents["questions.toml"], documents["rules.toml"]
+    _only(asked, "questions.toml", {"question", "derived", "combined"})
+    _only(ruled, "rules.toml", {"version", "rule", "disagreement"})
+    questions = {entry["id"]: _question(entry) for entry in _unique(asked["question"], "question")}
+    combined = {
+        entry["id"]: _combined(entry, questions) for entry in _unique(asked["combined"], "combined")
+    }
+    flags = {entry["id"]: _flag(entry, questions) for entry in _unique(asked["derived"], "derived")}
+    scales = {question.id: question.options for question in questions.values() if question.options}
+    for flag in flags.values():
+        scales[flag.id] = ("no", SKIP, "yes") if flag.values else ("no", "yes")
+    for each in combined.values():
+        scales[each.id] = questions[each.question].options
+    scales[AUDIO_SCALE] = AUDIO_OPTIONS
+    for entry in asked["question"]:
+        if text := entry.get("asked_when"):
+            condition = _condition(text, scales, f"question {entry['id']}")
+            questions[entry["id"]] = replace(questions[entry["id"]], asked_when=condition)
+    sources = {key: _source(key, entry) for key, entry in documents["sources.toml"].items()}
+    rules = [_rule(entry, scales, sources) for entry in _unique(ruled["rule"], "rule")]
+    rules += [_gate(question, sources) for question in questions.values() if question.gate]
+    for rule in rules:
+        _refuse_dead(rule, flags, scales)
+    rules.sort(key=lambda rule: -LEVELS.index(rule.level))
+    advised = documents["advice.toml"]
+    _only(advised, "advice.toml", {"advice", "safety_net"})
+    return Tables(
+        version=f"{ruled['version']}+{digest[:12]}",
+        questions=questions,
+        flags=flags,
+        combined=combined,
+        scales=scales,
+        rules=tuple(rules),
+        advice=tuple(_advice(entry, scales) for entry in advised["advice"]),
+        safety_net=tuple(advised["safety_net"]),
+        disagreements=tuple(
+            _disagreement(entry, questions)
+            for entry in _unique(ruled["disagreement"], "disagreement")
+        ),
+        sources=sources,
+    )
+
+
+def _only(entry: Mapping[str, Any], where: str, allowed: set[str]) -> None:
+    for key in entry:
+        if key not in allowed:
+            raise ValueError(f"{where}: unknown key {key!r}, allowed: {', '.join(sorted(allowed))}")
+
+
+def _unique(entries: list[dict[str, Any]], kind: str) -> Iterator[dict[str, Any]]:
+    seen: set[str] = set()
+    for entry in entries:
+        identity = entry.get("id")
+        if not isinstance(identity, str) or identity in seen:
+            raise ValueError(f"{kind} {identity!r}: its id is missing or used twice")
+        seen.add(identity)
+        yield entry
+
+
+def _question(entry: dict[str, Any]) -> Question:
+    where = f"question {entry['id']}"
+    known = {"id", "section", "options", "choices", "minimum", "maximum", "gate", "stop", "group"}
+    _only(entry, where, known | {"asked_when", "settled_after", "settled_as"})
+    question = Question(
+        id=entry["id"],
+        section=entry["section"],
+        options=tuple(entry.get("options", ())),
+        choices=tuple(entry.get("choices", ())),
+        minimum=entry.get("minimum"),
+        maximum=entry.get("maximum"),
+        gate=entry.get("gate"),
+        stop=entry.get("stop"),
+        group=entry.get("group"),
+        settled_after=entry.get("settled_after"),
+        settled_as=entry.get("settled_as"),
+    )
+    if not question.answers and not question.numeric:
+        raise ValueError(f"{where}: it has neither options, choices nor a range")
+    if question.gate and (question.gate not in LEVELS or SKIP not in question.options):
+        raise ValueError(f"{where}: gate {question.gate!r} is no level, or there is no skip option")
+    if question.stop and question.stop not in question.options:
+        raise ValueError(f"{where}: stop {question.stop!r} is not one of its options")
+    return question
+
+
+def _flag(entry: dict[str, Any], questions: Mapping[str, Question]) -> Flag:
+    where = f"derived {entry['id']}"
+    _only(entry, where, {"id", "question", "values", "below", "from", "unless_no"})
+    flag = Flag(
+        entry["id"],
+        entry["question"],
+        tuple(entry.get("values", ())),
+        entry.get("below"),
+        entry.get("from"),
+        entry.get("unless_no"),
+    )
+    for question in (flag.question, flag.unless_no):
+        if question is not None and question not in questions:
+            raise ValueError(f"{where}: unknown question {question!r}")
+    for value in flag.values:
+        if value not in questions[flag.question].choices:
+            raise ValueError(f"{where}: unknown option {value!r} of {flag.question}")
+    return flag
+
+
+def _combined(entry: dict[str, Any], questions: Mapping[str, Question]) -> Combined:
+    where = f"combined {entry['id']}"
+    _only(entry, where, {"id", "question", "raised_by"})
+    for name, lifts in entry["raised_by"].items():
+        if name not in questions:
+            raise ValueError(f"{where}: unknown question {name!r}")
+        for option, lifted in lifts.items():
+            known = (
+                option.isdigit() if questions[name].numeric else option in questions[name].options
+            )
+            if not known or lifted not in questions[entry["question"]].options:
+                raise ValueError(f"{where}: unknown option {name} = {option} or {lifted!r}")
+    return Combined(entry["id"], entry["question"], entry["raised_by"])
+
+
+def _source(key: str, entry: dict[str, Any]) -> Source:
+    _only(entry, f"source {key}", {"title", "url", "read"})
+    if not entry.get("title") or not entry.get("url"):
+        raise ValueError(f"source {key}: a title and a link are needed")
+    return Source(key, entry["title"], entry["url"], entry["read"])
+
+
+def _rule(entry: dict[str, Any], scales: Scales, sources: Mapping[str, Source]) -> Rule:
+    where = f"rule {entry['id']}"
+    _only(entry, where, {"id", "level", "when", "sources", "added"})
+    if entry.get("level") not in LEVELS[1:]:
+        raise ValueError(f"{where}: unknown level {entry.get('level')!r}")
+    if not entry.get("sources"):
+        raise ValueError(f"{where}: it names no source")
+    for key in entry["sources"]:
+        if key not in sources:
+            raise ValueError(f"{where}: unknown source {key!r}")
+    return Rule(
+        entry["id"],
+        entry["level"],
+        entry["when"],
+        _condition(entry["when"], scales, where),
+        tuple(sources[key] for key in entry["sources"]),
+        entry.get("added", ""),
+    )
+
+
+def _gate(question: Question, sources: Mapping[str, Source]) -> Rule:
+    assert question.gate is not None
+    leaf = AtLeast(question.id, SKIP, question.options.index(SKIP))
+    return Rule(
+        f"G:{question.id}",
+        question.gate,
+        f"{question.id} >= {SKIP}",
+        leaf,
+        (sources["PRINCIPLE"],),
+        question=question.id,
+    )
+
+
+def _advice(entry: dict[str, Any], scales: Scales) -> Advice:
+    where = f"advice {entry.get('id')}"
+    _only(entry, where, {"id", "levels", "when", "no_self_manipulation"})
+    for level in entry["levels"]:
+        if level not in LEVELS:
+            raise ValueError(f"{where}: unknown level {level!r}")
+    text = entry.get("when", "")
+    return Advice(
+        entry["id"],
+        frozenset(entry["levels"]),
+        text,
+        _condition(text, scales, where) if text else None,
+        entry.get("no_self_manipulation", False),
+    )
+
+
+def _disagreement(entry: dict[str, Any], questions: Mapping[str, Question]) -> Disagreement:
+    _only(entry, f"disagreement {entry['id']}", {"id", "answers"})
+    for question, option in entry["answers"].items():
+        if question not in questions or option not in questions[question].options:
+            raise ValueError(f"disagreement {entry['id']}: unknown answer {question} = {option}")
+    return Disagreement(entry["id"], entry["answers"])
+
+
+def _condition(text: str, scales: Scales, where: str) -> Condition:
+    try:
+        return parse_condition(text, scales)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def _refuse_dead(rule: Rule, flags: Mapping[str, Flag], scales: Scales) -> None:
+    """Refuse a rule that no set of answers fires.
+
+    Only the flags of one question can exclude each other (no one is under 16 and over 65), so all
+    other scales are put at their top and every band of age and duration is tried.
+    """
+    read = {leaf.scale for leaf in leaves(rule.condition)} & set(flags)
+    top = {scale: len(options) - 1 for scale, options in scales.items()}
+    if not read:
+        return
+    edges = {flag.below for flag in flags.values()} | {flag.at_least for flag in flags.values()}
+    ages = sorted({edge - step for edge in edges if edge is not None for step in (0, 1)})
+    durations = sorted({value for flag in flags.values() for value in flag.values})
+    for age in ages:
+        for duration in durations:
+            ranks = dict(top)
+            for name in read:
+                flag = flags[name]
+                if flag.values:
+                    ranks[name] = 2 if duration in flag.values else 0
+                else:
+                    ranks[name] = int(in_band(flag, age))
+            if rule.condition.holds(ranks):
+                return
+    raise ValueError(f"rule {rule.id}: it can never fire: {rule.text}")
+
+
+def in_band(flag: Flag, age: int) -> bool:
+    """Return whether an age in years lies in the band of a flag."""
+    if flag.below is not None:
+        return age < flag.below
+    assert flag.at_least is not None
+    return age >= flag.at_least

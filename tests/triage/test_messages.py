@@ -1,0 +1,149 @@
+"""Every word a person reads from triage: banned words, reading age, completeness."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyphen
+import pytest
+from wording_rules import BANNED
+
+import audio_pipeline.triage
+from audio_pipeline.triage.messages import (
+    MESSAGES,
+    REGIONS,
+    languages,
+    load_catalogue,
+    read_messages,
+)
+from audio_pipeline.triage.rules import LEVELS, load_tables
+
+SYLLABLES = pyphen.Pyphen(lang="en_US")
+HIGHEST_GRADE = 7.0
+"""Flesch-Kincaid grade of the hardest message; 7 is read at about age 12."""
+HIGHEST_MEAN_GRADE = 4.5
+
+
+def texts(entry: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(entry, str):
+        yield path, entry
+    elif isinstance(entry, dict):
+        for key, value in entry.items():
+            yield from texts(value, f"{path}.{key}" if path else key)
+
+
+def messages(language: str) -> list[tuple[str, str]]:
+    catalogue = load_catalogue("GB", language)
+    found = texts(read_messages(MESSAGES / f"{language}.toml"))
+    blanks = {name: "this" for name in ("topics", "title", "version", "time", "sources", "choices")}
+    blanks |= {"first": "this", "last": "that", "who": "your GP", "when": "today"}
+    numbers = {"number": 1, "total": 9, "minimum": 0, "maximum": 10}
+    return [
+        (path, catalogue.fill(text, **blanks, **numbers))
+        for path, text in found
+        if not path.startswith(("language.", "regions."))
+    ]
+
+
+ALL = [entry for language in languages() for entry in messages(language)]
+
+
+def grade(text: str) -> float:
+    """Flesch-Kincaid grade, with syllables counted by hyphenation."""
+    sentences = max(1, len(re.findall(r"[.!?:]+(?=\s|$)", text)))
+    words = re.findall(r"[A-Za-z]+(?:['&][A-Za-z]+)*", text)
+    syllables = sum(len(SYLLABLES.positions(word)) + 1 for word in words)
+    return 0.39 * len(words) / sentences + 11.8 * syllables / max(1, len(words)) - 15.59
+
+
+@pytest.mark.parametrize(("path", "text"), ALL, ids=lambda part: part[:40])
+def test_no_banned_words(path: str, text: str) -> None:
+    assert not BANNED.search(text), path
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Your back is safe.", "This is normal.", "bone-on-bone", "a 5 % risk", "wear and tear"],
+)
+def test_the_check_for_banned_words_can_fail(text: str) -> None:
+    assert BANNED.search(text)
+
+
+def long_enough(text: str) -> bool:
+    """A grade means little for a few words."""
+    return len(re.findall(r"[A-Za-z]+", text)) >= 8
+
+
+@pytest.mark.parametrize(
+    ("path", "text"), [entry for entry in ALL if long_enough(entry[1])], ids=lambda part: part[:40]
+)
+def test_every_message_reads_at_eleven(path: str, text: str) -> None:
+    assert grade(text) <= HIGHEST_GRADE, f"{path}: grade {grade(text):.1f}"
+
+
+def test_all_messages_together_read_easily() -> None:
+    together = [grade(text) for _, text in ALL if long_enough(text)]
+    assert sum(together) / len(together) <= HIGHEST_MEAN_GRADE
+
+
+def test_the_grade_can_tell_hard_from_easy() -> None:
+    easy = "Get up and move for a moment now and then."
+    hard = "Neurological deterioration necessitates immediate specialist evaluation."
+    assert grade(easy) < 4 < 12 < grade(hard)
+
+
+def test_every_level_rule_and_gate_has_its_message() -> None:
+    for language in languages():
+        catalogue = load_catalogue("GB", language)
+        for level in LEVELS:
+            for field in ("symbol", "title", "who", "when"):
+                assert catalogue.level(level, field)
+        for rule in load_tables().rules:
+            assert catalogue.text("reasons", rule.id) if rule.question is None else True
+        for question in load_tables().questions.values():
+            assert catalogue.question(question.id).endswith("?")
+            assert catalogue.topic(question.id)
+            assert all(catalogue.option(question.id, option) for option in question.answers)
+
+
+def test_reasons_are_sentences_about_the_person() -> None:
+    for path, text in ALL:
+        if path.startswith(("reasons.", "advice.", "safety_net.")):
+            assert text[0].isupper(), path
+            assert text.endswith((".", ":")), path
+
+
+def test_the_same_day_headline_is_the_agreed_one() -> None:
+    assert load_catalogue().level("same_day", "title") == "Get medical advice today"
+
+
+def test_every_region_names_its_own_number() -> None:
+    numbers = {load_catalogue(region).fill("{emergency_number}") for region in REGIONS}
+    assert numbers == {"999", "911", "112", "000"}
+
+
+def test_no_unused_message() -> None:
+    """A text nobody shows is a text nobody reviews."""
+    tables = load_tables()
+    catalogue = read_messages(MESSAGES / "en.toml")
+    assert set(catalogue["reasons"]) == {rule.id for rule in tables.rules if not rule.question}
+    assert set(catalogue["advice"]) == {advice.id for advice in tables.advice}
+    assert set(catalogue["safety_net"]) == set(tables.safety_net)
+    assert set(catalogue["questions"]) == set(tables.questions)
+    package = Path(audio_pipeline.triage.__file__).parents[1]
+    code = "".join(
+        path.read_text(encoding="utf-8")
+        for folder in ("triage", "app/reporting")
+        for path in (package / folder).glob("*.py")
+    )
+    for section in ("page", "interview", "unknown", "sound"):
+        for key in catalogue[section]:
+            assert f'"{key.removeprefix("gate_")}"' in code, f"{section}.{key}"
+
+
+def test_advice_on_cracking_is_worded_with_may() -> None:
+    for key in ("A-HABIT", "A-MOVE", "A-SITTING", "A-STRENGTH"):
+        assert " may " in load_catalogue().text("advice", key)
