@@ -20,8 +20,10 @@ from triage_cases import BASE, CASES, given
 
 from audio_pipeline.app.cli import app
 from audio_pipeline.app.reporting.recommendation import recommendation_page, wants_colour
-from audio_pipeline.triage import LEVELS, load_answers, questionnaire, recommend
-from audio_pipeline.triage.catalogue import load_catalogue
+from audio_pipeline.triage.answers import load_answers
+from audio_pipeline.triage.messages import load_catalogue
+from audio_pipeline.triage.recommendation import recommend
+from audio_pipeline.triage.rules import LEVELS, questionnaire
 
 KEYS = [
     *("level", "reasons", "advice", "safety_net", "incomplete", "unanswered"),
@@ -130,8 +132,8 @@ def test_answers_can_be_kept_and_read_again(tmp_path: Path) -> None:
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     assert json.loads(exported.read_text())["resourceType"] == "QuestionnaireResponse"
     again = crepitus("triage", "--answers", file, "--save", str(kept))
-    assert again.returncode == 1
-    assert "already there" in again.stderr
+    assert again.returncode == 2
+    assert "already exists" in again.stderr
 
 
 def test_questions_in_every_format(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from audio_pipeline.app.batch.export import (
     event_values,
     recording_values,
 )
-from audio_pipeline.app.batch.files import replaced
 from audio_pipeline.app.batch.store import StoreReader
+from audio_pipeline.app.outputs import replaced
 
 _ROWS_AT_ONCE = 20_000
 
@@ -34,7 +34,7 @@ _TYPES = {
 
 def write_parquet_tables(store: StoreReader, out: Path) -> None:
     """Write ``recordings.parquet`` and ``events.parquet``; unknown values are null."""
-    labels = store.fact("key")["labels"]
+    labels = store.labels
     _write(out / "recordings.parquet", RECORDING_COLUMNS, map(recording_values, store.rows()))
     events = (values for row in store.rows() for values in event_values(row, labels))
     _write(out / "events.parquet", event_columns(labels), events)

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from audio_pipeline._version import __version__
-from audio_pipeline.app.batch.export import FORMATS, SCHEMA_VERSION, write_tables
-from audio_pipeline.app.batch.files import remove_leftovers, write_json
+from audio_pipeline.app.batch.export import FORMATS, SCHEMA_VERSION, check_exports, write_tables
 from audio_pipeline.app.batch.in_process import InProcess
 from audio_pipeline.app.batch.progress import Progress
 from audio_pipeline.app.batch.store import Pending, Result, RunStore
+from audio_pipeline.app.batch.store_file import STORE_NAME, Recovery, shown
+from audio_pipeline.app.outputs import remove_leftovers, write_json
 from audio_pipeline.audio.discovery import discover, readable
 from audio_pipeline.exceptions import RefusedError
 
@@ -74,6 +75,8 @@ class BatchRequest:
         Trust the content of files, not their time stamps.
     restart
         Forget what an earlier run left in `out`.
+    overwrite
+        Replace what is in `out` by name, whoever made it.
     """
 
     inputs: tuple[str | bytes | os.PathLike[str], ...]
@@ -85,6 +88,7 @@ class BatchRequest:
     answers: AnswersTable | None = None
     verify: bool = False
     restart: bool = False
+    overwrite: bool = False
 
 
 @dataclass(frozen=True)
@@ -163,8 +167,18 @@ class _Batch:
             "model": self._classifier.sha256,
             "labels": list(self._classifier.labels),
         }
+        check_exports(
+            request.out,
+            request.formats,
+            map(os.fsdecode, request.inputs),
+            batch=True,
+            answers=request.answers is not None,
+            overwrite=request.overwrite,
+        )
         with RunStore(request.out, key, restart=request.restart) as store:
             remove_leftovers(request.out)
+            if store.recovery is not None:
+                self._progress.tell(_what_was_lost(request.out, store.recovery))
             try:
                 self._list(store)
             except RefusedError:
@@ -221,7 +235,7 @@ class _Batch:
         write_tables(store, out)
         for name in request.formats:
             if name != "csv":
-                FORMATS[name](store, out)
+                FORMATS[name](store, out, request.overwrite)
         if request.answers is not None:
             request.answers.write_recommendations(store, out)
         totals = store.totals()
@@ -247,6 +261,7 @@ class _Batch:
                 "failed": totals.failed,
                 "unusable": totals.unusable,
             },
+            "recovered": store.recovery and store.recovery.to_dict(),
             "unreadable_folders": [name for name, _ in self._unreadable],
             "answers_without_recording": list(
                 request.answers.without_recording(store) if request.answers else ()
@@ -270,6 +285,16 @@ def _engine(request: BatchRequest, pending: int, size: int) -> Engine:
     worth_while = 1 + pending // _RECORDINGS_A_WORKER + size // _BYTES_A_WORKER
     jobs = min(request.jobs or processors(), pending, worth_while)
     return InProcess(request.out) if jobs == 1 else LocalWorkers(jobs)
+
+
+def _what_was_lost(out: Path, recovery: Recovery) -> str:
+    """Say what became of a damaged store."""
+    lost = "others may be" if recovery.lost is None else f"{recovery.lost} are"
+    kept = f" (the damaged file is now {recovery.damaged})" if recovery.damaged else ""
+    return (
+        f"{shown(out / STORE_NAME)!r} was damaged{kept}: {recovery.kept} results are whole and "
+        f"kept, {lost} lost; what is lost is done again"
+    )
 
 
 def _versions() -> dict[str, str]:
@@ -304,11 +329,12 @@ class _Gathered:
 
     def keep(self) -> None:
         """Predict and put into the store what has been gathered."""
-        outcomes, self._outcomes, self._segments = self._outcomes, [], 0
-        results = list(_results(outcomes, self.classifier))
+        results = list(_results(self._outcomes, self.classifier))
         if results:
             self.store.save(results)
-            self._count(results)
+        # Only now: Ctrl-C in the middle keeps them for another try.
+        self._outcomes, self._segments = [], 0
+        self._count(results)
         self._since = time.monotonic()
 
     def _count(self, results: list[Result]) -> None:
@@ -331,4 +357,4 @@ def _results(outcomes: Iterable[Outcome], classifier: Classifier) -> Iterator[Re
     for one in outcomes:
         document = None if one.extraction is None else next(made)
         pending = one.pending
-        yield Result(pending.path, pending.size, pending.stamp, one.digest, document)
+        yield Result(pending.path, pending.size, pending.mtime_ns, one.digest, document)

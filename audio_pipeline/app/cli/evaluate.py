@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from audio_pipeline.app.cli.options import where_option
+from audio_pipeline.app.cli.options import overwrite_option, where_option
+from audio_pipeline.app.outputs import check_page
 
 
 @click.command(epilog="Example: crepitus evaluate my_recordings --report evaluation.html")
@@ -16,6 +17,7 @@ from audio_pipeline.app.cli.options import where_option
 @click.option(
     "--report", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.html", help="A page."
 )
+@overwrite_option
 @where_option
 @click.option("--by", multiple=True, metavar="COLUMN", help="Also report by a manifest's column.")
 @click.option(
@@ -33,6 +35,7 @@ def command(
     dataset: Path,
     model: Path | None,
     report: Path | None,
+    overwrite: bool,
     where: dict[str, str],
     by: tuple[str, ...],
     group_by: str,
@@ -53,18 +56,21 @@ def command(
     from audio_pipeline.model.classifier import load_classifier
     from audio_pipeline.model.evaluation import evaluate
 
+    check_page(report, [dataset], overwrite=overwrite)
     classifier = load_classifier(model)
     given = read_dataset(dataset, group_by)
+    read = [dataset, *(clip.path for clips in given.recordings.values() for clip in clips)]
+    check_page(report, read, overwrite=overwrite)
     given = given.where(where) if where else given
     with steps() as progress:
         evaluation = evaluate(
             given, classifier, by=by, allow_overlap=allow_overlap, progress=progress
         )
     if report is not None:
+        from audio_pipeline.app.outputs import write_page
         from audio_pipeline.app.reporting.evaluation_page import evaluation_page
-        from audio_pipeline.app.reporting.report import write_page
 
-        write_page(report, evaluation_page(evaluation))
+        write_page(report, evaluation_page(evaluation), read, overwrite=overwrite)
     if as_json:
         click.echo(json.dumps(evaluation.to_dict(), allow_nan=False))
     else:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from audio_pipeline.app.cli.options import overwrite_option
+
 
 @click.command(
     "export",
@@ -25,8 +27,9 @@ import click
     is_flag=True,
     help="Put label files beside the recordings, not into a mirror of their folders in OUT.",
 )
+@overwrite_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def command(out: str, formats: str, beside: bool, as_json: bool) -> None:
+def command(out: str, formats: str, beside: bool, overwrite: bool, as_json: bool) -> None:
     """Write what a batch found, again or in other formats, without looking at recordings.
 
     OUT is the folder of the batch. Label files for Audacity and Raven are named after their
@@ -34,19 +37,23 @@ def command(out: str, formats: str, beside: bool, as_json: bool) -> None:
     """
     import json
 
-    from audio_pipeline.app.batch.export import FORMATS, parse_formats
+    from audio_pipeline.app.batch.export import FORMATS, check_exports, parse_formats
     from audio_pipeline.app.batch.label_files import KINDS, write_labels_beside
     from audio_pipeline.app.batch.store import StoreReader
+    from audio_pipeline.app.batch.store_file import GOES_ON, STORE_NAME, shown
+    from audio_pipeline.exceptions import CrepitusError
 
     names = parse_formats(formats)
     folder = Path(out)
-    with StoreReader(folder) as store:
+    in_folder = [name for name in names if not (beside and name in KINDS)]
+    check_exports(folder, in_folder, overwrite=overwrite)
+    with StoreReader(folder, accept_damage=True) as store:
         for name in names:
             if beside and name in KINDS:
-                write_labels_beside(store, name)
+                write_labels_beside(store, name, overwrite=overwrite)
             else:
-                FORMATS[name](store, folder)
-        totals = store.totals()
+                FORMATS[name](store, folder, overwrite)
+        totals, recovery = store.totals(), store.recovery
     finished = totals.good + totals.failed
     if as_json:
         document = {
@@ -55,9 +62,16 @@ def command(out: str, formats: str, beside: bool, as_json: bool) -> None:
             "formats": list(names),
             "recordings": finished,
             "unfinished": totals.found - finished,
+            "damaged": recovery is not None,
         }
         click.echo(json.dumps(document))
-        return
-    click.echo(f"{finished} recordings written as {', '.join(names)}")
+    else:
+        click.echo(f"{finished} recordings written as {', '.join(names)}")
+    if recovery is not None:
+        listed = "" if recovery.listed is None else f" of {recovery.listed}"
+        raise CrepitusError(
+            f"{shown(folder / STORE_NAME)!r} is damaged: {finished}{listed} recordings are whole "
+            f"and written; {GOES_ON}"
+        )
     if totals.found > finished:
         click.echo(f"{totals.found - finished} are not finished: run the batch again", err=True)

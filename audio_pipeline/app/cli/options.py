@@ -28,3 +28,8 @@ def where_option(command: Callable[..., Any]) -> Callable[..., Any]:
         metavar="COLUMN=VALUE",
         help="Only rows with this value in a manifest's column; COLUMN= asks for an empty one.",
     )(command)
+
+
+overwrite_option = click.option(
+    "--overwrite", is_flag=True, help="Replace a file that is there, whoever made it."
+)
