@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from audio_pipeline.app.cli.options import overwrite_option
+from audio_pipeline.app.text import show, show_json
 
 
 @click.command(
@@ -35,8 +36,6 @@ def command(out: str, formats: str, beside: bool, overwrite: bool, as_json: bool
     OUT is the folder of the batch. Label files for Audacity and Raven are named after their
     recording, like twist.wav.txt; a file that is already there is never replaced by another.
     """
-    import json
-
     from audio_pipeline.app.batch.export import FORMATS, check_exports, parse_formats
     from audio_pipeline.app.batch.label_files import KINDS, write_labels_beside
     from audio_pipeline.app.batch.store import StoreReader
@@ -61,8 +60,8 @@ def command(out: str, formats: str, beside: bool, overwrite: bool, as_json: bool
             "recordings": finished,
             "unfinished": totals.found - finished,
         }
-        click.echo(json.dumps(document))
+        show_json(document)
         return
-    click.echo(f"{finished} recordings written as {', '.join(names)}")
+    show(f"{finished} recordings written as {', '.join(names)}")
     if totals.found > finished:
-        click.echo(f"{totals.found - finished} are not finished: run the batch again", err=True)
+        show(f"{totals.found - finished} are not finished: run the batch again", err=True)
