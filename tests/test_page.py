@@ -25,7 +25,7 @@ from audio_pipeline.app.server.run import Service
 from audio_pipeline.app.server.settings import ServerSettings
 from audio_pipeline.app.server.worker import NamedBytes
 from audio_pipeline.model.classifier import load_classifier
-from audio_pipeline.triage import parse_answers
+from audio_pipeline.triage.answers import parse_answers
 
 playwright = pytest.importorskip("playwright.sync_api")
 

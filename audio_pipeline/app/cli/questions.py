@@ -5,10 +5,9 @@ from __future__ import annotations
 import click
 
 from audio_pipeline.app.text import show_json
-from audio_pipeline.triage import REGIONS, default_region
-from audio_pipeline.triage.catalogue import load_catalogue
 from audio_pipeline.triage.fhir import questionnaire_resource
-from audio_pipeline.triage.form import answers_file, form_document, form_text
+from audio_pipeline.triage.messages import REGIONS, default_region, load_catalogue
+from audio_pipeline.triage.questionnaire import answers_file, form_document, form_text
 
 
 @click.command(epilog="Example: crepitus questions --format yaml > answers.yaml")
