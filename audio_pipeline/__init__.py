@@ -34,6 +34,7 @@ _HOMES = {
     "Recording": "audio.recording",
     "RecordingError": "exceptions",
     "RefusedError": "exceptions",
+    "SegmentFeatures": "features.transformer",
     "Sound": "triage.recommendation",
     "StreamAnalyzer": "analysis.pipeline",
     "analyze_file": "analysis.pipeline",

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from audio_pipeline.analysis.config import AnalysisSettings
 from audio_pipeline.audio.recording import Recording, write_recording
-from audio_pipeline.features.registry import FEATURES
+from audio_pipeline.features.table import FEATURES
 from audio_pipeline.model.classifier import Calibration, Classifier, save_classifier
 from audio_pipeline.model.forest import Forest
 

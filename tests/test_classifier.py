@@ -17,7 +17,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from audio_pipeline.analysis.config import AnalysisSettings
 from audio_pipeline.exceptions import RefusedError
-from audio_pipeline.features.registry import FEATURE_NAMES
+from audio_pipeline.features.table import FEATURE_NAMES
 from audio_pipeline.model.classifier import (
     Calibration,
     Classifier,

@@ -456,9 +456,7 @@ def test_the_microphone_stays_off_when_allowed_after_leaving(
     page.tab.click(leave)
     page.tab.evaluate("window.allow()")
     page.tab.wait_for_function("() => window.tracks.length > 0")
-    page.tab.wait_for_function(
-        "() => window.tracks.every((track) => track.readyState === 'ended')"
-    )
+    page.tab.wait_for_function("() => window.tracks.every((track) => track.readyState === 'ended')")
     page.check_manners()
 
 

@@ -158,7 +158,7 @@ def load_classifier(folder: Path | str | None = None) -> Classifier:
         When the folder or one of its files is missing, altered, of another schema, or not a model.
     """
     from audio_pipeline.analysis.config import AnalysisSettings
-    from audio_pipeline.features.registry import FEATURE_NAMES
+    from audio_pipeline.features.table import FEATURE_NAMES
 
     where = default_model_folder() if folder is None else Path(folder)
     content = _read(where, MANIFEST, _LARGEST_MANIFEST)
