@@ -17,13 +17,8 @@ from audio_pipeline.app.server.pool import AnalysisPool
 from audio_pipeline.app.server.questionnaire import questionnaire_document
 from audio_pipeline.app.server.schemas import TriageInput
 from audio_pipeline.app.server.settings import ServerSettings
-<<<<<<< HEAD
-from audio_pipeline.app.server.uploads import Upload, read_upload
-from audio_pipeline.exceptions import InvalidInputError
-=======
 from audio_pipeline.app.server.uploads import MemoryBudget, Upload, read_upload
 from audio_pipeline.exceptions import InvalidInputError
->>>>>>> main
 
 API_VERSION = 1
 

@@ -154,15 +154,10 @@ def answer(
         return {"status": 500, "code": "internal"}, b"The analysis failed. Try another recording."
 
 
-<<<<<<< HEAD
-def _answer(job: Mapping[str, Any], audio: bytes, classifier: Any) -> tuple[dict[str, Any], bytes]:
-    from audio_pipeline.analysis.assessment import analyses_to_dict, assess
-=======
 def _answer(
     job: Mapping[str, Any], source: NamedBytes, classifier: Any
 ) -> tuple[dict[str, Any], bytes]:
     from audio_pipeline.analysis.assessment import analyses_to_dict, assess
->>>>>>> main
     from audio_pipeline.analysis.pipeline import analyze_file
     from audio_pipeline.triage.answers import parse_answers
 
