@@ -31,7 +31,7 @@ from audio_pipeline.datasets.synthesis.channel import ChannelSettings
 from audio_pipeline.datasets.synthesis.everyday import rustle
 from audio_pipeline.datasets.synthesis.scenes import Placed, clip_sound, recorded
 from audio_pipeline.datasets.synthesis.sounds import LabelledEvent, Sound
-from audio_pipeline.exceptions import CrepitusError, RecordingError, InvalidInputError
+from audio_pipeline.exceptions import CrepitusError, InvalidInputError, RecordingError
 
 COLUMNS: Final = (
     "file",

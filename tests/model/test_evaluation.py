@@ -20,7 +20,7 @@ from audio_pipeline.analysis.explanations import reasons
 from audio_pipeline.analysis.pipeline import Extraction
 from audio_pipeline.app.cli import main
 from audio_pipeline.app.reporting.evaluation_page import evaluation_page
-from audio_pipeline.audio.quality import QualityMeter, QualityConfig
+from audio_pipeline.audio.quality import QualityConfig, QualityMeter
 from audio_pipeline.audio.recording import read_recording
 from audio_pipeline.datasets.examples import Case, Heard
 from audio_pipeline.datasets.kinds import FAR_KINDS, NEAR_KINDS

@@ -3,7 +3,7 @@
 Every sound of a scene, whatever its label, goes through the same channel, and every scene draws
 its channel from the same ranges, so that no recording condition can give a label away.
 
-At its end, lossy codecs of phones and browsers: a round trip in memory through PyAV, aligned in time.
+At its end, lossy codecs of phones and browsers: a round trip in memory, aligned in time.
 """
 
 from __future__ import annotations
