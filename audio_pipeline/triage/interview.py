@@ -127,7 +127,7 @@ class Interview:
 
         Raises
         ------
-        RefusedError
+        InvalidInputError
             A value is not an answer to its question.
         """
         ticks = given

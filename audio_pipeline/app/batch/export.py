@@ -25,7 +25,9 @@ from audio_pipeline.app.outputs import (
     table_header,
     written,
 )
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.app.text import json_text
+from audio_pipeline.exceptions import InvalidInputError
+from audio_pipeline.files import csv_cell
 
 SCHEMA_VERSION = 1
 
@@ -86,10 +88,10 @@ def event_values(row: Row, labels: Sequence[str]) -> Iterator[tuple[Any, ...]]:
 
 def write_tables(store: StoreReader, out: Path) -> None:
     """Write ``events.csv`` and ``recordings.csv``."""
-    labels = store.fact("key")["labels"]
+    labels = store.labels
     with written(out / "events.csv") as events, written(out / "recordings.csv") as recordings:
         event_table = csv.writer(events)
-        event_table.writerow(event_columns(labels))
+        event_table.writerow(map(cell, event_columns(labels)))
         recording_table = csv.writer(recordings)
         recording_table.writerow(RECORDING_COLUMNS)
         for row in store.rows():
@@ -104,14 +106,16 @@ def cell(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return csv_cell(value) if isinstance(value, str) else str(value)
 
 
 def write_json_lines(store: StoreReader, out: Path) -> None:
     """Write ``recordings.jsonl``: an entry of ``analyze --json`` a line."""
     with written(out / "recordings.jsonl", newline="\n") as file:
         for row in store.rows():
-            file.write(json.dumps(row.document, ensure_ascii=False) + "\n")
+            file.write(json_text(row.document) + "\n")
 
 
 def write_parquet(store: StoreReader, out: Path) -> None:
@@ -159,11 +163,11 @@ def check_exports(
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         Names the file; see :func:`check_output`.
     """
     if os.path.lexists(out) and not out.is_dir():
-        raise RefusedError(f"cannot make the folder {out}: a file has this name")
+        raise InvalidInputError(f"cannot make the folder {out}: a file has this name")
     if not out.is_dir():
         return
     formats = tuple(dict.fromkeys(("csv", *formats) if batch else formats))
@@ -219,13 +223,13 @@ def parse_formats(text: str) -> tuple[str, ...]:
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         For an unknown format, or one whose package is not installed.
     """
     names = tuple(dict.fromkeys(name.strip().lower() for name in text.split(",") if name.strip()))
     for name in names:
         if name not in FORMATS:
-            raise RefusedError(f"unknown format {name!r}: choose from {', '.join(FORMATS)}")
+            raise InvalidInputError(f"unknown format {name!r}: choose from {', '.join(FORMATS)}")
     if "parquet" in names and importlib.util.find_spec("pyarrow") is None:
-        raise RefusedError("the format parquet needs pyarrow: pip install 'crepitus[parquet]'")
+        raise InvalidInputError("the format parquet needs pyarrow: pip install 'crepitus[parquet]'")
     return names

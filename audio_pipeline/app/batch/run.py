@@ -16,12 +16,13 @@ from audio_pipeline.app.batch.export import FORMATS, SCHEMA_VERSION, check_expor
 from audio_pipeline.app.batch.in_process import InProcess
 from audio_pipeline.app.batch.progress import Progress
 from audio_pipeline.app.batch.store import Pending, Result, RunStore
+from audio_pipeline.app.batch.store_file import STORE_NAME, Recovery, shown
 from audio_pipeline.app.outputs import remove_leftovers, write_json
 from audio_pipeline.audio.discovery import discover, readable
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.exceptions import InvalidInputError
 
 if TYPE_CHECKING:
-    from audio_pipeline.analysis.config import AnalysisSettings
+    from audio_pipeline.analysis.config import AnalysisConfig
     from audio_pipeline.app.batch.answers_table import AnswersTable
     from audio_pipeline.app.batch.worker import Outcome
     from audio_pipeline.model.classifier import Classifier
@@ -42,7 +43,7 @@ class Engine(Protocol):
     """Whatever looks at recordings: this process, worker processes, a cluster."""
 
     def outcomes(
-        self, pending: Iterator[Pending], settings: AnalysisSettings, *, verify: bool
+        self, pending: Iterator[Pending], settings: AnalysisConfig, *, verify: bool
     ) -> Iterator[Outcome]:
         """Yield an outcome for every recording, in any order."""
 
@@ -141,7 +142,7 @@ def run_batch(
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         Before any work: nothing to do, a folder that cannot be read, a folder `out` in use or with
         other settings, a cluster that does not fit.
     CrepitusError
@@ -176,9 +177,11 @@ class _Batch:
         )
         with RunStore(request.out, key, restart=request.restart) as store:
             remove_leftovers(request.out)
+            if store.recovery is not None:
+                self._progress.tell(_what_was_lost(request.out, store.recovery))
             try:
                 self._list(store)
-            except RefusedError:
+            except InvalidInputError:
                 # Whoever reads the tables finds them, but never fewer rows than there were.
                 if not (request.out / "recordings.csv").exists():
                     self._export(store, resumed=0)
@@ -200,7 +203,9 @@ class _Batch:
         )
         if not found:
             names = ", ".join(repr(readable(os.fsencode(name))) for name in request.inputs)
-            raise RefusedError(f"no recording in {names or 'the list'}: name files or a folder")
+            raise InvalidInputError(
+                f"no recording in {names or 'the list'}: name files or a folder"
+            )
 
     def _work(self, store: RunStore) -> int:
         """Look at everything pending; return how many results from before stood."""
@@ -258,6 +263,7 @@ class _Batch:
                 "failed": totals.failed,
                 "unusable": totals.unusable,
             },
+            "recovered": store.recovery and store.recovery.to_dict(),
             "unreadable_folders": [name for name, _ in self._unreadable],
             "answers_without_recording": list(
                 request.answers.without_recording(store) if request.answers else ()
@@ -281,6 +287,16 @@ def _engine(request: BatchRequest, pending: int, size: int) -> Engine:
     worth_while = 1 + pending // _RECORDINGS_A_WORKER + size // _BYTES_A_WORKER
     jobs = min(request.jobs or processors(), pending, worth_while)
     return InProcess(request.out) if jobs == 1 else LocalWorkers(jobs)
+
+
+def _what_was_lost(out: Path, recovery: Recovery) -> str:
+    """Say what became of a damaged store."""
+    lost = "others may be" if recovery.lost is None else f"{recovery.lost} are"
+    kept = f" (the damaged file is now {recovery.damaged})" if recovery.damaged else ""
+    return (
+        f"{shown(out / STORE_NAME)!r} was damaged{kept}: {recovery.kept} results are whole and "
+        f"kept, {lost} lost; what is lost is done again"
+    )
 
 
 def _versions() -> dict[str, str]:
@@ -315,11 +331,12 @@ class _Gathered:
 
     def keep(self) -> None:
         """Predict and put into the store what has been gathered."""
-        outcomes, self._outcomes, self._segments = self._outcomes, [], 0
-        results = list(_results(outcomes, self.classifier))
+        results = list(_results(self._outcomes, self.classifier))
         if results:
             self.store.save(results)
-            self._count(results)
+        # Only now: Ctrl-C in the middle keeps them for another try.
+        self._outcomes, self._segments = [], 0
+        self._count(results)
         self._since = time.monotonic()
 
     def _count(self, results: list[Result]) -> None:
@@ -342,4 +359,4 @@ def _results(outcomes: Iterable[Outcome], classifier: Classifier) -> Iterator[Re
     for one in outcomes:
         document = None if one.extraction is None else next(made)
         pending = one.pending
-        yield Result(pending.path, pending.size, pending.stamp, one.digest, document)
+        yield Result(pending.path, pending.size, pending.mtime_ns, one.digest, document)

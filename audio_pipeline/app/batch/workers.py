@@ -15,17 +15,22 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from audio_pipeline.analysis.pipeline import extract
 from audio_pipeline.app.batch.portions import Portions
 from audio_pipeline.app.batch.store import Pending
 from audio_pipeline.app.batch.threads import one_thread_in_children
 from audio_pipeline.app.batch.worker import Outcome, examine_all, failure
+from audio_pipeline.audio.recording import Recording
 from audio_pipeline.exceptions import CrepitusError
 
 if TYPE_CHECKING:
-    from audio_pipeline.analysis.config import AnalysisSettings
+    from audio_pipeline.analysis.config import AnalysisConfig
 
 _PORTION = 16
 _PORTION_BYTES = 8 * 2**20
@@ -37,6 +42,10 @@ _MOST_FILES = 2**16
 
 _FALSE_STARTS = 3
 """Workers in a row that die before they have begun: then something is wrong with all of them."""
+
+_SIGNALS = {
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+}
 
 _TICK = 5.0
 _PATIENCE = 300.0
@@ -65,7 +74,7 @@ class LocalWorkers:
         self._false_starts = 0
 
     def outcomes(
-        self, pending: Iterator[Pending], settings: AnalysisSettings, *, verify: bool
+        self, pending: Iterator[Pending], settings: AnalysisConfig, *, verify: bool
     ) -> Iterator[Outcome]:
         """Yield an outcome for every recording, in no particular order."""
         waiting = Portions(pending, count=_PORTION, size=_PORTION_BYTES, takers=len(self._workers))
@@ -102,7 +111,7 @@ class LocalWorkers:
                         tried.add(suspects[0].path)
                         waiting.give_back(suspects)
 
-    def _replace(self, worker: _Worker, settings: AnalysisSettings, verify: bool) -> None:
+    def _replace(self, worker: _Worker, settings: AnalysisConfig, verify: bool) -> None:
         """Put a fresh process in the place of a worker."""
         self._false_starts = 0 if worker.started else self._false_starts + 1
         if self._false_starts > _FALSE_STARTS:
@@ -128,11 +137,25 @@ def _start() -> _Worker:
     """
     known = multiprocessing.get_all_start_methods()
     if "fork" in known and _threads() == 1:
-        return _Worker(multiprocessing.get_context("fork"))
+        _warm_up()
+        # A signal that comes before the worker has its own handlers waits for them.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            return _Worker(multiprocessing.get_context("fork"))
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
     context = multiprocessing.get_context("forkserver" if "forkserver" in known else "spawn")
-    context.set_forkserver_preload([__name__])
+    context.set_forkserver_preload([__name__, "librosa.core", "librosa.filters", "librosa.util"])
     with one_thread_in_children():
         return _Worker(context)
+
+
+@cache
+def _warm_up() -> None:
+    """Load what the first recording would load: two seconds of work, shared by all forks."""
+    samples = np.random.default_rng(0).normal(0, 1e-3, 8000).astype(np.float32)
+    samples[4000:4040] = 0.5
+    extract(Recording(samples, 8000))
 
 
 def _threads() -> int | None:
@@ -157,7 +180,7 @@ class _Worker:
         self.dead = False
         self._busy = 0.0
 
-    def greet(self, settings: AnalysisSettings, verify: bool) -> None:
+    def greet(self, settings: AnalysisConfig, verify: bool) -> None:
         """Send what holds for all recordings."""
         self._send((settings, verify))
 
@@ -207,9 +230,13 @@ class _Worker:
 
 def _work(pipe: Connection, forked: bool) -> None:
     """Run in the worker: answer until the other end is gone."""
-    # Ctrl-C reaches the whole group; the process that started the batch decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C and a closed terminal reach the whole group; the process that started the batch decides
+    # what they mean, and ends its workers.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in _SIGNALS - {signal.SIGTERM}:
+        signal.signal(number, signal.SIG_IGN)
     if forked:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         # With a copy of another worker's pipe, or of the lock, that would outlive the parent.
         os.closerange(3, pipe.fileno())
         os.closerange(pipe.fileno() + 1, _MOST_FILES)

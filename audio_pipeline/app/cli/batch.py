@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -10,6 +13,7 @@ import click
 
 from audio_pipeline.app.cli.options import overwrite_option
 from audio_pipeline.app.outputs import check_page
+from audio_pipeline.app.text import show, show_json, visible
 
 if TYPE_CHECKING:
     from audio_pipeline.app.batch.run import BatchRequest
@@ -71,8 +75,6 @@ def command(
     # Before any numeric library is loaded: on small arrays their threads only hinder.
     os.environ.update(one_thread())
 
-    import json
-
     from audio_pipeline.app.batch.answers_table import read_answers
     from audio_pipeline.app.batch.export import check_exports, parse_formats
     from audio_pipeline.app.batch.progress import progress_for
@@ -101,22 +103,54 @@ def command(
         restart=restart,
     )
     classifier = load_classifier(model)
-    ended = run_batch(request, classifier, progress_for())
+    with _signals_stop():
+        ended = run_batch(request, classifier, progress_for())
     if report:
         _write_report(report, request, read, overwrite)
     for name, reason in (*ended.unreadable, *ended.failures):
-        click.echo(f"failed: {name}: {reason}", err=True)
+        show(f"failed: {visible(name)}: {visible(reason)}", err=True)
     if as_json:
         failures = [{"recording": name, "error": reason} for name, reason in ended.failures]
-        click.echo(json.dumps({**ended.document, "failures": failures}, ensure_ascii=False))
+        show_json({**ended.document, "failures": failures})
     else:
         counts = ended.counts
-        click.echo(
+        show(
             f"{counts['found']} recordings: {counts['done']} done, {counts['resumed']} from "
-            f"before, {counts['failed']} failed, {counts['unusable']} unusable. Results in {out}"
+            f"before, {counts['failed']} failed, {counts['unusable']} unusable. "
+            f"Results in {visible(out)}"
         )
     if not ended.all_well:
         raise click.exceptions.Exit(1)
+
+
+class _Stopped(KeyboardInterrupt):
+    """A signal asked to stop: everything ends as after Ctrl-C, but for the exit code."""
+
+
+@contextmanager
+def _signals_stop() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP stop the work, which keeps what is finished and ends its workers."""
+
+    def stop(number: int, frame: object) -> None:
+        for one in before:
+            signal.signal(one, signal.SIG_IGN)
+        raise _Stopped(number)
+
+    names = ("SIGTERM", "SIGHUP")
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    # Under nohup a closed terminal stops nothing.
+    numbers = [one for one in numbers if signal.getsignal(one) is not signal.SIG_IGN]
+    before = {}
+    for one in numbers:
+        before[one] = signal.signal(one, stop)
+    try:
+        yield
+    except _Stopped as stopped:
+        click.echo("Stopped.", err=True)
+        raise click.exceptions.Exit(128 + stopped.args[0]) from None
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 def _write_report(
@@ -131,7 +165,7 @@ def _write_report(
         if request.answers is not None:
             table = request.answers
             rows = (
-                (row.recording, {**row.document, "recommendation": table.recommend(row).document()})
+                (row.recording, {**row.document, "recommendation": table.recommend(row).to_dict()})
                 for row in store.rows()
             )
         write_batch_report(file, rows, inputs=read, overwrite=overwrite)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from audio_pipeline.app.cli.options import overwrite_option
+from audio_pipeline.app.text import show, show_json
 
 
 @click.command(
@@ -35,23 +36,23 @@ def command(out: str, formats: str, beside: bool, overwrite: bool, as_json: bool
     OUT is the folder of the batch. Label files for Audacity and Raven are named after their
     recording, like twist.wav.txt; a file that is already there is never replaced by another.
     """
-    import json
-
     from audio_pipeline.app.batch.export import FORMATS, check_exports, parse_formats
     from audio_pipeline.app.batch.label_files import KINDS, write_labels_beside
     from audio_pipeline.app.batch.store import StoreReader
+    from audio_pipeline.app.batch.store_file import GOES_ON, STORE_NAME, shown
+    from audio_pipeline.exceptions import CrepitusError
 
     names = parse_formats(formats)
     folder = Path(out)
     in_folder = [name for name in names if not (beside and name in KINDS)]
     check_exports(folder, in_folder, overwrite=overwrite)
-    with StoreReader(folder) as store:
+    with StoreReader(folder, accept_damage=True) as store:
         for name in names:
             if beside and name in KINDS:
                 write_labels_beside(store, name, overwrite=overwrite)
             else:
                 FORMATS[name](store, folder, overwrite)
-        totals = store.totals()
+        totals, recovery = store.totals(), store.recovery
     finished = totals.good + totals.failed
     if as_json:
         document = {
@@ -60,9 +61,16 @@ def command(out: str, formats: str, beside: bool, overwrite: bool, as_json: bool
             "formats": list(names),
             "recordings": finished,
             "unfinished": totals.found - finished,
+            "damaged": recovery is not None,
         }
-        click.echo(json.dumps(document))
-        return
-    click.echo(f"{finished} recordings written as {', '.join(names)}")
+        show_json(document)
+    else:
+        show(f"{finished} recordings written as {', '.join(names)}")
+    if recovery is not None:
+        listed = "" if recovery.listed is None else f" of {recovery.listed}"
+        raise CrepitusError(
+            f"{shown(folder / STORE_NAME)!r} is damaged: {finished}{listed} recordings are whole "
+            f"and written; {GOES_ON}"
+        )
     if totals.found > finished:
-        click.echo(f"{totals.found - finished} are not finished: run the batch again", err=True)
+        show(f"{totals.found - finished} are not finished: run the batch again", err=True)

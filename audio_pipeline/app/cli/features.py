@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from audio_pipeline.app.cli.options import overwrite_option
+from audio_pipeline.app.text import show, show_json, visible
 from audio_pipeline.exceptions import CrepitusError
 
 
@@ -42,13 +42,13 @@ def command(
         return
     if not files or table is None:
         raise click.UsageError("give recordings and -o TABLE, or --list")
-    from audio_pipeline.analysis.config import AnalysisSettings
+    from audio_pipeline.analysis.config import AnalysisConfig
     from audio_pipeline.app.cli.progress import steps
     from audio_pipeline.app.feature_table import check_table, write_features
     from audio_pipeline.app.sources import named_recordings
 
     check_table(table, files, overwrite=overwrite)
-    settings = AnalysisSettings()
+    settings = AnalysisConfig()
     if model is not None:
         from audio_pipeline.model.classifier import load_classifier
 
@@ -65,16 +65,16 @@ def command(
     if as_json:
         problems = [{"source": one.source, "error": one.error} for one in failed]
         document = {"table": str(table), "rows": rows, "recordings": len(sources)}
-        click.echo(json.dumps({**document, "failed": problems}))
+        show_json({**document, "failed": problems})
     else:
-        click.echo(f"{rows} sounds of {len(sources)} recordings in {table}")
+        show(f"{rows} sounds of {len(sources)} recordings in {visible(str(table))}")
     if failed:
         first = failed[0]
         raise CrepitusError(f"{len(failed)} recordings failed: {first.source}: {first.error}")
 
 
 def _list_columns() -> None:
-    from audio_pipeline.features.registry import FEATURES
+    from audio_pipeline.features.table import FEATURES
 
     for feature in FEATURES:
-        click.echo(f"{feature.name} [{feature.unit}]: {feature.meaning} ({feature.source})")
+        show(f"{feature.name} [{feature.unit}]: {feature.meaning} ({feature.source})")

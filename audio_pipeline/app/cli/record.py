@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from audio_pipeline.app.reporting.guidance import (
     TIMED_PLAN,
     quality_verdict,
 )
+from audio_pipeline.app.text import show, show_json, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from audio_pipeline.analysis.pipeline import Analysis
     from audio_pipeline.app.capture.live_analysis import LiveAnalysis
     from audio_pipeline.app.capture.recorder import Capture, Moment
-    from audio_pipeline.audio.capture_file import Take
+    from audio_pipeline.audio.capture_file import CaptureFile
     from audio_pipeline.audio.microphone import Device, Microphone
     from audio_pipeline.model.classifier import Classifier
     from audio_pipeline.triage.answers import Answers
@@ -237,7 +237,7 @@ class _Session:
             )
         else:
             say(FREE_PLAN if self.seconds is None else TIMED_PLAN.format(seconds=self.seconds))
-        say(f"Microphone: {self.device.name} (another one: --device NAME)")
+        say(f"Microphone: {visible(self.device.name)} (another one: --device NAME)")
         if self.asks:
             read("Press Enter when you are ready. ")
 
@@ -253,7 +253,7 @@ class _Session:
             take_metadata,
         )
         from audio_pipeline.app.capture.stop_request import StopRequest
-        from audio_pipeline.audio.capture_file import Take
+        from audio_pipeline.audio.capture_file import CaptureFile
         from audio_pipeline.audio.microphone import Microphone
         from audio_pipeline.audio.remembered_device import remember_device
 
@@ -266,13 +266,13 @@ class _Session:
                     if not count_in(microphone, COUNT_IN_SECONDS, stop.asked, _say_number):
                         raise click.Abort
                     stop.watch_enter()
-                take = Take(microphone.sample_rate, self.output, replace=self.overwrite)
+                take = CaptureFile(microphone.sample_rate, self.output, replace=self.overwrite)
                 done = self._capture(microphone, take, live, stop.asked)
             metadata = take_metadata(microphone, done, f"crepitus {__version__}")
             if self.output is not None:
                 done = keep_take(done, take, metadata)
         if self.at_terminal and done.kept:
-            say(f"Kept: {self.output} ({take.duration:.1f} s)")
+            say(f"Kept: {visible(str(self.output))} ({take.duration:.1f} s)")
         if done.overflows:
             say(lost_sound_line(done))
         source = "microphone" if self.output is None else str(self.output)
@@ -280,7 +280,11 @@ class _Session:
         return _Recorded(analysis, done, take, metadata)
 
     def _capture(
-        self, microphone: Microphone, take: Take, live: LiveAnalysis, stop: Callable[[], bool]
+        self,
+        microphone: Microphone,
+        take: CaptureFile,
+        live: LiveAnalysis,
+        stop: Callable[[], bool],
     ) -> Capture:
         """Record, with the meter on the screen when somebody sits there."""
         from audio_pipeline.analysis.guided import planned_phases
@@ -305,7 +309,7 @@ class _Recorded:
 
     analysis: Analysis
     capture: Capture
-    take: Take
+    take: CaptureFile
     metadata: Mapping[str, str]
 
 
@@ -320,9 +324,9 @@ def _offer_to_keep(recorded: _Recorded) -> None:
             check_target(Path(name))
             recorded.take.save(recorded.metadata, Path(name))
         except CrepitusError as error:
-            say(str(error))
+            say(visible(str(error)))
             continue
-        say(f"Kept: {name}")
+        say(f"Kept: {visible(name)}")
         return
 
 
@@ -330,16 +334,16 @@ def _show(
     assessment: Assessment, classifier: Classifier, as_json: bool, highest_reached: str | None
 ) -> None:
     if as_json:
-        from audio_pipeline.analysis.assessment import document
+        from audio_pipeline.analysis.assessment import analyses_to_dict
 
-        click.echo(json.dumps(document([assessment], classifier), ensure_ascii=False, indent=2))
+        show_json(analyses_to_dict([assessment], classifier), 2)
         return
     from audio_pipeline.app.reporting.terminal import analysis_page
 
     if assessment.recommendation is not None:
         _show_recommendation(assessment.recommendation, highest_reached)
         click.echo()
-    click.echo(analysis_page(assessment.analysis), nl=False)
+    show(analysis_page(assessment.analysis))
 
 
 def _show_recommendation(
