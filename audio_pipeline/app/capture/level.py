@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from audio_pipeline.audio.quality import QualitySettings
+from audio_pipeline.audio.quality import QualityConfig
 
 Advice = Literal["good", "silent", "quiet", "loud", "noisy"]
 
@@ -22,7 +22,7 @@ _VOICE_RATE = 8000
 
 
 @dataclass(frozen=True)
-class LevelSettings:
+class LevelConfig:
     """When the meter warns; levels in dBFS, times in s. The verdict on a take is quality.py's."""
 
     loud_dbfs: float = -0.5  # converters flatten just below full scale
@@ -39,9 +39,9 @@ class LevelMeter:
     ----------
     sample_rate : int
         Hz.
-    settings : LevelSettings, optional
+    settings : LevelConfig, optional
         When to warn.
-    quality : QualitySettings, optional
+    quality : QualityConfig, optional
         Where the verdict on the whole take draws its lines, so that both say the same.
 
     Attributes
@@ -55,13 +55,13 @@ class LevelMeter:
     def __init__(
         self,
         sample_rate: int,
-        settings: LevelSettings | None = None,
-        quality: QualitySettings | None = None,
+        settings: LevelConfig | None = None,
+        quality: QualityConfig | None = None,
     ) -> None:
         self.bar_dbfs = FLOOR_DBFS
         self.advice: Advice = "good"
-        self._settings = settings or LevelSettings()
-        self._quality = quality or QualitySettings()
+        self._settings = settings or LevelConfig()
+        self._quality = quality or QualityConfig()
         self._sample_rate = sample_rate
         self._time = 0.0
         self._last_loud = -math.inf
