@@ -18,9 +18,9 @@ from audio_pipeline.app.batch.export import (
     event_columns,
     parse_formats,
 )
-from audio_pipeline.app.batch.files import written
 from audio_pipeline.app.batch.label_files import write_labels_beside
 from audio_pipeline.app.batch.store import Result, RunStore
+from audio_pipeline.app.outputs import written
 from audio_pipeline.audio.discovery import Found
 from audio_pipeline.datasets.label_tracks import find_track, read_track
 from audio_pipeline.exceptions import CrepitusError, RefusedError

@@ -108,7 +108,7 @@ def test_an_odd_name_is_said_in_one_line(crepitus: Any) -> None:
     assert ran.code == 1
     lines = [line for line in ran.err.splitlines() if not line.startswith("First run:")]
     assert len(lines) == 1
-    assert lines[0].startswith(r"crepitus: gone \xff.wav: ")
+    assert lines[0].startswith(r"crepitus: gone\n\xff.wav: ")
 
 
 def test_without_a_command_all_are_listed(crepitus: Any) -> None:

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from made_sounds import Float32, background, grating_times, impact, with_impacts
 
 from audio_pipeline.features.registry import FEATURE_NAMES, FEATURES, FeatureSettings, feature_table
-from audio_pipeline.segmentation.segment import Passage, Segment
-from audio_pipeline.segmentation.segmenter import SegmentationSettings, find_passages
+from audio_pipeline.segmentation.segment import Segment, SegmentationConfig, SegmentClip
+from audio_pipeline.segmentation.segmenter import segment_samples
 
-SETTINGS = SegmentationSettings()
+SETTINGS = SegmentationConfig()
 RATE = SETTINGS.sample_rate
 
 seeds = st.integers(0, 10_000)
@@ -20,8 +20,8 @@ few = settings(max_examples=10, deadline=None, phases=[Phase.explicit, Phase.reu
 
 
 def table(samples: Float32, rate: int = RATE) -> Float32:
-    passages = find_passages(samples, SETTINGS.at_rate(rate))
-    return feature_table(passages, FeatureSettings(), rate)
+    clips = segment_samples(samples, SETTINGS.at_rate(rate))
+    return feature_table(clips, FeatureSettings(), rate)
 
 
 def value(row: Float32, name: str) -> float:
@@ -82,9 +82,9 @@ def test_gain_and_polarity_leave_every_feature_as_it_is(
 @given(seed=seeds)
 @few
 def test_a_row_does_not_depend_on_the_other_rows(seed: int) -> None:
-    passages = find_passages(scene(seed), SETTINGS)
-    together = feature_table(passages, FeatureSettings(), RATE)
-    alone = [feature_table([passage], FeatureSettings(), RATE)[0] for passage in passages]
+    clips = segment_samples(scene(seed), SETTINGS)
+    together = feature_table(clips, FeatureSettings(), RATE)
+    alone = [feature_table([clip], FeatureSettings(), RATE)[0] for clip in clips]
     np.testing.assert_allclose(np.array(alone), together, rtol=1e-4, atol=1e-4)
 
 
@@ -114,15 +114,16 @@ def test_features_are_finite_at_every_rate(rate: int, seed: int) -> None:
 )
 def test_odd_passages_give_finite_features(samples: Float32) -> None:
     seconds = len(samples) / RATE
-    passage = Passage(
+    clip = SegmentClip(
         Segment(0.0, seconds, ()),
         samples,
+        RATE,
         0.0,
         np.zeros(4, np.float32),
         0.0,
         np.empty(0, np.float32),
     )
-    assert np.isfinite(feature_table([passage], FeatureSettings(), RATE)).all()
+    assert np.isfinite(feature_table([clip], FeatureSettings(), RATE)).all()
 
 
 @given(seed=seeds, short=st.floats(0.001, 0.003))

@@ -145,7 +145,7 @@ def test_an_event_is_described_in_words() -> None:
 
 
 def test_nothing_a_person_reads_frightens_or_promises() -> None:
-    from test_wording import BANNED
+    from wording_rules import BANNED
 
     from audio_pipeline.analysis import guided as protocol
     from audio_pipeline.app.reporting import guidance

@@ -189,7 +189,7 @@ class TestReport:
         target = tmp_path / "report.html"
         write_report(target, [assess(analysis, None)], classifier)
         assert [entry.name for entry in tmp_path.iterdir()] == ["report.html"]
-        with pytest.raises(CrepitusError, match="cannot write"):
+        with pytest.raises(CrepitusError, match="there is no folder"):
             write_report(tmp_path / "none" / "x.html", [assess(analysis, None)], classifier)
 
 

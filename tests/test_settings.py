@@ -75,14 +75,13 @@ def test_frames_and_bands_scale_with_the_rate(rate: int) -> None:
     base, scaled = AnalysisSettings().segmentation, AnalysisSettings().at_rate(rate).segmentation
     assert scaled.sample_rate == rate
     assert scaled.n_fft % 2 == 0
-    assert 0 < scaled.hop < scaled.n_fft
-    assert 0 < scaled.band_edges[0] < scaled.band_edges[-1] <= rate / 2
-    for end in (0, -1):
-        share = base.band_edges[end] / base.sample_rate
-        assert scaled.band_edges[end] / rate == pytest.approx(share)
+    assert 0 < scaled.hop_length < scaled.n_fft
+    assert 0 < scaled.fmin < scaled.fmax <= rate / 2
+    assert scaled.fmin / rate == pytest.approx(base.fmin / base.sample_rate)
+    assert scaled.fmax / rate == pytest.approx(base.fmax / base.sample_rate)
     # Frames last as long as they did, to the rounding of a hop, which has at least four samples.
-    hop = max(4.0, base.hop * rate / base.sample_rate)
-    assert abs(scaled.hop - hop) <= 0.5
+    hop = max(4.0, base.hop_length * rate / base.sample_rate)
+    assert abs(scaled.hop_length - hop) <= 0.5
 
 
 def test_a_lower_rate_is_then_enough() -> None:

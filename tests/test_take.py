@@ -134,5 +134,4 @@ def test_names_are_refused_before_anything_is_recorded(tmp_path: Path) -> None:
         with pytest.raises(RefusedError, match=path.name):
             check_target(path)
     check_target(tmp_path / "new.flac")
-    (tmp_path / "empty.wav").touch()
-    check_target(tmp_path / "empty.wav")
+    check_target(taken, overwrite=True)

@@ -89,10 +89,11 @@ def test_the_card_says_what_it_is(trained: tuple[Training, Path]) -> None:
 
 
 def test_the_card_names_published_recordings() -> None:
-    from audio_pipeline.model.card import recording_rows
-    from tests.test_evaluate import _case
+    from spoken_cases import case_of
 
-    case = _case("pop", ["pop"])
+    from audio_pipeline.model.card import recording_rows
+
+    case = case_of("pop", ["pop"])
     assert recording_rows([case]) == []
     stated = replace(case, columns={"licence": "CC BY 4.0", "source": "a|b\nc"})
     rows = recording_rows([stated, stated])
@@ -161,8 +162,8 @@ def test_copies_under_two_labels_are_named_first(doubtful: Training) -> None:
     groups = {
         one.case.name: group
         for one, group in zip(
-            doubtful.cross_validation.judged,
-            doubtful.cross_validation.answers.groups,
+            doubtful.cross_validation.predictions,
+            doubtful.cross_validation.table.groups,
             strict=True,
         )
     }

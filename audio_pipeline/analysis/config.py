@@ -14,7 +14,7 @@ from audio_pipeline.analysis.context import ContextSettings
 from audio_pipeline.audio.quality import QualitySettings
 from audio_pipeline.exceptions import RefusedError
 from audio_pipeline.features.registry import FeatureSettings
-from audio_pipeline.segmentation.segmenter import SegmentationSettings
+from audio_pipeline.segmentation.segment import SegmentationConfig
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 class AnalysisSettings:
     """How a recording is analysed."""
 
-    segmentation: SegmentationSettings = field(default_factory=SegmentationSettings)
+    segmentation: SegmentationConfig = field(default_factory=SegmentationConfig)
     features: FeatureSettings = field(default_factory=FeatureSettings)
     quality: QualitySettings = field(default_factory=QualitySettings)
     context: ContextSettings = field(default_factory=ContextSettings)

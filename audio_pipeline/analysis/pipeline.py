@@ -29,7 +29,7 @@ from audio_pipeline.audio.quality import Quality, QualityMeter
 from audio_pipeline.audio.recording import Recording, Resampler, Source, open_recording
 from audio_pipeline.exceptions import RecordingError
 from audio_pipeline.features.registry import FEATURES, feature_table
-from audio_pipeline.segmentation.segment import Passage, Segment
+from audio_pipeline.segmentation.segment import Segment, SegmentClip
 from audio_pipeline.segmentation.segmenter import Segmenter
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 Float32 = NDArray[np.float32]
 
-#: Describing many passages together is cheaper; they hold up to 10 s of sound each.
-_PASSAGES_AT_ONCE = 32
+#: Describing many clips together is cheaper; they hold up to 10 s of sound each.
+_CLIPS_AT_ONCE = 32
 
 _NO_SAMPLES: Float32 = np.zeros(0, np.float32)
 _NO_ROWS: Float32 = np.empty((0, len(FEATURES)), np.float32)
@@ -146,20 +146,20 @@ class _Ear:
         self._listens = sample_rate >= settings.quality.minimum_rate
         self._resampler = Resampler(sample_rate, settings.sample_rate)
 
-    def push(self, block: Float32) -> list[Passage]:
+    def push(self, block: Float32) -> list[SegmentClip]:
         if not len(block):
             return []
         self.received += len(block)
         block = self.meter.update(block)
         return self.segmenter.push(self._resampler.push(block)) if self._listens else []
 
-    def finish(self, block: Float32 = _NO_SAMPLES) -> list[Passage]:
+    def finish(self, block: Float32 = _NO_SAMPLES) -> list[SegmentClip]:
         self.received += len(block)
         block = self.meter.update(block)
         return self.segmenter.finish(self._resampler.finish(block)) if self._listens else []
 
-    def describe(self, passages: Sequence[Passage]) -> Float32:
-        return feature_table(passages, self.settings.features, self.settings.sample_rate)
+    def describe(self, clips: Sequence[SegmentClip]) -> Float32:
+        return feature_table(clips, self.settings.features, self.settings.sample_rate)
 
 
 def extract(
@@ -190,10 +190,10 @@ def extract(
 
 @dataclass(frozen=True)
 class Hearing:
-    """An extraction under way: its last passages have no features yet."""
+    """An extraction under way: its last clips have no features yet."""
 
     extraction: Extraction
-    passages: tuple[Passage, ...] = ()
+    clips: tuple[SegmentClip, ...] = ()
 
 
 def hear(
@@ -202,32 +202,32 @@ def hear(
     *,
     regions: Sequence[tuple[float, float]] | None = None,
 ) -> Hearing:
-    """Do all of :func:`extract` but the features of the last passages, for :func:`describe`."""
+    """Do all of :func:`extract` but the features of the last clips, for :func:`describe`."""
     name = _name(source)
     segments: list[Segment] = []
     tables = [_NO_ROWS]
-    passages: list[Passage] = []
+    clips: list[SegmentClip] = []
     try:
         with open_recording(source) as reader:
             ear = _Ear(reader.sample_rate, settings, regions)
             # The last block also ends the stream: most recordings go through in one step.
             last = _NO_SAMPLES
             for block in reader.blocks():
-                passages += ear.push(last)
+                clips += ear.push(last)
                 last = block
-                if len(passages) >= _PASSAGES_AT_ONCE:
-                    segments += [passage.segment for passage in passages]
-                    tables.append(ear.describe(passages))
-                    passages = []
-            passages += ear.finish(last)
+                if len(clips) >= _CLIPS_AT_ONCE:
+                    segments += [clip.segment for clip in clips]
+                    tables.append(ear.describe(clips))
+                    clips = []
+            clips += ear.finish(last)
             rate, truncated, comment = reader.sample_rate, reader.truncated, reader.comment
     except RecordingError as error:
         return Hearing(Extraction(name, "failed", str(error), None, None, None, (), _NO_ROWS))
-    segments += [passage.segment for passage in passages]
+    segments += [clip.segment for clip in clips]
     times = [(segment.start, segment.end) for segment in segments]
     quality = ear.meter.result(times, truncated=truncated)
     if not quality.usable:
-        segments, tables, passages = [], [_NO_ROWS], []
+        segments, tables, clips = [], [_NO_ROWS], []
     duration = ear.received / rate
     extraction = Extraction(
         name,
@@ -240,16 +240,16 @@ def hear(
         np.concatenate(tables),
         phases_in_comment(comment, duration),
     )
-    return Hearing(extraction, tuple(passages))
+    return Hearing(extraction, tuple(clips))
 
 
 def describe(hearings: Sequence[Hearing], settings: AnalysisSettings) -> list[Extraction]:
     """Return the extractions of some recordings; together their features cost half as much."""
-    passages = [passage for hearing in hearings for passage in hearing.passages]
-    rows = feature_table(passages, settings.features, settings.sample_rate)
+    clips = [clip for hearing in hearings for clip in hearing.clips]
+    rows = feature_table(clips, settings.features, settings.sample_rate)
     extractions = []
     for hearing in hearings:
-        own, rows = np.split(rows, [len(hearing.passages)])
+        own, rows = np.split(rows, [len(hearing.clips)])
         table = np.concatenate([hearing.extraction.table, own])
         extractions.append(replace(hearing.extraction, table=table))
     return extractions
@@ -446,19 +446,19 @@ class StreamAnalyzer:
         return conclude(extraction, self.classifier.predict_proba(table), self.classifier)
 
     def _judged(
-        self, passages: Sequence[Passage]
+        self, clips: Sequence[SegmentClip]
     ) -> tuple[list[Segment], Float32, NDArray[np.float64]]:
-        table = self._ear.describe(passages)
-        return [p.segment for p in passages], table, self.classifier.predict_proba(table)
+        table = self._ear.describe(clips)
+        return [p.segment for p in clips], table, self.classifier.predict_proba(table)
 
-    def _settle(self, passages: Sequence[Passage], settled: float) -> list[LiveEvent]:
+    def _settle(self, clips: Sequence[SegmentClip], settled: float) -> list[LiveEvent]:
         """Add segments to the bout under way; return the events of the bouts that are over.
 
         A bout is over when no segment can start any more within its gap, that is, when all before
         `settled` seconds is known.
         """
-        if passages:
-            segments, table, chances = self._judged(passages)
+        if clips:
+            segments, table, chances = self._judged(clips)
             self._bout += zip(segments, table, chances, strict=True)
             if self._remember:
                 self._segments += segments

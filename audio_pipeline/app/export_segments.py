@@ -12,9 +12,10 @@ import numpy as np
 
 from audio_pipeline.analysis.events import Event
 from audio_pipeline.analysis.pipeline import Analysis, analyze_file
+from audio_pipeline.app.outputs import check_new_folder
 from audio_pipeline.audio.recording import Recording, open_recording, write_recording
 from audio_pipeline.datasets.label_tracks import Region, audacity_track, raven_table
-from audio_pipeline.exceptions import CrepitusError, RefusedError
+from audio_pipeline.exceptions import CrepitusError
 from audio_pipeline.model.classifier import Classifier
 
 INDEX: Final = "segments.csv"
@@ -83,8 +84,7 @@ def cut_segments(
         When it cannot be written.
     """
     settings = settings or CutSettings()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RefusedError(f"{folder} is not an empty folder; name one that is new or empty")
+    check_new_folder(folder)
     done: list[Cut] = []
     names = _folder_names(sources)
     try:

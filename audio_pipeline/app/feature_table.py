@@ -4,16 +4,39 @@ from __future__ import annotations
 
 import csv
 import importlib.util
-from collections.abc import Callable, Iterator, Sequence
+import io
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from audio_pipeline.analysis.config import AnalysisSettings
 from audio_pipeline.analysis.pipeline import Extraction, extract, printable
-from audio_pipeline.exceptions import CrepitusError, RefusedError
+from audio_pipeline.app.outputs import check_output, is_parquet, is_table, replaced
+from audio_pipeline.exceptions import RefusedError
 from audio_pipeline.features.registry import FEATURE_NAMES
 
 COLUMNS = ("recording", "start", "end", "n_impacts", *FEATURE_NAMES)
+
+
+def check_table(
+    table: Path,
+    inputs: Iterable[str | os.PathLike[str]] = (),
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Refuse a table that cannot be written, or that is somebody's; called before any work.
+
+    Raises
+    ------
+    RefusedError
+        As :func:`check_output`; also when Parquet is not installed.
+    """
+    is_csv = table.suffix.lower() != ".parquet"
+    if not is_csv and importlib.util.find_spec("pyarrow") is None:
+        raise RefusedError("Parquet needs pyarrow: pip install 'crepitus[parquet]'")
+    ours = is_table(COLUMNS) if is_csv else is_parquet(COLUMNS)
+    check_output(table, ours, endings=(".csv", ".parquet"), inputs=inputs, overwrite=overwrite)
 
 
 def write_features(
@@ -21,6 +44,8 @@ def write_features(
     table: Path,
     settings: AnalysisSettings,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    overwrite: bool = False,
 ) -> tuple[int, list[Extraction]]:
     """Write a row for every segment found: CSV, or Parquet where the name ends so.
 
@@ -28,10 +53,12 @@ def write_features(
     ----------
     sources : sequence of Path
     table : Path
-        An existing file is replaced, once all recordings are done.
+        Written once all recordings are done.
     settings : AnalysisSettings
     progress : callable or None
         Called with (done, total).
+    overwrite : bool
+        Replace a file that is there, whoever made it; else only such a table of ours.
 
     Returns
     -------
@@ -41,15 +68,11 @@ def write_features(
     Raises
     ------
     RefusedError
-        When the name ends in neither ``.csv`` nor ``.parquet``, or Parquet is not installed.
+        As `check_table`.
     CrepitusError
         When the file cannot be written.
     """
-    kind = table.suffix.lower()
-    if kind not in {".csv", ".parquet"}:
-        raise RefusedError(f"{table} must end in .csv or .parquet")
-    if kind == ".parquet" and importlib.util.find_spec("pyarrow") is None:
-        raise RefusedError("Parquet needs pyarrow: pip install 'crepitus[parquet]'")
+    check_table(table, sources, overwrite=overwrite)
     failed: list[Extraction] = []
 
     def rows() -> Iterator[tuple[Any, ...]]:
@@ -61,12 +84,10 @@ def write_features(
             if progress:
                 progress(number, len(sources))
 
-    partial = table.with_name(table.name + ".part")
-    try:
-        count = (_write_csv if kind == ".csv" else _write_parquet)(partial, rows())
-        partial.replace(table)
-    except OSError as error:
-        raise CrepitusError(f"cannot write {table}: {error.strerror}") from None
+    write = _write_csv if table.suffix.lower() == ".csv" else _write_parquet
+    with replaced(table) as file:
+        count = write(file, rows())
+        check_table(table, sources, overwrite=overwrite)  # again: that took its time
     return count, failed
 
 
@@ -76,19 +97,20 @@ def _rows(extraction: Extraction) -> Iterator[tuple[Any, ...]]:
         yield name, segment.start, segment.end, len(segment.impacts), *row.tolist()
 
 
-def _write_csv(path: Path, rows: Iterator[tuple[Any, ...]]) -> int:
+def _write_csv(file: IO[bytes], rows: Iterator[tuple[Any, ...]]) -> int:
     count = 0
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\r\n")
-        writer.writerow(COLUMNS)
-        for name, start, end, impacts, *values in rows:
-            shown = [f"{value:.7g}" for value in values]
-            writer.writerow([name, f"{start:.4f}", f"{end:.4f}", impacts, *shown])
-            count += 1
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    writer = csv.writer(text, lineterminator="\r\n")
+    writer.writerow(COLUMNS)
+    for name, start, end, impacts, *values in rows:
+        shown = [f"{value:.7g}" for value in values]
+        writer.writerow([name, f"{start:.4f}", f"{end:.4f}", impacts, *shown])
+        count += 1
+    text.detach()
     return count
 
 
-def _write_parquet(path: Path, rows: Iterator[tuple[Any, ...]]) -> int:
+def _write_parquet(file: IO[bytes], rows: Iterator[tuple[Any, ...]]) -> int:
     import pyarrow
     import pyarrow.parquet
 
@@ -96,5 +118,5 @@ def _write_parquet(path: Path, rows: Iterator[tuple[Any, ...]]) -> int:
     types = [pyarrow.string(), pyarrow.float64(), pyarrow.float64(), pyarrow.int64()]
     types += [pyarrow.float32()] * len(FEATURE_NAMES)
     arrays = [pyarrow.array(column, type=kind) for column, kind in zip(columns, types, strict=True)]
-    pyarrow.parquet.write_table(pyarrow.table(dict(zip(COLUMNS, arrays, strict=True))), path)
+    pyarrow.parquet.write_table(pyarrow.table(dict(zip(COLUMNS, arrays, strict=True))), file)
     return len(columns[0])

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from audio_pipeline.audio.microphone import FULL_SCALE_24_BIT, to_24_bit
 from audio_pipeline.exceptions import CrepitusError, RefusedError
+from audio_pipeline.files import new_file, whole_file
 
 JOURNAL_SUFFIX = ".unfinished.au"
 _AU_HEADER_BYTES = 24
@@ -40,6 +41,8 @@ class Take:
         Hz.
     path : Path or None
         Where :meth:`save` will put it, ending in ``.wav`` or ``.flac``; None keeps it in memory.
+    replace : bool
+        Whether it may take the place of another file there.
 
     Raises
     ------
@@ -47,17 +50,20 @@ class Take:
         When the journal cannot be made.
     """
 
-    def __init__(self, sample_rate: int, path: Path | None = None) -> None:
+    def __init__(
+        self, sample_rate: int, path: Path | None = None, *, replace: bool = False
+    ) -> None:
         self.sample_rate = sample_rate
         self.path = path
         self.frames = 0
         self._saved = False
+        self._replace = replace
         self._memory: list[NDArray[np.int32]] = []
         self._journal: IO[bytes] | None = None
         if path is not None:
             try:
                 # Closed by __exit__; unbuffered, so that what was added is out of our hands.
-                self._journal = open(self.journal_path, "wb", buffering=0)  # noqa: SIM115
+                self._journal = new_file(self.journal_path, buffering=0)
                 self._journal.write(_au_header(sample_rate))
             except OSError as error:
                 raise CrepitusError(f"cannot write {path}: {_reason(error)}") from None
@@ -128,7 +134,7 @@ class Take:
         metadata : mapping
             ``date``, ``software``, ``comment`` and the like, as text.
         path : Path, optional
-            Where, for a take that was held in memory.
+            Where, for a take that was held in memory; nothing may be there.
 
         Raises
         ------
@@ -139,12 +145,12 @@ class Take:
 
         target = path or self.path
         assert target is not None
-        partial = target.with_name(target.name + ".part")
         try:
             with (
-                open(partial, "wb+") as handle,
+                whole_file(target, replace=self._replace) as handle,
                 # By descriptor: any name will do, and a full disk is an error, not a traceback.
-                soundfile.SoundFile(
+            ):
+                with soundfile.SoundFile(
                     handle.fileno(),
                     "w",
                     self.sample_rate,
@@ -152,18 +158,16 @@ class Take:
                     "PCM_24",
                     format=FORMATS[target.suffix.lower()],
                     closefd=False,
-                ) as file,
-            ):
-                for key, value in metadata.items():
-                    setattr(file, key, value)
-                for part in self._parts():
-                    file.write(part << 8)
-            with open(partial, "rb") as written, soundfile.SoundFile(written) as file:
-                if len(file) != self.frames:  # what the encoder kept back met a full disk
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.replace(partial, target)
+                ) as file:
+                    for key, value in metadata.items():
+                        setattr(file, key, value)
+                    for part in self._parts():
+                        file.write(part << 8)
+                handle.seek(0)
+                with soundfile.SoundFile(handle.fileno(), closefd=False) as file:
+                    if len(file) != self.frames:  # what the encoder kept back met a full disk
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except (OSError, soundfile.LibsndfileError) as error:
-            partial.unlink(missing_ok=True)
             where = f"; the take is in {self.journal_path}" if self.path is not None else ""
             raise CrepitusError(f"cannot write {target}: {_reason(error)}{where}") from None
         if self.path is not None:
@@ -199,13 +203,14 @@ class Take:
                 left -= len(padded)
 
 
-def check_target(path: Path) -> None:
+def check_target(path: Path, *, overwrite: bool = False) -> None:
     """Refuse a file name a take cannot be saved under, before anything is recorded.
 
     Raises
     ------
     RefusedError
-        Another ending than .wav or .flac, no such folder, or a recording is there already.
+        Another ending than .wav or .flac, no such folder, or something is there already and
+        `overwrite` is False.
     """
     if path.suffix.lower() not in FORMATS:
         raise RefusedError(f"{path}: the name must end in .wav or .flac")
@@ -213,10 +218,12 @@ def check_target(path: Path) -> None:
         raise RefusedError(f"{path}: there is no folder {path.parent}; make it first")
     if path.is_dir():
         raise RefusedError(f"{path} is a folder; give a file name in it")
-    if path.exists() and path.stat().st_size > 0:
-        raise RefusedError(f"{path} already exists; give another name, so that no take is lost")
+    if os.path.lexists(path) and not overwrite:
+        raise RefusedError(
+            f"{path} already exists; give another name, or --overwrite to replace it"
+        )
     journal = path.with_name(path.name + JOURNAL_SUFFIX)
-    if journal.exists():
+    if os.path.lexists(journal):
         raise RefusedError(
             f"{journal} is what an interrupted recording left; rename or delete it first"
         )

@@ -59,6 +59,8 @@ class Found:
     stamp: str
 
 
+_URL = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]+://")
+
 Complaint = Callable[[str, str], None]
 """Called with the name of a folder that cannot be read, and the reason."""
 

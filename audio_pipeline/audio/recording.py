@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 
 from audio_pipeline.audio._decoders import open_decoder
 from audio_pipeline.audio._pcm import Decoder, Samples
 from audio_pipeline.exceptions import RecordingError
+from audio_pipeline.files import whole_file
 
 Source = str | bytes | os.PathLike[str] | os.PathLike[bytes] | BinaryIO
 """A path, its name any bytes, or a file opened for reading in binary mode."""
@@ -214,6 +215,8 @@ def write_recording(
     recording: Recording,
     subtype: str = "24-bit",
     metadata: Mapping[str, str] | None = None,
+    *,
+    replace: bool = True,
 ) -> None:
     """Write a recording as WAV, or as FLAC where the name ends so.
 
@@ -222,13 +225,15 @@ def write_recording(
     Parameters
     ----------
     path : str, bytes or path
-        Where; an existing file is replaced.
+        Where.
     recording : Recording
         Samples beyond +-1 are clipped unless `subtype` is ``float``.
     subtype : str
         ``16-bit``, ``24-bit``, ``32-bit`` or ``float``; FLAC has the first two.
     metadata : mapping of str to str, optional
         Any of ``title``, ``artist``, ``date``, ``comment``, ``software``, ``copyright``.
+    replace : bool
+        Whether it may take the place of another file.
 
     Raises
     ------
@@ -243,44 +248,51 @@ def write_recording(
         raise ValueError(f"subtype must be one of {', '.join(SUBTYPES)}, not {subtype!r}")
     name = os.fsencode(path)
     kind = "FLAC" if name.lower().endswith(b".flac") else "WAV"
-    partial = name + b".part"
-    try:
-        with open(partial, "wb+") as handle:
-            target = _Remembering(handle)
-            with soundfile.SoundFile(
-                target, "w", recording.sample_rate, 1, SUBTYPES[subtype], format=kind
-            ) as file:
-                for key, value in (metadata or {}).items():
-                    if key not in {"title", "artist", "date", "comment", "software", "copyright"}:
-                        raise ValueError(f"unknown metadata key {key!r}")
-                    setattr(file, key, value)
-                file.write(recording.samples)
-            if target.fault is not None:
-                raise target.fault
-        os.replace(partial, name)
-    except BaseException:
-        if os.path.exists(partial):
-            os.unlink(partial)
-        raise
+    with whole_file(os.fsdecode(name), replace=replace) as handle:
+        target = _Remembering(handle)
+        with soundfile.SoundFile(
+            target, "w", recording.sample_rate, 1, SUBTYPES[subtype], format=kind
+        ) as file:
+            for key, value in (metadata or {}).items():
+                if key not in {"title", "artist", "date", "comment", "software", "copyright"}:
+                    raise ValueError(f"unknown metadata key {key!r}")
+                setattr(file, key, value)
+            file.write(recording.samples)
+        if target.fault is not None:
+            raise target.fault
 
 
 class _Remembering:
-    """A file that keeps the fault of a full disk: libsndfile cannot pass on an exception."""
+    """A file that keeps the fault of a full disk: libsndfile cannot pass on an exception.
 
-    def __init__(self, handle: BinaryIO) -> None:
+    Every call may meet the full disk, since what is held back is written before a `seek` too.
+    """
+
+    def __init__(self, handle: IO[bytes]) -> None:
         self._handle = handle
         self.fault: OSError | None = None
-        self.seek = handle.seek
-        self.tell = handle.tell
-        self.read = handle.read
 
     def write(self, data: bytes) -> int:
+        self._try(lambda: self._handle.write(data))
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return int(self._try(lambda: self._handle.seek(offset, whence)))
+
+    def tell(self) -> int:
+        return int(self._try(self._handle.tell))
+
+    def read(self, size: int = -1) -> bytes:
+        return self._try(lambda: self._handle.read(size)) or b""
+
+    def _try(self, call: Callable[[], Any]) -> Any:
+        """Return what a call returns, 0 once there was a fault."""
         if self.fault is None:
             try:
-                self._handle.write(data)
+                return call()
             except OSError as error:
                 self.fault = error
-        return len(data)
+        return 0
 
 
 _FILTER_PERIODS = 256

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -79,6 +79,37 @@ class Dataset:
         for clip in self.clips:
             found.setdefault(clip.name, []).append(clip)
         return {name: tuple(clips) for name, clips in found.items()}
+
+    def where(self, conditions: Mapping[str, str]) -> Dataset:
+        """Return the clips whose columns have these values.
+
+        Parameters
+        ----------
+        conditions : mapping of str to str
+            Column to value, also of ``file``, ``label`` and ``group``; an empty value asks for
+            rows that leave the column empty. All must hold.
+
+        Raises
+        ------
+        RefusedError
+            When there is no such column, or no clip is left.
+        """
+        own = {"file": "name", "label": "label", "group": "group"}
+        for column in conditions:
+            if column not in own and not any(column in clip.columns for clip in self.clips):
+                raise RefusedError(f"{self.source} has no column {column!r} to select by")
+        clips = tuple(
+            clip
+            for clip in self.clips
+            if all(
+                value == (getattr(clip, own[column]) if column in own else clip.columns[column])
+                for column, value in conditions.items()
+            )
+        )
+        if not clips:
+            asked = " and ".join(f"{column}={value}" for column, value in conditions.items())
+            raise RefusedError(f"no row of {self.source} has {asked}")
+        return replace(self, clips=clips)
 
 
 def read_dataset(source: Path | str, group_by: str = "group") -> Dataset:

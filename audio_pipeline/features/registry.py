@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from audio_pipeline.features.band_filters import band_powers
 from audio_pipeline.features.transient import MODULATION, Stretches, periodicity, texture_table
-from audio_pipeline.segmentation.segment import Passage
+from audio_pipeline.segmentation.segment import SegmentClip
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -139,33 +139,33 @@ _NO_SPAN = math.log(1e-2)
 
 
 def feature_table(
-    passages: Sequence[Passage], settings: FeatureSettings, sample_rate: int
+    clips: Sequence[SegmentClip], settings: FeatureSettings, sample_rate: int
 ) -> Float32:
-    """Return the features of all passages, float32 (n_passages, n_features), all finite.
+    """Return the features of all clips, float32 (n_clips, n_features), all finite.
 
     Parameters
     ----------
-    passages
+    clips
         Segments with their surroundings, from :mod:`audio_pipeline.segmentation.segmenter`.
     settings
         What the features are computed from.
     sample_rate
-        Rate of the passages' samples in Hz.
+        Rate of the clips' samples in Hz.
 
     Returns
     -------
-    Columns in the order of :data:`FEATURES`; (0, n_features) for no passage. A row does not depend
-    on the other passages, to the last bit: no BLAS here, which rounds by the size of a matrix.
+    Columns in the order of :data:`FEATURES`; (0, n_features) for no clip. A row does not depend
+    on the other clips, to the last bit: no BLAS here, which rounds by the size of a matrix.
     """
-    if not passages:
+    if not clips:
         return np.empty((0, len(FEATURES)), np.float32)
-    strikes = _strikes(passages, settings, sample_rate)
+    strikes = _strikes(clips, settings, sample_rate)
     frame = max(1, round(settings.frame * sample_rate))
     scale = sample_rate / settings.reference_rate
     columns = np.concatenate(
         [
-            _impact_table(passages),
-            texture_table(passages, frame, settings.deepest, sample_rate, scale),
+            _impact_table(clips),
+            texture_table(clips, frame, settings.deepest, sample_rate, scale),
             _decay_features(strikes, settings),
             _surrounding_features(strikes, settings),
             _spectral_features(strikes, settings, sample_rate),
@@ -177,11 +177,11 @@ def feature_table(
     return table
 
 
-def _impact_table(passages: Sequence[Passage]) -> Float64:
-    """Return `duration` to `place_of_peak`, (n_passages, 21)."""
-    frames = Stretches.of([len(passage.elevation) for passage in passages])
-    elevation = np.concatenate([passage.elevation for passage in passages]).astype(np.float64)
-    durations = np.array([each.segment.end - each.segment.start for each in passages])
+def _impact_table(clips: Sequence[SegmentClip]) -> Float64:
+    """Return `duration` to `place_of_peak`, (n_clips, 21)."""
+    frames = Stretches.of([len(clip.envelope) for clip in clips])
+    elevation = np.concatenate([clip.envelope for clip in clips]).astype(np.float64)
+    durations = np.array([each.segment.end - each.segment.start for each in clips])
     steps = durations / frames.lengths
     highest = frames.repeat(frames.highest(elevation))
     active = [steps * frames.sum(elevation >= highest - fall) for fall in (6.0, 12.0, 20.0)]
@@ -192,8 +192,8 @@ def _impact_table(passages: Sequence[Passage]) -> Float64:
     tops = np.flatnonzero(elevation == highest)
     first_tops = tops[np.searchsorted(tops, frames.starts)] - frames.starts
     trains = [
-        _train_features(passage, duration, step)
-        for passage, duration, step in zip(passages, durations, steps, strict=True)
+        _train_features(clip, duration, step)
+        for clip, duration, step in zip(clips, durations, steps, strict=True)
     ]
     return np.column_stack(
         [
@@ -209,22 +209,22 @@ def _impact_table(passages: Sequence[Passage]) -> Float64:
     )
 
 
-def _train_features(passage: Passage, duration: float, step: float) -> tuple[float, ...]:
+def _train_features(clip: SegmentClip, duration: float, step: float) -> tuple[float, ...]:
     """Return `impacts` to `regular_rate`; `step` is the time between frames."""
-    count = len(passage.segment.impacts)
-    peaks = passage.peaks
+    count = len(clip.segment.impacts)
+    peaks = clip.peaks
     if count < 2:
         rate = -math.log(duration + 0.05)
         none = math.log(0.5)
         return (0.0, 0.0, 0.0, 0.0, _NO_SPAN, rate, none, none, 0.0, 0.0, 0.0, math.log(5.0))
-    times = np.array(passage.segment.impacts)
+    times = np.array(clip.segment.impacts)
     gaps = np.diff(times)
     log_gaps = np.log(gaps + 1e-3)
     largest = float(peaks.max())
     densest = (np.searchsorted(times, times + 0.5) - np.arange(count)).max()
     regularity, rate = 0.0, 5.0
     if count > 3:
-        regularity, rate = periodicity(passage.elevation.astype(np.float64), 1 / step, 5.0, 80.0)
+        regularity, rate = periodicity(clip.envelope.astype(np.float64), 1 / step, 5.0, 80.0)
     return (
         math.log(count),
         math.log(max(1, int(np.count_nonzero(peaks >= largest - 10.0)))),
@@ -243,7 +243,7 @@ def _train_features(passage: Passage, duration: float, step: float) -> tuple[flo
 
 @dataclass(frozen=True)
 class _Strikes:
-    """The loudest moment of each of n passages.
+    """The loudest moment of each of n clips.
 
     Attributes
     ----------
@@ -268,8 +268,8 @@ class _Strikes:
     before_far: Float64
 
 
-def _strikes(passages: Sequence[Passage], settings: FeatureSettings, sample_rate: int) -> _Strikes:
-    """Cut the same stretch around the loudest moment of every passage and filter it into bands.
+def _strikes(clips: Sequence[SegmentClip], settings: FeatureSettings, sample_rate: int) -> _Strikes:
+    """Cut the same stretch around the loudest moment of every clip and filter it into bands.
 
     The filters are causal: energy must not appear before the strike.
     """
@@ -278,28 +278,28 @@ def _strikes(passages: Sequence[Passage], settings: FeatureSettings, sample_rate
     after = round(settings.strike_after / settings.frame)
     warm_up = 20  # frames for the filters to settle
     width = (warm_up + before + after) * frame
-    cut = np.zeros((len(passages), width), np.float32)
-    before_far = np.zeros(len(passages))
-    for row, passage in enumerate(passages):
-        place = _loudest(passage, frame, sample_rate)
+    cut = np.zeros((len(clips), width), np.float32)
+    before_far = np.zeros(len(clips))
+    for row, clip in enumerate(clips):
+        place = _loudest(clip, frame, sample_rate)
         begin = place - (warm_up + before) * frame
-        piece = passage.samples[max(0, begin) : max(0, begin + width)]
+        piece = clip.samples[max(0, begin) : max(0, begin + width)]
         cut[row, max(0, -begin) : max(0, -begin) + len(piece)] = piece
-        far = passage.samples[max(0, place - 300 * frame) : max(0, place - before * frame)]
+        far = clip.samples[max(0, place - 300 * frame) : max(0, place - before * frame)]
         before_far[row] = _frame_powers(far, frame).max(initial=0.0)
     scale = sample_rate / settings.reference_rate
     edges = tuple(edge * scale for edge in settings.band_edges)
     powers = band_powers(cut, edges, sample_rate, frame)[:, :, warm_up:].astype(np.float64)
     strikes = cut[:, warm_up * frame :]
-    broad = _frame_powers(strikes, frame).reshape(len(passages), -1).astype(np.float64)
+    broad = _frame_powers(strikes, frame).reshape(len(clips), -1).astype(np.float64)
     return _Strikes(strikes, before * frame, powers, broad, before, before_far)
 
 
-def _loudest(passage: Passage, frame: int, sample_rate: int) -> int:
+def _loudest(clip: SegmentClip, frame: int, sample_rate: int) -> int:
     """Return the sample at which the loudest millisecond of the segment starts."""
-    start = max(0, round((passage.segment.start - passage.offset) * sample_rate))
-    stop = round((passage.segment.end - passage.offset) * sample_rate)
-    powers = _frame_powers(passage.samples[start : max(start + frame, stop)], frame)
+    start = max(0, round((clip.segment.start - clip.offset) * sample_rate))
+    stop = round((clip.segment.end - clip.offset) * sample_rate)
+    powers = _frame_powers(clip.samples[start : max(start + frame, stop)], frame)
     return start + int(powers.argmax()) * frame if len(powers) else start
 
 

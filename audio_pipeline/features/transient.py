@@ -15,7 +15,7 @@ from typing import Self, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from audio_pipeline.segmentation.segment import Passage
+from audio_pipeline.segmentation.segment import SegmentClip
 
 Float64 = NDArray[np.float64]
 Floats = NDArray[np.floating]
@@ -85,13 +85,13 @@ class Stretches:
 
 
 def texture_table(
-    passages: Sequence[Passage], frame: int, deepest: float, sample_rate: int, scale: float
+    clips: Sequence[SegmentClip], frame: int, deepest: float, sample_rate: int, scale: float
 ) -> Float64:
-    """Return the features `crest` to `voicing`, float64 (n_passages, 8 + modulation bands).
+    """Return the features `crest` to `voicing`, float64 (n_clips, 8 + modulation bands).
 
     Parameters
     ----------
-    passages
+    clips
         At least one.
     frame
         Samples in a frame of about 1 ms.
@@ -102,7 +102,7 @@ def texture_table(
     scale
         Of the frequencies in which a voice is looked for.
     """
-    pieces = [_samples(passage, 2 * frame, sample_rate) for passage in passages]
+    pieces = [_samples(clip, 2 * frame, sample_rate) for clip in clips]
     whole = Stretches.of([len(piece) for piece in pieces])
     samples = np.concatenate(pieces, dtype=np.float64)
     samples -= whole.repeat(whole.mean(samples))
@@ -135,11 +135,11 @@ def texture_table(
     )
 
 
-def _samples(passage: Passage, least: int, sample_rate: int) -> NDArray[np.float32]:
+def _samples(clip: SegmentClip, least: int, sample_rate: int) -> NDArray[np.float32]:
     """Return the samples of a segment, at least so many."""
-    start = round((passage.segment.start - passage.offset) * sample_rate)
-    stop = round((passage.segment.end - passage.offset) * sample_rate)
-    samples = passage.samples[max(0, start) : max(start + 8, stop)]
+    start = round((clip.segment.start - clip.offset) * sample_rate)
+    stop = round((clip.segment.end - clip.offset) * sample_rate)
+    samples = clip.samples[max(0, start) : max(start + 8, stop)]
     if len(samples) < least:
         samples = np.pad(samples, (0, least - len(samples)))
     return samples

@@ -10,7 +10,7 @@ import numpy as np
 
 from audio_pipeline.app.reporting.charts import interval_chart, share_chart
 from audio_pipeline.model import metrics as figures
-from audio_pipeline.model.scoring import Answers
+from audio_pipeline.model.scoring import PredictionTable
 
 if TYPE_CHECKING:
     from audio_pipeline.datasets.examples import Case
@@ -44,13 +44,13 @@ def model_plots(training: Training) -> dict[str, bytes]:
     validation = training.cross_validation
     if validation is None:
         return {}
-    given = validation.answers
-    known = given.forced != figures.ABSTAINED
+    given = validation.table
+    known = given.y_pred != figures.ABSTAINED
     curve = figures.risk_coverage(
-        given.truth[known], given.forced[known], given.mean[known].max(axis=1), len(given.labels)
+        given.y_true[known], given.y_pred[known], given.mean[known].max(axis=1), len(given.labels)
     )
     highest = given.event_probabilities.max(axis=1)
-    right = given.event_probabilities.argmax(axis=1) == given.event_truth
+    right = given.event_probabilities.argmax(axis=1) == given.event_true
     bins = figures.reliability(highest, right)
     plots = {
         "risk_coverage.svg": share_chart(
@@ -71,19 +71,21 @@ def model_plots(training: Training) -> dict[str, bytes]:
     return {name: text.encode() for name, text in plots.items()}
 
 
-def group_rows(given: Answers) -> list[tuple[str, float | None, float | None, float | None]]:
+def group_rows(
+    given: PredictionTable,
+) -> list[tuple[str, float | None, float | None, float | None]]:
     """Return (group, share right, low, high) by group, every recording answered.
 
     The interval is Wilson's 95 % interval; groups in order of name.
     """
     rows: list[tuple[str, float | None, float | None, float | None]] = []
     for group in np.unique(given.groups):
-        chosen = (given.groups == group) & (given.forced != figures.ABSTAINED)
+        chosen = (given.groups == group) & (given.y_pred != figures.ABSTAINED)
         count = int(chosen.sum())
         if not count:
             rows.append((f"{group} (0)", None, None, None))
             continue
-        share = float((given.forced[chosen] == given.truth[chosen]).mean())
+        share = float((given.y_pred[chosen] == given.y_true[chosen]).mean())
         low, high = figures.wilson(share, count)
         rows.append((f"{group} ({count})", share, low, high))
     return rows
@@ -188,7 +190,7 @@ def _figure_lines(training: Training) -> list[str]:
     validation = training.cross_validation
     if validation is None:
         return ["No figure is given: no honest split of the data exists.", ""]
-    metrics, given = training.metrics, validation.answers
+    metrics, given = training.metrics, validation.table
     lines = ["| figure | value | 95 % interval |", "|---|---|---|"]
     for name, text in _FIGURES:
         value = metrics.get(name)
@@ -199,7 +201,7 @@ def _figure_lines(training: Training) -> list[str]:
         lines.append(f"| {text} | {value:.3f} | {interval} |")
     lines += ["", "Every recording answered, by label and by group (Wilson intervals):", ""]
     lines += ["| label | recall | precision |", "|---|---|---|"]
-    table = figures.confusion(given.truth, given.forced, len(given.labels))
+    table = figures.confusion(given.y_true, given.y_pred, len(given.labels))
     for label, recall, precision in zip(
         given.labels, figures.recalls(table), figures.precisions(table), strict=True
     ):

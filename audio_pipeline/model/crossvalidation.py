@@ -16,7 +16,12 @@ from audio_pipeline.datasets.examples import Case, Events
 from audio_pipeline.features.registry import FEATURE_NAMES
 from audio_pipeline.model import metrics
 from audio_pipeline.model.classifier import Classifier
-from audio_pipeline.model.scoring import Answers, Judged, answers, judge
+from audio_pipeline.model.scoring import (
+    CasePrediction,
+    PredictionTable,
+    predict_cases,
+    prediction_table,
+)
 from audio_pipeline.model.splits import Fold, grouped_folds
 from audio_pipeline.model.thresholds import Grower, Tuned, tune
 
@@ -31,15 +36,16 @@ class CrossValidation:
 
     Attributes
     ----------
-    judged : list of Judged
+    predictions : list of CasePrediction
         In the order of the cases.
-    answers : Answers
+    table : PredictionTable
+        The same as arrays.
     folds : list of Fold
         Indices of cases.
     """
 
-    judged: list[Judged]
-    answers: Answers
+    predictions: list[CasePrediction]
+    table: PredictionTable
     folds: list[Fold]
 
 
@@ -81,20 +87,20 @@ def cross_validate(
         Called with (folds done, folds).
     """
     groups = case_groups(events, len(cases))
-    judged: list[Judged | None] = [None] * len(cases)
+    predictions: list[CasePrediction | None] = [None] * len(cases)
     for number, fold in enumerate(folds, start=1):
         outside = ~np.isin(events.groups, np.unique(groups[fold.test]))
         tuned = tune(events.rows(outside), grower, settings.context)
         model = classifier_of(tuned, grower.labels, settings)
         for index, one in zip(
-            fold.test, judge([cases[index] for index in fold.test], model), strict=True
+            fold.test, predict_cases([cases[index] for index in fold.test], model), strict=True
         ):
-            judged[index] = one
+            predictions[index] = one
         if progress:
             progress(number, len(folds))
-    done = [one for one in judged if one is not None]
+    done = [one for one in predictions if one is not None]
     assert len(done) == len(cases)
-    return CrossValidation(done, answers(done, grower.labels, groups), list(folds))
+    return CrossValidation(done, prediction_table(done, grower.labels, groups), list(folds))
 
 
 def case_folds(cases: Sequence[Case], groups: NDArray[np.str_], n: int, seed: int) -> list[Fold]:
@@ -132,7 +138,7 @@ def learning_curve(
     list of CurvePoint
         Rising number of groups, the last with all; empty with fewer than eight groups.
     """
-    given = cross_validation.answers
+    given = cross_validation.table
     names = np.unique(given.groups)
     if names.size < _FEWEST_GROUPS:
         return []
@@ -155,9 +161,9 @@ def learning_curve(
             bounds = np.cumsum([len(table) for table in tables])[:-1]
             scores = np.split(forest.predict_proba(np.concatenate(tables)), bounds)
             answer[fold.test] = [int(score.mean(axis=0).argmax()) for score in scores]
-        accuracy = metrics.balanced_accuracy(given.truth, answer, len(grower.labels))
+        accuracy = metrics.balanced_accuracy(given.y_true, answer, len(grower.labels))
         points.append(CurvePoint(float(np.mean(used)), accuracy))
-    whole = metrics.balanced_accuracy(given.truth, given.forced, len(grower.labels))
+    whole = metrics.balanced_accuracy(given.y_true, given.y_pred, len(grower.labels))
     full = names.size * (1 - 1 / max(2, len(cross_validation.folds)))
     points.append(CurvePoint(float(full), whole))
     return points

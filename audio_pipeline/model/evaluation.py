@@ -5,167 +5,163 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from audio_pipeline._version import __version__
-from audio_pipeline.analysis.events import Event
-from audio_pipeline.analysis.pipeline import conclude
+from audio_pipeline.analysis.pipeline import Analysis, conclude
 from audio_pipeline.datasets.examples import Case, Heard
 from audio_pipeline.datasets.loading import Caution, Material, Progress, gather, shown_names
 from audio_pipeline.datasets.manifest import Dataset
 from audio_pipeline.exceptions import RefusedError
 from audio_pipeline.model import metrics
-from audio_pipeline.model.bootstrap import group_intervals
+from audio_pipeline.model.breakdown import (
+    MEASURED_SNR,
+    Breakdown,
+    EventScore,
+    breakdown,
+    column_values,
+    kinds_table,
+    measured_snr,
+    score_events,
+)
 from audio_pipeline.model.classifier import Classifier
 from audio_pipeline.model.confounds import probe_balanced_accuracy, shortcut_caution
 from audio_pipeline.model.crossvalidation import case_folds
+from audio_pipeline.model.findings import FindingScores, score_findings
 from audio_pipeline.model.metrics import plain
 from audio_pipeline.model.provenance import seen_by
-from audio_pipeline.model.scoring import FIGURES, Answers, answers, judge
+from audio_pipeline.model.scoring import (
+    FIGURES,
+    KIND,
+    CasePrediction,
+    PredictionTable,
+    figures_with_intervals,
+    predict_cases,
+    prediction_table,
+)
 
-SCHEMA_VERSION = 1
-COLUMNS = ("tier", "snr", "family", "kind")
+SCHEMA_VERSION = 2
+COLUMNS = ("tier", "snr", "family", KIND)
 """Manifest columns that are reported by where they are there."""
 
-MEASURED_SNR = "measured_snr"
-"""What is always reported by: how far the sounds stand out of the noise, in steps of 10 dB."""
-
-_NUMERIC_STEP = 10.0
-_MOST_VALUES = 40
-_NO_INTERVAL = {"ece"}
-"""Resampled events repeat, which makes any model look worse calibrated than it is."""
-
-
-@dataclass(frozen=True)
-class Breakdown:
-    """Figures of some of the recordings.
-
-    Attributes
-    ----------
-    name : str
-    count : int
-        Recordings, or labelled stretches.
-    coverage : float
-        Share answered.
-    right_of_answered, right_of_all : float
-        Share right among the answered, and with every one answered by its likeliest label.
-    balanced_accuracy : float
-        Of the answered.
-    low, high : float
-        Wilson's 95 % interval of `right_of_all`.
-    """
-
-    name: str
-    count: int
-    coverage: float
-    right_of_answered: float
-    right_of_all: float
-    balanced_accuracy: float
-    low: float
-    high: float
-
-    def document(self) -> dict[str, Any]:
-        """Return plain values for JSON; None for what cannot be said."""
-        return {
-            name: plain(value) if isinstance(value, float) else value
-            for name, value in vars(self).items()
-        }
-
-
-@dataclass(frozen=True)
-class EventScore:
-    """How well events of one label are found in time.
-
-    Attributes
-    ----------
-    label : str
-    onset_20ms, onset_50ms, overlap : Matches
-        Starts within 20 and 50 ms; stretches that overlap by half of their union.
-    """
-
-    label: str
-    onset_20ms: metrics.Matches
-    onset_50ms: metrics.Matches
-    overlap: metrics.Matches
-
-    def document(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        kinds = {"onset_20ms": self.onset_20ms, "onset_50ms": self.onset_50ms}
-        return {"label": self.label, "found": self.overlap.found, "wanted": self.overlap.wanted} | {
-            f"{kind}_{name}": plain(value)
-            for kind, matches in {**kinds, "overlap": self.overlap}.items()
-            for name, value in (
-                ("precision", matches.precision),
-                ("recall", matches.recall),
-                ("f1", matches.f1),
-            )
-        }
+DOUBT = "doubt"
+"""Where this column of a manifest says yes, the row is in no figure but those of its own."""
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Everything a report of an evaluation shows."""
+    """Everything a report of an evaluation shows.
 
-    classifier: Classifier
+    Attributes
+    ----------
+    name, sha256 : str
+        Of the model; no hash where models were fitted for the evaluation and not kept.
+    material : TrainingData
+    predictions : list of CasePrediction
+        Without those in doubt.
+    table : PredictionTable
+        The same as arrays.
+    figures : dict
+        The headline, with intervals: every kind of a label weighs alike where kinds are told.
+    unweighted : dict
+        The same with every recording weighing alike, without intervals.
+    doubtful : dict
+        Figures of the rows in doubt, `n_cases` among them.
+    groups : list of Breakdown
+    by : dict of str to list of Breakdown
+    kinds : list of dict
+        What each kind of each label was taken for.
+    curve : list of OperatingPoint
+    bins : list of ReliabilityBin
+    events : list of EventScore
+    findings : FindingScores or None
+        Of recordings whose manifest says what should be found in them as a whole.
+    cautions : tuple of DataWarning
+    """
+
+    name: str
+    sha256: str
     material: Material
-    answers: Answers
+    predictions: list[CasePrediction]
+    table: PredictionTable
     figures: dict[str, Any]
+    unweighted: dict[str, Any]
+    doubtful: dict[str, Any]
     groups: list[Breakdown]
     by: dict[str, list[Breakdown]]
+    kinds: list[dict[str, Any]]
     curve: list[metrics.OperatingPoint]
     bins: list[metrics.ReliabilityBin]
     events: list[EventScore]
+    findings: FindingScores | None
     cautions: tuple[Caution, ...]
 
     @property
     def confusion(self) -> NDArray[np.int64]:
-        """Truth by row; answers by column, abstentions in a last column."""
-        given = self.answers
-        table = metrics.confusion(given.truth, given.answer, len(given.labels))
+        """Truth by row; answers by column, abstentions in a last column; recordings, unweighted."""
+        given = self.table
+        counts = metrics.confusion(given.y_true, given.answer, len(given.labels))
         silent = given.answer == metrics.ABSTAINED
-        abstained = np.bincount(given.truth[silent], minlength=len(given.labels))
-        return np.column_stack([table, abstained])
+        abstained = np.bincount(given.y_true[silent], minlength=len(given.labels))
+        return np.column_stack([counts, abstained]).astype(np.int64)
 
     @property
     def by_label(self) -> list[dict[str, Any]]:
         """Recall and precision of each label, answered and with every recording answered."""
-        given = self.answers
-        answered = metrics.confusion(given.truth, given.answer, len(given.labels))
-        forced = metrics.confusion(given.truth, given.forced, len(given.labels))
-        return [
-            {
-                "label": label,
-                "count": int((given.truth == number).sum()),
-                "coverage": plain(metrics.coverage(given.answer[given.truth == number])),
-                "recall": plain(metrics.recalls(answered)[number]),
-                "precision": plain(metrics.precisions(answered)[number]),
-                "recall_of_all": plain(metrics.recalls(forced)[number]),
-                "precision_of_all": plain(metrics.precisions(forced)[number]),
-            }
-            for number, label in enumerate(given.labels)
-        ]
+        given = self.table
+        size, weights = len(given.labels), given.weights
+        answered = metrics.confusion(given.y_true, given.answer, size, weights)
+        forced = metrics.confusion(given.y_true, given.y_pred, size, weights)
+        rows = []
+        for number, label in enumerate(given.labels):
+            own = given.y_true == number
+            total = (weights * own).sum()
+            said = (weights * own * (given.answer != metrics.ABSTAINED)).sum()
+            found = answered[number, number]
+            rows.append(
+                {
+                    "label": label,
+                    "count": int(own.sum()),
+                    "coverage": plain(said / total if total else math.nan),
+                    "found": plain(found / total if total else math.nan),
+                    "recall": plain(metrics.recalls(answered)[number]),
+                    "precision": plain(metrics.precisions(answered)[number]),
+                    "recall_of_all": plain(metrics.recalls(forced)[number]),
+                    "precision_of_all": plain(metrics.precisions(forced)[number]),
+                }
+            )
+        return rows
 
-    def document(self) -> dict[str, Any]:
+    @property
+    def recordings(self) -> list[dict[str, Any]]:
+        """What was said of each recording or labelled stretch."""
+        return [_prediction_row(one, self.table.labels) for one in self.predictions]
+
+    def to_dict(self) -> dict[str, Any]:
         """Return the ``evaluate --json`` document."""
         return {
             "schema_version": SCHEMA_VERSION,
             "software": f"crepitus {__version__}",
-            "model": {"name": self.classifier.name, "sha256": self.classifier.sha256},
+            "model": {"name": self.name, "sha256": self.sha256},
             "dataset": {
                 "source": str(self.material.dataset.source),
                 "digest": self.material.digest,
                 "counts": dict(sorted(Counter(c.label for c in self.material.cases).items())),
             },
             "metrics": self.figures,
+            "unweighted": self.unweighted,
+            "doubtful": self.doubtful,
+            "takes": None if self.findings is None else self.findings.to_dict(),
             "labels": self.by_label,
-            "groups": [one.document() for one in self.groups],
-            "by": {name: [one.document() for one in rows] for name, rows in self.by.items()},
+            "kinds": self.kinds,
+            "groups": [one.to_dict() for one in self.groups],
+            "by": {name: [one.to_dict() for one in rows] for name, rows in self.by.items()},
             "confusion": {
-                "labels": [*self.answers.labels, "abstained"],
+                "labels": [*self.table.labels, "abstained"],
                 "rows": self.confusion.tolist(),
             },
             "risk_coverage": [
@@ -179,9 +175,29 @@ class Evaluation:
                 }
                 for one in self.bins
             ],
-            "events": [one.document() for one in self.events],
+            "events": [one.to_dict() for one in self.events],
+            "recordings": self.recordings,
             "warnings": [{"code": one.code, "text": one.text} for one in self.cautions],
         }
+
+
+def _prediction_row(one: CasePrediction, labels: Sequence[str]) -> dict[str, Any]:
+    case, finding = one.case, one.analysis.finding
+    known = len(one.probabilities) > 0
+    mean = one.probabilities.mean(axis=0) if known else [math.nan] * len(labels)
+    return {
+        "recording": case.name,
+        "start": None if case.stretch is None else case.stretch[0],
+        "end": None if case.stretch is None else case.stretch[1],
+        "label": case.label,
+        "group": case.group,
+        "kind": case.columns.get(KIND, ""),
+        "answer": one.answer,
+        "finding": None if finding is None else finding.label,
+        "confidence": None if finding is None else plain(finding.confidence),
+        "probabilities": {label: plain(chance) for label, chance in zip(labels, mean, strict=True)},
+        "sure": one.sure_joints,
+    }
 
 
 def evaluate(
@@ -212,59 +228,170 @@ def evaluate(
     RefusedError
         When no recording has a label the model knows, or a column is not there.
     """
+    check_columns(dataset, by)
+    material = gather(dataset, classifier.settings, progress=progress)
+    kept, cautions = _kept(material, classifier, allow_overlap)
+    scheme = f"the model {classifier.name} on recordings it was not trained on"
+    if allow_overlap:
+        scheme = f"the model {classifier.name}, also on what it was trained on"
+    cases = [material.cases[index] for index in kept]
+    names = {case.name for case in cases}
+    evaluation = assemble(
+        material,
+        kept,
+        predict_cases(cases, classifier),
+        analyze_heard([one for one in material.heard if one.name in names], classifier),
+        classifier.labels,
+        scheme,
+        by=by,
+        seed=seed,
+        cautions=cautions,
+    )
+    return replace(evaluation, name=classifier.name, sha256=classifier.sha256)
+
+
+def check_columns(dataset: Dataset, by: Sequence[str]) -> None:
+    """Refuse to report by a column that no row has."""
     missing = [name for name in by if not any(name in clip.columns for clip in dataset.clips)]
     if missing:
         raise RefusedError(f"{dataset.source} has no column {missing[0]!r} to report by")
-    material = gather(dataset, classifier.settings, progress=progress)
-    cautions = list(material.cautions)
-    kept, further = _kept(material, classifier, allow_overlap)
-    cautions += further
-    cases = [material.cases[index] for index in kept]
-    judged = judge(cases, classifier)
-    given = answers(judged, classifier.labels, material.groups[kept])
-    figures = _figures(given, seed)
+
+
+def assemble(
+    material: Material,
+    kept: NDArray[np.int64],
+    predictions: Sequence[CasePrediction],
+    analyses: Sequence[tuple[Heard, Analysis]],
+    labels: Sequence[str],
+    scheme: str,
+    *,
+    by: Sequence[str] = (),
+    seed: int = 0,
+    cautions: Sequence[Caution] = (),
+) -> Evaluation:
+    """Score predictions, whoever made them: the one scorer of all published figures.
+
+    Parameters
+    ----------
+    material : TrainingData
+    kept : int64 array, shape (n,)
+        The cases that were predicted.
+    predictions : sequence of CasePrediction
+        Of these cases, in this order.
+    analyses : sequence of (AnnotatedRecording, Analysis)
+        Whole recordings; used where they have times or a finding that is expected.
+    labels : sequence of str
+    scheme : str
+        In words: which model on what.
+    by : sequence of str
+        Further manifest columns to report by.
+    seed : int
+        Of the intervals and the shortcut probe.
+    cautions : sequence of DataWarning
+        Further ones, after those of the data.
+    """
+    cautions = [*material.cautions, *cautions]
+    sure = np.array([not _in_doubt(one.case) for one in predictions], bool)
+    everything = prediction_table(predictions, labels, material.groups[kept])
+    given = everything.subset(np.flatnonzero(sure))
+    judged = [one for one, certain in zip(predictions, sure, strict=True) if certain]
+    cases = [one.case for one in judged]
+    figures = figures_with_intervals(given, seed)
     usable = np.flatnonzero([len(case.table) > 0 for case in cases])
-    figures["shortcut_balanced_accuracy"] = _probe(material, kept[usable], cases, usable, seed)
+    figures["shortcut_balanced_accuracy"] = _probe(
+        material, kept[sure][usable], [cases[index] for index in usable], seed
+    )
     shortcut = shortcut_caution(
         figures["shortcut_balanced_accuracy"],
         figures["recording_balanced_accuracy"],
-        np.unique(given.truth).size,
+        np.unique(given.y_true).size,
         len({case.name for case in cases}),
     )
     cautions += [shortcut] if shortcut else []
-    figures["n_recordings"] = len({case.name for case in cases})
-    figures["n_cases"] = len(cases)
-    figures["n_events"] = len(given.event_truth)
-    figures["n_groups"] = int(np.unique(given.groups).size)
-    figures["scheme"] = f"the model {classifier.name} on recordings it was not trained on"
-    if allow_overlap:
-        figures["scheme"] = f"the model {classifier.name}, also on what it was trained on"
-    known = given.forced != metrics.ABSTAINED
+    figures["weighed_by"] = KIND if given.has_kinds else None
+    figures |= _sizes(given, cases)
+    figures["scheme"] = scheme
+    known = given.y_pred != metrics.ABSTAINED
     highest = given.event_probabilities.max(axis=1, initial=0.0)
-    right = given.event_probabilities.argmax(axis=1) == given.event_truth
+    right = given.event_probabilities.argmax(axis=1) == given.event_true
     named = [name for name in COLUMNS if any(name in case.columns for case in cases)]
     columns = {name: column_values(cases, name) for name in dict.fromkeys([*named, *by])}
-    names = {case.name for case in cases}
+    columns[MEASURED_SNR] = measured_snr(cases)
     return Evaluation(
-        classifier,
+        "",
+        "",
         material,
+        judged,
         given,
         figures,
+        _point_figures(given.unweighted()),
+        _doubtful(everything.subset(np.flatnonzero(~sure)), predictions),
         breakdown(given, [case.group for case in cases]),
-        {
-            name: breakdown(given, values)
-            for name, values in {**columns, MEASURED_SNR: measured_snr(cases)}.items()
-        },
+        {name: breakdown(given, values) for name, values in columns.items()},
+        kinds_table(given, cases),
         metrics.risk_coverage(
-            given.truth[known],
-            given.forced[known],
+            given.y_true[known],
+            given.y_pred[known],
             given.mean[known].max(axis=1, initial=0.0),
             len(given.labels),
+            given.weights[known],
         ),
         metrics.reliability(highest, right),
-        score_events([one for one in material.heard if one.name in names], classifier),
+        score_events(analyses, labels),
+        score_findings([(one.cases[0].columns, analysis) for one, analysis in analyses], seed),
         tuple(cautions),
     )
+
+
+def _sizes(given: PredictionTable, cases: Sequence[Case]) -> dict[str, int]:
+    return {
+        "n_recordings": len({case.name for case in cases}),
+        "n_cases": len(cases),
+        "n_events": len(given.event_true),
+        "n_groups": int(np.unique(given.groups).size),
+    }
+
+
+def _point_figures(given: PredictionTable) -> dict[str, Any]:
+    return {name: plain(figure(given)) for name, figure in FIGURES.items()}
+
+
+def _in_doubt(case: Case) -> bool:
+    return case.columns.get(DOUBT, "").lower() not in {"", "no", "false"}
+
+
+def _doubtful(given: PredictionTable, predictions: Sequence[CasePrediction]) -> dict[str, Any]:
+    cases = [one.case for one in predictions if _in_doubt(one.case)]
+    return _sizes(given, cases) | (_point_figures(given) if cases else {})
+
+
+def analyze_heard(heard: Sequence[Heard], classifier: Classifier) -> list[tuple[Heard, Analysis]]:
+    """Analyse whole recordings of a dataset where the whole matters.
+
+    Parameters
+    ----------
+    heard : sequence of AnnotatedRecording
+    classifier : Classifier
+
+    Returns
+    -------
+    list of (AnnotatedRecording, Analysis)
+        Of those that can be used, and whose manifest gives times or an expected finding.
+    """
+    wanted = [
+        one
+        for one in heard
+        if one.problem is None and (one.regions or one.cases[0].columns.get("finding"))
+    ]
+    if not wanted:
+        return []
+    bounds = np.cumsum([len(one.extraction.table) for one in wanted])[:-1]
+    tables = np.concatenate([one.extraction.table for one in wanted])
+    parts = np.split(classifier.predict_proba(tables), bounds)
+    return [
+        (one, conclude(one.extraction, part, classifier))
+        for one, part in zip(wanted, parts, strict=True)
+    ]
 
 
 def _kept(
@@ -304,143 +431,12 @@ def _kept(
     return np.array(kept, np.int64), cautions
 
 
-def _figures(given: Answers, seed: int) -> dict[str, Any]:
-    figures: dict[str, Any] = {name: plain(figure(given)) for name, figure in FIGURES.items()}
-    known = [name for name in FIGURES if figures[name] is not None and name not in _NO_INTERVAL]
-
-    def statistics(rows: NDArray[np.int64]) -> list[float]:
-        part = given.subset(rows)
-        return [FIGURES[name](part) for name in known]
-
-    intervals = group_intervals(statistics, given.groups, seed)
-    for name, interval in zip(known, intervals, strict=False):
-        if interval:
-            figures[f"{name}_low"] = plain(interval.low)
-            figures[f"{name}_high"] = plain(interval.high)
-    return figures
-
-
 def _probe(
-    material: Material,
-    indices: NDArray[np.int64],
-    cases: Sequence[Case],
-    usable: NDArray[np.int64],
-    seed: int,
+    material: Material, indices: NDArray[np.int64], cases: Sequence[Case], seed: int
 ) -> float | None:
-    chosen = [cases[index] for index in usable]
-    folds = case_folds(chosen, material.groups[indices], 5, seed)
+    folds = case_folds(cases, material.groups[indices], 5, seed)
     if not folds:
         return None
-    labels, truth = np.unique([case.label for case in chosen], return_inverse=True)
+    labels, y_true = np.unique([case.label for case in cases], return_inverse=True)
     conditions = material.conditions[indices]
-    return plain(probe_balanced_accuracy(conditions, truth, folds, labels.size, seed))
-
-
-def column_values(cases: Sequence[Case], column: str) -> list[str]:
-    """Return a column's value for each case; many different numbers become steps of ten."""
-    values = [case.columns.get(column, "") for case in cases]
-    try:
-        numbers = [float(value) if value else math.nan for value in values]
-    except ValueError:
-        return values
-    if len(set(values)) <= _NUMERIC_STEP:
-        return values
-    return [_step(number) for number in numbers]
-
-
-def measured_snr(cases: Sequence[Case]) -> list[str]:
-    """Return how far the sounds of each case's recording stand out, as steps of 10 dB.
-
-    Empty text where nothing stood out, or where a clip is too short to measure its noise.
-    """
-    qualities = [case.extraction.quality for case in cases]
-    heights = [None if one is None else one.event_snr_db for one in qualities]
-    return ["" if height is None else _step(height) for height in heights]
-
-
-def _step_order(value: str) -> float:
-    """Order steps by where they begin; everything else keeps its order."""
-    low, middle, _ = value.partition(" to ")
-    return float(low) if middle and low.lstrip("-").isdigit() else 0.0
-
-
-def _step(number: float) -> str:
-    if not math.isfinite(number):
-        return ""
-    low = math.floor(number / _NUMERIC_STEP) * _NUMERIC_STEP
-    return f"{low:.0f} to {low + _NUMERIC_STEP:.0f}"
-
-
-def breakdown(given: Answers, values: Sequence[str]) -> list[Breakdown]:
-    """Return figures by value, at most 40: steps in order, else most recordings first."""
-    column = np.array(values, dtype=np.str_)
-    rows = []
-    common = [value for value, _ in Counter(values).most_common(_MOST_VALUES)]
-    for value in sorted(common, key=_step_order):
-        chosen = np.flatnonzero(column == value)
-        part = given.subset(chosen)
-        answered = part.answer != metrics.ABSTAINED
-        right = part.forced == part.truth
-        share = float(right.mean())
-        low, high = metrics.wilson(share, len(chosen))
-        rows.append(
-            Breakdown(
-                value or "not known",
-                len(chosen),
-                metrics.coverage(part.answer),
-                float((part.answer == part.truth)[answered].mean()) if answered.any() else math.nan,
-                share,
-                metrics.balanced_accuracy(part.truth, part.answer, len(part.labels)),
-                low,
-                high,
-            )
-        )
-    return rows
-
-
-def score_events(heard: Sequence[Heard], classifier: Classifier) -> list[EventScore]:
-    """Compare the events found with the stretches labelled, over whole recordings.
-
-    Parameters
-    ----------
-    heard : sequence of Heard
-        Those without times are left out.
-    classifier : Classifier
-
-    Returns
-    -------
-    list of EventScore
-        One for each label that occurs on either side; empty when no recording has times.
-    """
-    timed = [one for one in heard if one.regions and one.problem is None]
-    if not timed:
-        return []
-    bounds = np.cumsum([len(one.extraction.table) for one in timed])[:-1]
-    tables = np.concatenate([one.extraction.table for one in timed])
-    parts = np.split(classifier.predict_proba(tables), bounds)
-    nothing = metrics.Matches(0, 0, 0)
-    totals = {label: [nothing] * 3 for label in classifier.labels}
-    for one, probabilities in zip(timed, parts, strict=True):
-        found = conclude(one.extraction, probabilities, classifier).events
-        for label, so_far in totals.items():
-            scores = _matches(
-                [event for event in found if event.label == label],
-                [(region.start, region.end) for region in one.regions if region.label == label],
-            )
-            totals[label] = [a + b for a, b in zip(so_far, scores, strict=True)]
-    return [
-        EventScore(label, *scores)
-        for label, scores in totals.items()
-        if scores[0].found or scores[0].wanted
-    ]
-
-
-def _matches(
-    found: Sequence[Event], wanted: Sequence[tuple[float, float]]
-) -> tuple[metrics.Matches, metrics.Matches, metrics.Matches]:
-    starts, theirs = [event.start for event in found], [start for start, _ in wanted]
-    return (
-        metrics.match_onsets(starts, theirs, 0.020),
-        metrics.match_onsets(starts, theirs, 0.050),
-        metrics.match_spans([(event.start, event.end) for event in found], wanted),
-    )
+    return plain(probe_balanced_accuracy(conditions, y_true, folds, labels.size, seed))

@@ -18,43 +18,54 @@ Floats = NDArray[np.float64]
 ABSTAINED = -1
 
 
-def confusion(truth: Ints, answer: Ints, n_classes: int) -> Ints:
+def confusion(y_true: Ints, answer: Ints, n_classes: int, weights: Floats | None = None) -> Floats:
     """Count answers; abstentions are left out.
 
     Parameters
     ----------
-    truth, answer : int array, shape (n,)
+    y_true, answer : int array, shape (n,)
     n_classes : int
+    weights : float array, shape (n,), optional
+        What each counts; 1 without it.
 
     Returns
     -------
-    int64 array, shape (n_classes, n_classes)
+    float64 array, shape (n_classes, n_classes)
         Rows are the truth, columns the answer.
     """
     answered = answer != ABSTAINED
-    pairs = truth[answered] * n_classes + answer[answered]
-    return np.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes)
+    pairs = y_true[answered] * n_classes + answer[answered]
+    counted = None if weights is None else weights[answered]
+    counts = np.bincount(pairs, counted, minlength=n_classes**2)
+    return counts.reshape(n_classes, n_classes).astype(np.float64)
 
 
-def recalls(counts: Ints) -> Floats:
+def recalls(counts: Floats) -> Floats:
     """Return the recall of each class, shape (n_classes,); NaN for a class that never occurs."""
     return _ratio(np.diag(counts), counts.sum(axis=1))
 
 
-def precisions(counts: Ints) -> Floats:
+def precisions(counts: Floats) -> Floats:
     """Return the precision of each class, shape (n_classes,); NaN for one never answered."""
     return _ratio(np.diag(counts), counts.sum(axis=0))
 
 
-def balanced_accuracy(truth: Ints, answer: Ints, n_classes: int) -> float:
+def balanced_accuracy(
+    y_true: Ints, answer: Ints, n_classes: int, weights: Floats | None = None
+) -> float:
     """Return the mean recall over the classes that occur among the answered; NaN for none."""
-    return _mean(recalls(confusion(truth, answer, n_classes)))
+    return _mean(recalls(confusion(y_true, answer, n_classes, weights)))
 
 
-def strict_balanced_accuracy(truth: Ints, answer: Ints, n_classes: int) -> float:
+def strict_balanced_accuracy(
+    y_true: Ints, answer: Ints, n_classes: int, weights: Floats | None = None
+) -> float:
     """Return the mean recall with abstentions counted as errors; NaN for no recording."""
-    right = np.bincount(truth[truth == answer], minlength=n_classes)
-    return _mean(_ratio(right, np.bincount(truth, minlength=n_classes)))
+    weights = np.ones(len(y_true)) if weights is None else weights
+    hit = y_true == answer
+    right = np.bincount(y_true[hit], weights[hit], minlength=n_classes)
+    there = np.bincount(y_true, weights, minlength=n_classes)
+    return _mean(_ratio(right.astype(np.float64), there.astype(np.float64)))
 
 
 def coverage(answer: Ints) -> float:
@@ -62,12 +73,12 @@ def coverage(answer: Ints) -> float:
     return float(np.mean(answer != ABSTAINED)) if answer.size else float("nan")
 
 
-def macro_auc(truth: Ints, probabilities: Floats) -> float:
+def macro_auc(y_true: Ints, probabilities: Floats) -> float:
     """Return the mean over classes of the area under the one-against-rest ROC curve.
 
     Parameters
     ----------
-    truth : int array, shape (n,)
+    y_true : int array, shape (n,)
     probabilities : float array, shape (n, n_classes)
 
     Returns
@@ -77,7 +88,7 @@ def macro_auc(truth: Ints, probabilities: Floats) -> float:
     """
     areas = []
     for column in range(probabilities.shape[1]):
-        positive = truth == column
+        positive = y_true == column
         n_positive = int(positive.sum())
         n_negative = positive.size - n_positive
         if n_positive == 0 or n_negative == 0:
@@ -131,12 +142,12 @@ def calibration_error(confidence: Floats, right: NDArray[np.bool_], bins: int = 
     return sum(one.count * abs(one.confidence - one.accuracy) for one in found) / total
 
 
-def brier_score(truth: Ints, probabilities: Floats) -> float:
+def brier_score(y_true: Ints, probabilities: Floats) -> float:
     """Return the mean squared distance of the probabilities from the truth, 0 to 2."""
-    if not truth.size:
+    if not y_true.size:
         return float("nan")
     wanted = np.zeros_like(probabilities)
-    wanted[np.arange(truth.size), truth] = 1.0
+    wanted[np.arange(y_true.size), y_true] = 1.0
     return float(((probabilities - wanted) ** 2).sum(axis=1).mean())
 
 
@@ -150,16 +161,23 @@ class OperatingPoint:
 
 
 def risk_coverage(
-    truth: Ints, answer: Ints, confidence: Floats, n_classes: int, points: int = 21
+    y_true: Ints,
+    answer: Ints,
+    confidence: Floats,
+    n_classes: int,
+    weights: Floats | None = None,
+    points: int = 21,
 ) -> list[OperatingPoint]:
     """Trade coverage against accuracy: keep the most confident answers.
 
     Parameters
     ----------
-    truth, answer : int array, shape (n,)
+    y_true, answer : int array, shape (n,)
         Answers without abstention.
     confidence : float array, shape (n,)
     n_classes : int
+    weights : float array, shape (n,), optional
+        What each counts; 1 without it.
     points : int
         Coverages from 1 down to 1 / (points - 1).
 
@@ -168,18 +186,20 @@ def risk_coverage(
     list of OperatingPoint
         From full coverage down, as long as every class that occurs is still answered.
     """
+    weights = np.ones(len(y_true)) if weights is None else weights
     order = np.argsort(-confidence, kind="stable")
-    occurring = np.unique(truth).size
+    reached = np.cumsum(weights[order]) / max(weights.sum(), 1e-12)
+    occurring = np.unique(y_true).size
     curve = []
     for share in np.linspace(1.0, 0.0, points)[:-1]:
-        kept = order[: max(1, round(share * truth.size))]
-        if not truth.size or np.unique(truth[kept]).size < occurring:
+        kept = order[: int(np.searchsorted(reached, share - 1e-9)) + 1]
+        if not y_true.size or np.unique(y_true[kept]).size < occurring:
             break
         curve.append(
             OperatingPoint(
                 float(confidence[kept].min()),
-                len(kept) / truth.size,
-                balanced_accuracy(truth[kept], answer[kept], n_classes),
+                float(reached[len(kept) - 1]),
+                balanced_accuracy(y_true[kept], answer[kept], n_classes, weights[kept]),
             )
         )
     return curve
@@ -272,7 +292,7 @@ def plain(value: float) -> float | None:
     return None if math.isnan(value) else round(float(value), 6)
 
 
-def _ratio(part: NDArray[np.integer], whole: NDArray[np.integer]) -> Floats:
+def _ratio(part: Floats, whole: Floats) -> Floats:
     ratio = np.full(part.shape, np.nan)
     np.divide(part, whole, out=ratio, where=whole > 0)
     return ratio

@@ -1,13 +1,16 @@
 """What a model answers about labelled cases, and how good the answers are.
 
 Scored as ``docs/recognition.md`` says: one answer a recording, the finding; an abstention is no
-answer; strict figures count it as an error.
+answer; strict figures count it as an error. Where the data say what `kind` of sound each recording
+is, every kind of a label weighs alike, so that 181 keys do not outvote one zip.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,19 +19,38 @@ from audio_pipeline.analysis.events import JOINT_LABELS
 from audio_pipeline.analysis.pipeline import Analysis, conclude
 from audio_pipeline.datasets.examples import Case
 from audio_pipeline.model import metrics
+from audio_pipeline.model.bootstrap import group_intervals
 from audio_pipeline.model.classifier import Classifier
 
-BACKGROUND = "other"
-_ANSWER_OF = {
+BACKGROUND: Final = "other"
+KIND: Final = "kind"
+"""The manifest column whose values weigh alike."""
+
+NEAR_KINDS: Final = frozenset(
+    {
+        *("speech", "breath", "cough", "baby", "cloth", "chair", "footstep", "thud", "door"),
+        *("drawer", "knock", "clap", "key", "mouse", "tap", "click", "switch", "clock", "paper"),
+        *("plastic_rustle", "zip", "fan", "wind", "mechanical", "misc_household"),
+    }
+)
+FAR_KINDS: Final = frozenset(
+    {"coin", "dice", "cutlery", "glass", "fire", "water", "rain", "machine_saw"}
+)
+"""Everyday sounds near a person who records, and those that hardly ever are; a column `near`
+(``yes`` or ``no``) says otherwise. Kinds in neither count in no figure of the two."""
+
+_ANSWER_OF: Final = {
     "single_pop": "pop",
     "repeated_pops": "pop",
     "grating": "grating",
     "nothing_recognised": BACKGROUND,
 }
+_NO_INTERVAL: Final = {"ece"}
+"""Resampled events repeat, which makes any model look worse calibrated than it is."""
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
+class CasePrediction:
     """What a model says about one case.
 
     Attributes
@@ -62,7 +84,16 @@ def answer_of(finding: str, labels: Sequence[str]) -> str | None:
     return answer if answer in labels else None
 
 
-def judge(cases: Sequence[Case], classifier: Classifier) -> list[Judged]:
+def is_near(columns: Mapping[str, str]) -> bool | None:
+    """Tell whether a sound is one of those near a person who records; None where nobody knows."""
+    said = columns.get("near", "").lower()
+    if said in {"yes", "true", "no", "false"}:
+        return said in {"yes", "true"}
+    kind = columns.get(KIND, "")
+    return True if kind in NEAR_KINDS else False if kind in FAR_KINDS else None
+
+
+def predict_cases(cases: Sequence[Case], classifier: Classifier) -> list[CasePrediction]:
     """Let a model answer about every case, all events in one call."""
     if not cases:
         return []
@@ -71,7 +102,7 @@ def judge(cases: Sequence[Case], classifier: Classifier) -> list[Judged]:
     probabilities = np.split(
         classifier.predict_proba(np.concatenate(tables)), np.cumsum(counts)[:-1]
     )
-    judged = []
+    predictions = []
     for number, case in enumerate(cases):
         analysis = conclude(case.extraction, probabilities[len(cases) + number], classifier)
         finding = analysis.finding
@@ -80,74 +111,104 @@ def judge(cases: Sequence[Case], classifier: Classifier) -> list[Judged]:
         if len(analysis.events) == len(weighed):
             chances = [list(event.probabilities.values()) for event in analysis.events]
             weighed = np.array(chances).reshape(weighed.shape)
-        judged.append(Judged(case, analysis, answer, weighed))
-    return judged
+        predictions.append(CasePrediction(case, analysis, answer, weighed))
+    return predictions
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
-    """Judged cases as arrays; labels are numbered as in `labels`.
+class PredictionTable:
+    """Predictions as arrays; labels are numbered as in `labels`.
 
     Attributes
     ----------
     labels : tuple of str
-    truth, answer : int64 array, shape (n_cases,)
+    y_true, answer : int64 array, shape (n_cases,)
         -1 in `answer` for an abstention.
     mean : float64 array, shape (n_cases, n_labels)
         Mean probability of each case's events; NaN for a case that cannot be read or used.
     groups : str array, shape (n_cases,)
+    kinds : int64 array, shape (n_cases,)
+        What each is, as numbers of `kind_names`; those of a label weigh alike.
+    near : int64 array, shape (n_cases,)
+        1 for a sound near a person, 0 for a far one, -1 where nobody knows.
     seconds : float64 array, shape (n_cases,)
     joints : int64 array, shape (n_cases, 2)
         Sure pop and sure grating events.
-    event_truth : int64 array, shape (n_events,)
+    event_true : int64 array, shape (n_events,)
     event_case : int64 array, shape (n_events,)
     event_probabilities : float64 array, shape (n_events, n_labels)
     """
 
     labels: tuple[str, ...]
-    truth: NDArray[np.int64]
+    y_true: NDArray[np.int64]
     answer: NDArray[np.int64]
     mean: NDArray[np.float64]
     groups: NDArray[np.str_]
+    kinds: NDArray[np.int64]
+    near: NDArray[np.int64]
     seconds: NDArray[np.float64]
     joints: NDArray[np.int64]
-    event_truth: NDArray[np.int64]
+    event_true: NDArray[np.int64]
     event_case: NDArray[np.int64]
     event_probabilities: NDArray[np.float64]
+    kind_names: tuple[str, ...] = ("",)
 
     @property
-    def forced(self) -> NDArray[np.int64]:
+    def y_pred(self) -> NDArray[np.int64]:
         """The likeliest label of each case by its mean probability; -1 where there is none."""
         unknown = np.isnan(self.mean).any(axis=1)
         return np.where(unknown, metrics.ABSTAINED, self.mean.argmax(axis=1))
 
-    def subset(self, chosen: NDArray[np.int64]) -> Answers:
+    @property
+    def has_kinds(self) -> bool:
+        """Whether the data say what kind of sound each recording is."""
+        return self.kind_names != ("",)
+
+    @cached_property
+    def weights(self) -> NDArray[np.float64]:
+        """Weight of each case: one over the number of its kind; 1 where kinds are not told."""
+        if not self.has_kinds:
+            return np.ones(len(self.y_true))
+        cell = self.y_true * len(self.kind_names) + self.kinds
+        return np.asarray(1.0 / np.bincount(cell)[cell])
+
+    def unweighted(self) -> PredictionTable:
+        """Return the same with every recording weighing alike."""
+        return replace(self, kinds=np.zeros_like(self.kinds), kind_names=("",))
+
+    def subset(self, chosen: NDArray[np.int64]) -> PredictionTable:
         """Return some of the cases (repeats allowed), in this order."""
         position = np.argsort(self.event_case, kind="stable")
-        bounds = np.searchsorted(self.event_case[position], np.arange(len(self.truth) + 1))
-        parts = [position[bounds[one] : bounds[one + 1]] for one in chosen]
-        events = np.concatenate(parts) if parts else np.zeros(0, np.int64)
-        case = np.repeat(np.arange(len(chosen)), [len(part) for part in parts])
-        return Answers(
+        bounds = np.searchsorted(self.event_case[position], np.arange(len(self.y_true) + 1))
+        counts = np.diff(bounds)[chosen]
+        # Event numbers within each case, counted on from where the case's events begin.
+        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        events = position[np.repeat(bounds[:-1][chosen], counts) + within]
+        return PredictionTable(
             self.labels,
-            self.truth[chosen],
+            self.y_true[chosen],
             self.answer[chosen],
             self.mean[chosen],
             self.groups[chosen],
+            self.kinds[chosen],
+            self.near[chosen],
             self.seconds[chosen],
             self.joints[chosen],
-            self.event_truth[events],
-            case,
+            self.event_true[events],
+            np.repeat(np.arange(len(chosen)), counts),
             self.event_probabilities[events],
+            self.kind_names,
         )
 
 
-def answers(judged: Sequence[Judged], labels: Sequence[str], groups: NDArray[np.str_]) -> Answers:
-    """Put judged cases into arrays.
+def prediction_table(
+    predictions: Sequence[CasePrediction], labels: Sequence[str], groups: NDArray[np.str_]
+) -> PredictionTable:
+    """Put predictions into arrays.
 
     Parameters
     ----------
-    judged : sequence of Judged
+    predictions : sequence of CasePrediction
         Their labels all among `labels`.
     labels : sequence of str
         The model's labels, in its order.
@@ -155,20 +216,27 @@ def answers(judged: Sequence[Judged], labels: Sequence[str], groups: NDArray[np.
         The linked group of each.
     """
     number = {label: index for index, label in enumerate(labels)}
-    counts = [len(one.probabilities) for one in judged]
-    truth = np.array([number[one.case.label] for one in judged], np.int64)
-    empty = np.zeros((0, len(labels)))
-    return Answers(
+    counts = [len(one.probabilities) for one in predictions]
+    y_true = np.array([number[one.case.label] for one in predictions], np.int64)
+    answers = [-1 if one.answer is None else number[one.answer] for one in predictions]
+    near = [is_near(one.case.columns) for one in predictions]
+    told = np.array([one.case.columns.get(KIND, "") for one in predictions], dtype=np.str_)
+    names, kinds = np.unique(told, return_inverse=True)
+    joints = [list(one.sure_joints.values()) for one in predictions]
+    return PredictionTable(
         tuple(labels),
-        truth,
-        np.array([-1 if one.answer is None else number[one.answer] for one in judged], np.int64),
-        np.array([_mean(one.probabilities) for one in judged]).reshape(-1, len(labels)),
+        y_true,
+        np.array(answers, np.int64),
+        np.array([_mean(one.probabilities) for one in predictions]).reshape(-1, len(labels)),
         groups,
-        np.array([_seconds(one.case) for one in judged]),
-        np.array([list(one.sure_joints.values()) for one in judged], np.int64).reshape(-1, 2),
-        np.repeat(truth, counts),
-        np.repeat(np.arange(len(judged)), counts),
-        np.concatenate([empty, *(one.probabilities for one in judged)]),
+        kinds.astype(np.int64),
+        np.array([-1 if one is None else int(one) for one in near], np.int64),
+        np.array([_seconds(one.case) for one in predictions]),
+        np.array(joints, np.int64).reshape(-1, len(JOINT_LABELS)),
+        np.repeat(y_true, counts),
+        np.repeat(np.arange(len(predictions)), counts),
+        np.concatenate([np.zeros((0, len(labels))), *(one.probabilities for one in predictions)]),
+        tuple(names.tolist()) or ("",),
     )
 
 
@@ -185,69 +253,186 @@ def _seconds(case: Case) -> float:
     return case.extraction.duration or 0.0
 
 
-Figure = Callable[[Answers], float]
+Figure = Callable[[PredictionTable], float]
 
 
-def _recording_balanced_accuracy(given: Answers) -> float:
-    return metrics.balanced_accuracy(given.truth, given.forced, len(given.labels))
+def _confusion(given: PredictionTable) -> NDArray[np.float64]:
+    return metrics.confusion(given.y_true, given.answer, len(given.labels), given.weights)
 
 
-def _auc(given: Answers) -> float:
-    known = given.forced != metrics.ABSTAINED
-    return metrics.macro_auc(given.truth[known], given.mean[known])
+def _balanced_accuracy(given: PredictionTable, answer: NDArray[np.int64]) -> float:
+    return metrics.balanced_accuracy(given.y_true, answer, len(given.labels), given.weights)
 
 
-def _pop_against_grating(given: Answers) -> float:
+def _found(label: str) -> Figure:
+    """Share of the recordings of a label that are surely named so, silence counting as a miss."""
+
+    def figure(given: PredictionTable) -> float:
+        if label not in given.labels:
+            return float("nan")
+        number = given.labels.index(label)
+        return _share(given.answer == number, given, given.y_true == number)
+
+    return figure
+
+
+def _precision(label: str) -> Figure:
+    """Share of the recordings surely named so that are of the label."""
+
+    def figure(given: PredictionTable) -> float:
+        if label not in given.labels:
+            return float("nan")
+        number = given.labels.index(label)
+        return _share(given.y_true == number, given, given.answer == number)
+
+    return figure
+
+
+def _share(
+    hit: NDArray[np.bool_], given: PredictionTable, among: NDArray[np.bool_] | None = None
+) -> float:
+    weights = given.weights if among is None else given.weights * among
+    total = weights.sum()
+    return float((weights * hit).sum() / total) if total > 0 else float("nan")
+
+
+def _auc(given: PredictionTable) -> float:
+    known = given.y_pred != metrics.ABSTAINED
+    return metrics.macro_auc(given.y_true[known], given.mean[known])
+
+
+def _pop_against_grating(given: PredictionTable) -> float:
     """Return right / (right + confused) among answered pops and gratings."""
     joint = [given.labels.index(label) for label in JOINT_LABELS if label in given.labels]
     if len(joint) < 2:
         return float("nan")
-    among = np.isin(given.truth, joint) & np.isin(given.answer, joint)
-    right = given.truth[among] == given.answer[among]
-    return float(right.mean()) if right.size else float("nan")
+    among = np.isin(given.y_true, joint) & np.isin(given.answer, joint)
+    return _share(given.y_true == given.answer, given, among)
 
 
-def _false_alarms(given: Answers, columns: Sequence[int]) -> float:
-    """Return sure joint events in background recordings, per minute of these."""
+def _of_background(given: PredictionTable) -> NDArray[np.bool_] | None:
     if BACKGROUND not in given.labels or not set(JOINT_LABELS) & set(given.labels):
-        return float("nan")
-    of_background = given.truth == given.labels.index(BACKGROUND)
-    minutes = given.seconds[of_background].sum() / 60
-    count = given.joints[of_background][:, list(columns)].sum()
-    return float(count / minutes) if minutes > 0 else float("nan")
+        return None
+    return np.asarray(given.y_true == given.labels.index(BACKGROUND))
 
 
-def _false_share(given: Answers, columns: Sequence[int]) -> float:
-    """Return the share of background recordings with a sure joint event."""
-    if BACKGROUND not in given.labels or not set(JOINT_LABELS) & set(given.labels):
-        return float("nan")
-    of_background = given.truth == given.labels.index(BACKGROUND)
-    wrong = given.joints[of_background][:, list(columns)].sum(axis=1) > 0
-    return float(wrong.mean()) if wrong.size else float("nan")
+def _false_a_minute(*labels: str) -> Figure:
+    """Sure joint events in background recordings, per minute of these, unweighted."""
+
+    def figure(given: PredictionTable) -> float:
+        background = _of_background(given)
+        minutes = 0.0 if background is None else given.seconds[background].sum() / 60
+        if minutes <= 0:
+            return float("nan")
+        columns = [JOINT_LABELS.index(label) for label in labels]
+        return float(given.joints[background][:, columns].sum() / minutes)
+
+    return figure
 
 
-def _ece(given: Answers) -> float:
+def _false_share(*labels: str, near: bool | None = None) -> Figure:
+    """Share of background recordings, or of the near or far ones, with a sure joint event."""
+
+    def figure(given: PredictionTable) -> float:
+        among = _of_background(given)
+        if among is None:
+            return float("nan")
+        if near is not None:
+            among = among & (given.near == int(near))
+        columns = [JOINT_LABELS.index(label) for label in labels]
+        return _share(given.joints[:, columns].sum(axis=1) > 0, given, among)
+
+    return figure
+
+
+def _ece(given: PredictionTable) -> float:
     probabilities = given.event_probabilities
-    right = probabilities.argmax(axis=1) == given.event_truth if len(probabilities) else np.zeros(0)
+    right = probabilities.argmax(axis=1) == given.event_true if len(probabilities) else np.zeros(0)
     highest = probabilities.max(axis=1) if len(probabilities) else np.zeros(0)
     return metrics.calibration_error(highest, right.astype(bool))
 
 
 FIGURES: dict[str, Figure] = {
-    "balanced_accuracy": lambda a: metrics.balanced_accuracy(a.truth, a.answer, len(a.labels)),
+    "balanced_accuracy": lambda a: _balanced_accuracy(a, a.answer),
+    "coverage": lambda a: _share(a.answer != metrics.ABSTAINED, a),
+    "recording_balanced_accuracy": lambda a: _balanced_accuracy(a, a.y_pred),
     "strict_balanced_accuracy": lambda a: metrics.strict_balanced_accuracy(
-        a.truth, a.answer, len(a.labels)
+        a.y_true, a.answer, len(a.labels), a.weights
     ),
-    "recording_balanced_accuracy": _recording_balanced_accuracy,
-    "coverage": lambda a: metrics.coverage(a.answer),
     "auc": _auc,
-    "ece": _ece,
-    "brier": lambda a: metrics.brier_score(a.event_truth, a.event_probabilities),
+    "pops_found": _found("pop"),
+    "gratings_found": _found("grating"),
+    "pop_precision": _precision("pop"),
+    "grating_precision": _precision("grating"),
     "pop_against_grating": _pop_against_grating,
-    "false_alarms_per_minute": lambda a: _false_alarms(a, (0, 1)),
-    "false_pops_per_minute": lambda a: _false_alarms(a, (0,)),
-    "false_gratings_per_minute": lambda a: _false_alarms(a, (1,)),
-    "false_joint_recordings": lambda a: _false_share(a, (0, 1)),
-    "false_grating_recordings": lambda a: _false_share(a, (1,)),
+    "near_false_gratings": _false_share("grating", near=True),
+    "near_false_pops": _false_share("pop", near=True),
+    "far_false_gratings": _false_share("grating", near=False),
+    "far_false_pops": _false_share("pop", near=False),
+    "false_joint_recordings": _false_share("pop", "grating"),
+    "false_grating_recordings": _false_share("grating"),
+    "false_alarms_per_minute": _false_a_minute("pop", "grating"),
+    "false_pops_per_minute": _false_a_minute("pop"),
+    "false_gratings_per_minute": _false_a_minute("grating"),
+    "ece": _ece,
+    "brier": lambda a: metrics.brier_score(a.event_true, a.event_probabilities),
 }
-"""Every figure a report gives, from answers; NaN where it does not apply."""
+"""Every figure a report gives, from predictions; NaN where it does not apply. All weigh kinds alike
+but the AUC (every clip alike), those a minute, and those of events (`ece`, `brier`)."""
+
+FIGURE_NAMES: Final = (
+    ("balanced_accuracy", "Balanced accuracy of the answers given"),
+    ("coverage", "Share of the recordings answered"),
+    ("recording_balanced_accuracy", "Balanced accuracy, every recording answered"),
+    ("strict_balanced_accuracy", "Balanced accuracy, no answer counted as an error"),
+    ("auc", "Area under the ROC curve, mean over labels"),
+    ("pops_found", "Share of the pops surely found"),
+    ("gratings_found", "Share of the grinding sounds surely found"),
+    ("pop_precision", "Share of the sure pops that are pops"),
+    ("grating_precision", "Share of the sure grinding sounds that are such"),
+    ("pop_against_grating", "Pop against grinding sound, given an answer of these"),
+    ("near_false_gratings", "Sounds near a person with a false grinding sound"),
+    ("near_false_pops", "Sounds near a person with a false pop"),
+    ("far_false_gratings", "Other everyday sounds with a false grinding sound"),
+    ("far_false_pops", "Other everyday sounds with a false pop"),
+    ("false_joint_recordings", "Share of other recordings with a false pop or grinding sound"),
+    ("false_grating_recordings", "Share of other recordings with a false grinding sound"),
+    ("false_alarms_per_minute", "False pops and grinding sounds a minute of other sound"),
+    ("false_gratings_per_minute", "False grinding sounds a minute of other sound"),
+    ("ece", "Calibration error"),
+    ("brier", "Brier score"),
+    ("shortcut_balanced_accuracy", "Balanced accuracy of recording conditions alone"),
+)
+"""What is shown of the figures, in this order, with its name for people."""
+
+
+def figures_with_intervals(
+    given: PredictionTable, seed: int = 0, names: Sequence[str] = tuple(FIGURES)
+) -> dict[str, Any]:
+    """Return figures with their 95 % intervals by bootstrap over groups.
+
+    Parameters
+    ----------
+    given : PredictionTable
+    seed : int
+    names : sequence of str
+        Of :data:`FIGURES`.
+
+    Returns
+    -------
+    dict of str to float or None
+        ``<name>``, None where it does not apply, and where an interval can be had ``<name>_low``
+        and ``<name>_high``.
+    """
+    figures: dict[str, Any] = {name: metrics.plain(FIGURES[name](given)) for name in names}
+    known = [name for name in names if figures[name] is not None and name not in _NO_INTERVAL]
+
+    def statistics(rows: NDArray[np.int64]) -> list[float]:
+        part = given.subset(rows)
+        return [FIGURES[name](part) for name in known]
+
+    for name, interval in zip(known, group_intervals(statistics, given.groups, seed), strict=False):
+        if interval:
+            figures[f"{name}_low"] = metrics.plain(interval.low)
+            figures[f"{name}_high"] = metrics.plain(interval.high)
+    return figures

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from audio_pipeline.app.reporting.evaluation_page import FIGURES
 from audio_pipeline.model.card import curve_sentence
+from audio_pipeline.model.findings import OUTCOMES
+from audio_pipeline.model.scoring import FIGURE_NAMES
 
 if TYPE_CHECKING:
     from audio_pipeline.model.evaluation import Evaluation
+    from audio_pipeline.model.findings import FindingScores
     from audio_pipeline.model.training import Training
 
 
@@ -43,24 +46,31 @@ def evaluation_text(evaluation: Evaluation) -> str:
     """Return what an evaluation found."""
     metrics = evaluation.figures
     lines = [
-        f"Model {evaluation.classifier.name}: {metrics['n_recordings']} recordings, "
-        f"{metrics['n_groups']} groups",
+        f"{metrics['scheme'][0].upper()}{metrics['scheme'][1:]}: {metrics['n_recordings']} "
+        f"recordings, {metrics['n_groups']} groups"
+        + (", every kind of a label weighs alike" if metrics["weighed_by"] else ""),
         "",
     ]
     if not metrics["n_recordings"]:
         lines.append("Nothing is left to measure on: see the warnings.")
-    for name, text in FIGURES:
+    for name, text in FIGURE_NAMES:
         if metrics.get(name) is None:
             continue
         low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
         interval = f"  ({low:.2f} to {high:.2f})" if low is not None and high is not None else ""
         lines.append(f"{text:62}{metrics[name]:7.3f}{interval}")
-    lines += ["", f"{'label':20}{'number':>8}{'answered':>10}{'recall':>8}{'precision':>11}"]
+    if evaluation.findings is not None:
+        lines += ["", *_finding_lines(evaluation.findings)]
+    if evaluation.doubtful["n_cases"]:
+        lines += ["", _doubt_line(evaluation.doubtful)]
+    header = f"{'label':20}{'number':>8}{'answered':>10}{'found':>8}{'recall':>8}{'precision':>11}"
+    lines += ["", header]
     for row in evaluation.by_label:
-        shares = [row["coverage"], row["recall"], row["precision"]]
+        shares = [row[name] for name in ("coverage", "found", "recall", "precision")]
         cells = ["" if share is None else f"{share:.2f}" for share in shares]
         label, number = row["label"][:19], row["count"]
-        lines.append(f"{label:20}{number:8}{cells[0]:>10}{cells[1]:>8}{cells[2]:>11}")
+        lines.append(f"{label:20}{number:8}{cells[0]:>10}{cells[1]:>8}{cells[2]:>8}{cells[3]:>11}")
+    lines += _kind_lines(evaluation)
     for title, rows in {"group": evaluation.groups, **evaluation.by}.items():
         lines += ["", f"{title.replace('_', ' '):40}{'number':>8}{'answered':>10}{'right':>8}"]
         lines += [
@@ -69,3 +79,33 @@ def evaluation_text(evaluation: Evaluation) -> str:
         ]
     lines += ["", *(f"Warning ({one.code}): {one.text}" for one in evaluation.cautions)]
     return "\n".join(lines).rstrip()
+
+
+def _finding_lines(scores: FindingScores) -> list[str]:
+    rows = [scores.total, *(row for rows in scores.by.values() for row in rows)]
+    names = [*OUTCOMES, "false grating"]
+    lines = [f"{'whole recordings':32}{'number':>8}" + "".join(f"{one:>15}" for one in names)]
+    for row in rows:
+        cells = [f"{share:15.2f}" for share in (*row.shares.values(), row.false_grating)]
+        lines.append(f"{row.name[:31]:32}{row.count:8}{''.join(cells)}")
+    return lines
+
+
+def _doubt_line(doubtful: Mapping[str, Any]) -> str:
+    shares = [doubtful.get("balanced_accuracy"), doubtful.get("coverage")]
+    cells = ["none" if share is None else f"{share:.2f}" for share in shares]
+    return (
+        f"Not counted, because their label is in doubt: {doubtful['n_cases']} recordings "
+        f"(balanced accuracy {cells[0]}, answered {cells[1]})"
+    )
+
+
+def _kind_lines(evaluation: Evaluation) -> list[str]:
+    if not evaluation.kinds:
+        return []
+    names = [*evaluation.table.labels, "unsure"]
+    lines = ["", f"{'kind':32}{'number':>8}" + "".join(f"{name[:11]:>12}" for name in names)]
+    for row in evaluation.kinds:
+        cells = "".join(f"{row['taken_for'][name]:12.2f}" for name in names)
+        lines.append(f"{row['label'] + ': ' + row['kind']:32.31}{row['count']:8}{cells}")
+    return lines

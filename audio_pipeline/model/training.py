@@ -252,10 +252,10 @@ def _metrics(
     seed = settings.tuning.seed
     metrics: dict[str, Any] = {}
     for name, figure in FIGURES.items():
-        metrics[name] = plain(figure(validation.answers)) if validation else None
+        metrics[name] = plain(figure(validation.table)) if validation else None
     intervals: list[Interval | None] = [None] * len(_WITH_INTERVAL)
     if validation:
-        given = validation.answers
+        given = validation.table
 
         def statistics(rows: NDArray[np.int64]) -> list[float]:
             part = given.subset(rows)
@@ -269,7 +269,7 @@ def _metrics(
     if validation:
         probe = probe_balanced_accuracy(
             material.conditions[usable],
-            validation.answers.truth,
+            validation.table.y_true,
             validation.folds,
             len(labels),
             seed,

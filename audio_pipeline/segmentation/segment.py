@@ -1,13 +1,106 @@
-"""A segment, and a passage: the segment with the sound around it that features are taken from."""
+"""A segment, the clip around it that features are taken from, and how segments are found."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from audio_pipeline.segmentation.noise_floor import NoiseFloorConfig
+
 Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class SegmentationConfig:
+    """How impacts are found and joined.
+
+    Times in seconds, levels in dB, frequencies in Hz, frame sizes in samples at `sample_rate`.
+
+    Raises
+    ------
+    ValueError
+        If a value lies outside its range.
+    """
+
+    sample_rate: int = 22_050
+    n_fft: int = 256
+    hop_length: int = 64
+    n_mels: int = 16
+    fmin: float = 150.0
+    fmax: float = 10_000.0
+    noise_floor: NoiseFloorConfig = field(default_factory=NoiseFloorConfig)
+    #: An impact is a peak at least this high over the floor and over the valleys beside it.
+    peak_height: float = 12.0
+    peak_prominence: float = 6.0
+    #: Valleys are looked for this far on each side of a peak.
+    peak_context: float = 0.1
+    peak_distance: float = 0.0116
+    #: A sound lasts while the envelope is above `quiet` and within `decay` of its impact.
+    decay: float = 15.0
+    quiet: float = 6.0
+    #: Impacts closer than this belong together (the definition of a cascade).
+    cascade_gap: float = 0.045
+    #: Impacts closer than this do where `dense_count` of them fall within `dense_window`.
+    dense_gap: float = 0.25
+    dense_count: int = 5
+    dense_window: float = 0.5
+    #: Two impacts with no valley as deep as this between them belong together.
+    valley: float = 10.0
+    #: Segments are cut where they get longer than this.
+    max_duration: float = 10.0
+    #: Sound kept before and after a segment for its features.
+    pre_roll: float = 0.3
+    post_roll: float = 0.2
+
+    def __post_init__(self) -> None:
+        ranges = {
+            "sample_rate": (1000, 192_000),
+            "n_fft": (4, 8192),
+            "hop_length": (1, self.n_fft),
+            "n_mels": (1, 64),
+            "fmax": (1.0, self.sample_rate / 2),
+            "fmin": (0.0, 0.99 * self.fmax),
+            "dense_count": (2, 1000),
+            **dict.fromkeys(("peak_height", "peak_prominence", "decay", "quiet"), (0.0, 200.0)),
+            "valley": (0.0, 200.0),
+            **dict.fromkeys(("peak_context", "peak_distance"), (1e-4, 0.5)),
+            **dict.fromkeys(("cascade_gap", "dense_gap", "dense_window"), (1e-4, 0.5)),
+            "max_duration": (0.5, 60.0),
+            **dict.fromkeys(("pre_roll", "post_roll"), (0.0, 5.0)),
+        }
+        for name, (low, high) in ranges.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ValueError(f"{name} must be from {low:g} to {high:g}, not {value:g}")
+
+    def at_rate(self, sample_rate: int) -> SegmentationConfig:
+        """Return this configuration for another `sample_rate`.
+
+        Frames keep their duration, bands their place relative to the rate, so that a model for skin
+        accelerometers at 2 kHz needs no other code.
+        """
+        scale = sample_rate / self.sample_rate
+        n_fft = max(32, 2 * round(self.n_fft * scale / 2))
+        return replace(
+            self,
+            sample_rate=sample_rate,
+            n_fft=n_fft,
+            hop_length=max(4, round(self.hop_length * scale)),
+            n_mels=min(self.n_mels, n_fft // 4),
+            fmin=self.fmin * scale,
+            fmax=self.fmax * scale,
+        )
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames a second."""
+        return self.sample_rate / self.hop_length
+
+    def frames(self, seconds: float) -> int:
+        """Return the number of frames nearest to `seconds`, at least one."""
+        return max(1, round(seconds * self.frame_rate))
 
 
 @dataclass(frozen=True)
@@ -16,9 +109,9 @@ class Segment:
 
     Attributes
     ----------
-    start, end
+    start, end : float
         Seconds from the start of the recording.
-    impacts
+    impacts : tuple of float
         Times of the resolvable transients in it, in seconds, rising. Empty only where a person gave
         the borders of the segment.
     """
@@ -29,26 +122,33 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class Passage:
-    """A segment with the sound around it: what its features are computed from.
+class SegmentClip:
+    """A segment as sound, with pre- and post-roll: what its features are computed from.
 
     Attributes
     ----------
-    segment
-        The segment.
-    samples
-        float32 (n,) at the rate of the settings, the first at time `offset` (seconds); up to
-        `before` and `after` seconds more than the segment, less at the ends of a recording.
-    elevation
-        float32 (m,) in dB over the floor, for the frames of the segment; the first frame is centred
-        on time `frame_offset` (seconds).
-    peaks
-        float32, the elevation of each impact in dB.
+    segment : Segment
+        Where it is.
+    samples : ndarray of float32, shape (n,)
+        At `sample_rate`; the first lies at `offset`. Up to `pre_roll` and `post_roll` seconds more
+        than the segment, less at the ends of a recording.
+    sample_rate : int
+        Hz.
+    offset : float
+        Seconds from the start of the recording.
+    envelope : ndarray of float32, shape (m,)
+        Onset envelope, in dB over the noise floor, of the frames of the segment; the first is
+        centred on `frame_offset`.
+    frame_offset : float
+        Seconds from the start of the recording.
+    peaks : ndarray of float32, shape (len(segment.impacts),)
+        Envelope of each impact, in dB.
     """
 
     segment: Segment
     samples: Float32
+    sample_rate: int
     offset: float
-    elevation: Float32
+    envelope: Float32
     frame_offset: float
     peaks: Float32

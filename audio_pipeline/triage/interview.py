@@ -25,7 +25,7 @@ from audio_pipeline.triage.recommendation import (
     recommend,
     stand,
 )
-from audio_pipeline.triage.tables import AUDIO_SCALE, LEVELS, UNSURE, Question, load_tables
+from audio_pipeline.triage.tables import LEVELS, UNSURE, Question, load_tables
 
 WIDTH = 78
 """Columns to wrap at."""
@@ -158,12 +158,7 @@ class Interview:
         }
 
     def _open(self, scale: str) -> bool:
-        flag = load_tables().flags.get(scale)
-        if flag is None:
-            return scale != AUDIO_SCALE and not self._done(scale)
-        return not self._done(flag.question) or (
-            flag.unless_no is not None and not self._done(flag.unless_no)
-        )
+        return not all(map(self._done, load_tables().questions_of(scale)))
 
     def _done(self, question: str) -> bool:
         """Whether a question was answered or skipped, or is settled."""
@@ -210,20 +205,21 @@ class Interview:
         low, high = dict(standing.ranks), dict(standing.ranks)
         for scale in standing.ranks:
             if self._open(scale):
-                low[scale] = 0
+                # What is told of a combined scale can only rise.
+                low[scale] = standing.told[scale] if scale in tables.combined else 0
                 # An open flag may already be settled, as by an age below 60.
                 top = len(tables.scales[scale]) - 1
                 high[scale] = top if scale not in tables.flags else standing.ranks[scale] and top
+        so_far = self._so_far()
         conditions = [rule.condition for rule in tables.rules]
         conditions += [entry.condition for entry in tables.advice if entry.condition is not None]
         scales = set().union(*(depends_on(each, low, high) for each in conditions))
-        live = scales & set(tables.questions)
-        for flag in tables.flags.values():
-            if flag.id in scales:
-                live.add(flag.question)
-                if flag.unless_no is not None:
-                    live.add(flag.unless_no)
-        return live
+        live = {name for scale in scales for name in tables.questions_of(scale)}
+        return live | {
+            question.id
+            for question in tables.questions.values()
+            if question.asked_when is not None and question.asked_when.holds(so_far)
+        }
 
 
 def _details(question: Question) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ from audio_pipeline.triage.tables import (
     SKIP,
     UNSURE,
     Advice,
+    Combined,
     Flag,
     Question,
     Rule,
@@ -256,9 +257,31 @@ def stand(answers: Answers, sound: Sound | None = None) -> Standing:
         told[question.id] = 0 if option in (SKIP, UNSURE) else ranks[question.id]
     for flag in tables.flags.values():
         ranks[flag.id], told[flag.id] = _flag_ranks(flag, answers)
+    for scale in tables.combined.values():
+        lifted = combined_ranks(scale, answers)
+        ranks[scale.id] = max(lifted.values())
+        told[scale.id] = max(
+            0 if answers.get(name) in (None, UNSURE) else rank for name, rank in lifted.items()
+        )
     grating = AUDIO_OPTIONS.index(sound.grating if sound else "none")
     ranks[AUDIO_SCALE] = told[AUDIO_SCALE] = grating
     return Standing(ranks, told)
+
+
+def combined_ranks(scale: Combined, answers: Answers) -> dict[str, int]:
+    """Return how high each question alone puts a combined scale."""
+    tables = load_tables()
+    options = tables.scales[scale.id]
+    value = answers.get(scale.question)
+    ranks = {scale.question: options.index(SKIP if value is None else str(value))}
+    for name, lifts in scale.raised_by.items():
+        value = answers.get(name)
+        if isinstance(value, int):
+            reached = [options.index(lifts[least]) for least in lifts if value >= int(least)]
+            ranks[name] = max(reached, default=0)
+        else:
+            ranks[name] = 0 if value is None else options.index(lifts.get(value, options[0]))
+    return ranks
 
 
 def _option(question: str, value: str | int) -> str:
@@ -291,7 +314,7 @@ def _reason(rule: Rule, answers: Answers, standing: Standing, words: Catalogue) 
         if leaf.scale == AUDIO_SCALE:
             topics["told"][leaf.scale] = words.text("unknown", "recording")
             continue
-        for question in _questions_of(leaf):
+        for question in _questions_of(leaf, answers):
             value = answers.get(question.id)
             state = "not_told" if value is None else "unsure" if value == UNSURE else "told"
             topics[state][question.id] = words.topic(question.id)
@@ -320,11 +343,13 @@ def _open_text(rule: Rule, topics: Mapping[str, Mapping[str, str]], words: Catal
     return " ".join(sentences)
 
 
-def _questions_of(leaf: AtLeast) -> list[Question]:
-    """Return the questions behind a leaf; of a flag, those its value rests on."""
+def _questions_of(leaf: AtLeast, answers: Answers) -> list[Question]:
+    """Return the questions behind a leaf: of a flag, all; of a combined scale, what reaches it."""
     tables = load_tables()
-    flag = tables.flags.get(leaf.scale)
-    if flag is None:
-        return [tables.questions[leaf.scale]]
-    names = [flag.question] + ([flag.unless_no] if flag.unless_no else [])
+    names: Iterable[str] = tables.questions_of(leaf.scale)
+    if leaf.scale in tables.combined:
+        lifted = combined_ranks(tables.combined[leaf.scale], answers)
+        reaching = [name for name, rank in lifted.items() if rank >= leaf.rank]
+        told = [name for name in reaching if answers.get(name) not in (None, UNSURE)]
+        names = told or reaching
     return [tables.questions[name] for name in names]

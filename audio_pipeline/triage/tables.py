@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ class Question:
     gate: str | None = None
     stop: str | None = None
     group: str | None = None
+    asked_when: Condition | None = None
     settled_after: Mapping[str, str] | None = None
     settled_as: int | None = None
 
@@ -73,6 +74,25 @@ class Flag:
     below: int | None = None
     at_least: int | None = None
     unless_no: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Combined:
+    """A scale that takes the highest of several answers.
+
+    It has the options of ``question``. ``raised_by`` says to which of them another answer lifts it:
+    an option of that question or, for a number, the number from which on. What is missing there
+    adds nothing.
+    """
+
+    id: str
+    question: str
+    raised_by: Mapping[str, Mapping[str, str]]
+
+    @property
+    def questions(self) -> tuple[str, ...]:
+        """Ids of the questions it rests on."""
+        return (self.question, *self.raised_by)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +148,7 @@ class Tables:
     version: str
     questions: Mapping[str, Question]
     flags: Mapping[str, Flag]
+    combined: Mapping[str, Combined]
     scales: Scales
     rules: tuple[Rule, ...]
     advice: tuple[Advice, ...]
@@ -139,6 +160,15 @@ class Tables:
     def gates(self) -> tuple[str, ...]:
         """Ids of the gate questions, in the order asked."""
         return tuple(question.id for question in self.questions.values() if question.gate)
+
+    def questions_of(self, scale: str) -> tuple[str, ...]:
+        """Return the ids of the questions a scale rests on; empty for the sound."""
+        if scale in self.combined:
+            return self.combined[scale].questions
+        if scale in self.flags:
+            flag = self.flags[scale]
+            return (flag.question,) if flag.unless_no is None else (flag.question, flag.unless_no)
+        return (scale,) if scale in self.questions else ()
 
 
 @cache
@@ -164,14 +194,23 @@ def load_tables(folder: Path = DATA) -> Tables:
 def build_tables(documents: Mapping[str, Mapping[str, Any]], digest: str = "") -> Tables:
     """Check parsed data files and build the tables; raises as :func:`load_tables` does."""
     asked, ruled = documents["questions.toml"], documents["rules.toml"]
-    _only(asked, "questions.toml", {"question", "derived"})
+    _only(asked, "questions.toml", {"question", "derived", "combined"})
     _only(ruled, "rules.toml", {"version", "rule", "disagreement"})
     questions = {entry["id"]: _question(entry) for entry in _unique(asked["question"], "question")}
+    combined = {
+        entry["id"]: _combined(entry, questions) for entry in _unique(asked["combined"], "combined")
+    }
     flags = {entry["id"]: _flag(entry, questions) for entry in _unique(asked["derived"], "derived")}
     scales = {question.id: question.options for question in questions.values() if question.options}
     for flag in flags.values():
         scales[flag.id] = ("no", SKIP, "yes") if flag.values else ("no", "yes")
+    for each in combined.values():
+        scales[each.id] = questions[each.question].options
     scales[AUDIO_SCALE] = AUDIO_OPTIONS
+    for entry in asked["question"]:
+        if text := entry.get("asked_when"):
+            condition = _condition(text, scales, f"question {entry['id']}")
+            questions[entry["id"]] = replace(questions[entry["id"]], asked_when=condition)
     sources = {key: _source(key, entry) for key, entry in documents["sources.toml"].items()}
     rules = [_rule(entry, scales, sources) for entry in _unique(ruled["rule"], "rule")]
     rules += [_gate(question, sources) for question in questions.values() if question.gate]
@@ -184,6 +223,7 @@ def build_tables(documents: Mapping[str, Mapping[str, Any]], digest: str = "") -
         version=f"{ruled['version']}+{digest[:12]}",
         questions=questions,
         flags=flags,
+        combined=combined,
         scales=scales,
         rules=tuple(rules),
         advice=tuple(_advice(entry, scales) for entry in advised["advice"]),
@@ -215,7 +255,7 @@ def _unique(entries: list[dict[str, Any]], kind: str) -> Iterator[dict[str, Any]
 def _question(entry: dict[str, Any]) -> Question:
     where = f"question {entry['id']}"
     known = {"id", "section", "options", "choices", "minimum", "maximum", "gate", "stop", "group"}
-    _only(entry, where, known | {"settled_after", "settled_as"})
+    _only(entry, where, known | {"asked_when", "settled_after", "settled_as"})
     question = Question(
         id=entry["id"],
         section=entry["section"],
@@ -256,6 +296,21 @@ def _flag(entry: dict[str, Any], questions: Mapping[str, Question]) -> Flag:
         if value not in questions[flag.question].choices:
             raise ValueError(f"{where}: unknown option {value!r} of {flag.question}")
     return flag
+
+
+def _combined(entry: dict[str, Any], questions: Mapping[str, Question]) -> Combined:
+    where = f"combined {entry['id']}"
+    _only(entry, where, {"id", "question", "raised_by"})
+    for name, lifts in entry["raised_by"].items():
+        if name not in questions:
+            raise ValueError(f"{where}: unknown question {name!r}")
+        for option, lifted in lifts.items():
+            known = (
+                option.isdigit() if questions[name].numeric else option in questions[name].options
+            )
+            if not known or lifted not in questions[entry["question"]].options:
+                raise ValueError(f"{where}: unknown option {name} = {option} or {lifted!r}")
+    return Combined(entry["id"], entry["question"], entry["raised_by"])
 
 
 def _source(key: str, entry: dict[str, Any]) -> Source:

@@ -11,14 +11,12 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from audio_pipeline.app.batch.export import cell
-from audio_pipeline.app.batch.files import written
+from audio_pipeline.app.batch.export import RECOMMENDATION_COLUMNS, cell
 from audio_pipeline.app.batch.store import Row, StoreReader
+from audio_pipeline.app.outputs import written
 from audio_pipeline.audio.discovery import readable
 from audio_pipeline.exceptions import RefusedError
 from audio_pipeline.triage import Answers, Recommendation, Sound, parse_row, recommend
-
-COLUMNS = ("recording", "level", "incomplete", "no_self_manipulation", "rules")
 
 _LARGEST = 2**30
 """Bytes of a table; a million recordings with every question answered have about half of it."""
@@ -34,7 +32,7 @@ class AnswersTable:
         """Write ``recommendations.csv``, a row for every recording, failed ones too."""
         with written(out / "recommendations.csv") as file:
             table = csv.writer(file)
-            table.writerow(COLUMNS)
+            table.writerow(RECOMMENDATION_COLUMNS)
             for row in store.rows():
                 recommendation = self.recommend(row)
                 rules = ";".join(dict.fromkeys(reason.rule for reason in recommendation.reasons))

@@ -8,17 +8,29 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from audio_pipeline.app.batch.files import written
-from audio_pipeline.app.batch.label_files import write_labels
+from audio_pipeline.app.batch.label_files import KINDS, check_labels, write_labels
 from audio_pipeline.app.batch.store import Row, StoreReader
+from audio_pipeline.app.outputs import (
+    Recogniser,
+    check_output,
+    is_parquet,
+    is_table,
+    parquet_header,
+    table_header,
+    written,
+)
 from audio_pipeline.exceptions import RefusedError
 
 SCHEMA_VERSION = 1
+
+_LARGEST_RUN = 2**26
+"""Bytes of a ``run.json``, or of one line of results, that are looked into."""
 
 RECORDING_COLUMNS = (
     "recording",
@@ -30,6 +42,9 @@ RECORDING_COLUMNS = (
     "quality_warnings",
     "error",
 )
+
+
+RECOMMENDATION_COLUMNS = ("recording", "level", "incomplete", "no_self_manipulation", "rules")
 
 
 def event_columns(labels: Iterable[str]) -> tuple[str, ...]:
@@ -106,13 +121,97 @@ def write_parquet(store: StoreReader, out: Path) -> None:
     write_parquet_tables(store, out)
 
 
-FORMATS: dict[str, Callable[[StoreReader, Path], None]] = {
-    "csv": write_tables,
-    "parquet": write_parquet,
-    "jsonl": write_json_lines,
-    "audacity": partial(write_labels, kind="audacity"),
-    "raven": partial(write_labels, kind="raven"),
+FORMATS: dict[str, Callable[..., None]] = {
+    "csv": lambda store, out, overwrite=False: write_tables(store, out),
+    "parquet": lambda store, out, overwrite=False: write_parquet(store, out),
+    "jsonl": lambda store, out, overwrite=False: write_json_lines(store, out),
+    "audacity": partial(write_labels, "audacity"),
+    "raven": partial(write_labels, "raven"),
 }
+"""Each writes a store into a folder; ``overwrite``: also over labels a person made or changed."""
+
+
+def check_exports(
+    out: Path,
+    formats: Iterable[str],
+    inputs: Iterable[str | None] = (),
+    *,
+    batch: bool = False,
+    answers: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Refuse, before any work, to write over what is a person's in an output folder.
+
+    Parameters
+    ----------
+    out
+        The folder.
+    formats
+        Of :data:`FORMATS`.
+    inputs
+        What the command reads.
+    batch
+        Whether a batch writes them: the tables always, and ``run.json``.
+    answers
+        Whether recommendations will be written too.
+    overwrite
+        Whether the person said so.
+
+    Raises
+    ------
+    RefusedError
+        Names the file; see :func:`check_output`.
+    """
+    if os.path.lexists(out) and not out.is_dir():
+        raise RefusedError(f"cannot make the folder {out}: a file has this name")
+    if not out.is_dir():
+        return
+    formats = tuple(dict.fromkeys(("csv", *formats) if batch else formats))
+    given = tuple(inputs)
+    files: dict[str, Recogniser] = {"run.json": _is_run} if batch else {}
+    if "csv" in formats:
+        files |= {"events.csv": _is_event_table, "recordings.csv": is_table(RECORDING_COLUMNS)}
+    if "jsonl" in formats:
+        files["recordings.jsonl"] = _is_json_lines
+    if "parquet" in formats:
+        files["recordings.parquet"] = is_parquet(RECORDING_COLUMNS)
+        files["events.parquet"] = _is_event_parquet
+    if answers:
+        files["recommendations.csv"] = is_table(RECOMMENDATION_COLUMNS)
+    for name, ours in files.items():
+        check_output(out / name, ours, inputs=given, overwrite=overwrite)
+    for name in formats:
+        if name in KINDS and not overwrite:
+            check_labels(out, name)
+
+
+def _is_event_header(names: Sequence[str]) -> bool:
+    """Tell whether these are :func:`event_columns` for some labels."""
+    return tuple(names) == event_columns(
+        name.removeprefix("p_") for name in names[4:-2] if name.startswith("p_")
+    )
+
+
+def _is_event_table(path: Path) -> bool:
+    return _is_event_header(table_header(path))
+
+
+def _is_event_parquet(path: Path) -> bool:
+    return _is_event_header(parquet_header(path))
+
+
+def _is_run(path: Path) -> bool:
+    if path.stat().st_size > _LARGEST_RUN:
+        return False
+    document = json.loads(path.read_text(encoding="utf-8"))
+    return str(document["software"]).startswith("crepitus ") and "counts" in document
+
+
+def _is_json_lines(path: Path) -> bool:
+    """Tell a file of results by its first one; an empty one holds nothing to lose."""
+    with open(path, "rb") as file:
+        first = file.readline(_LARGEST_RUN)
+    return not first or {"source", "status", "quality", "finding"} <= json.loads(first).keys()
 
 
 def parse_formats(text: str) -> tuple[str, ...]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from audio_pipeline.app.batch.files import writing
 from audio_pipeline.app.batch.portions import Portions
 from audio_pipeline.app.batch.store import Pending
 from audio_pipeline.app.batch.worker import Outcome, examine_all
+from audio_pipeline.app.outputs import writing
 
 if TYPE_CHECKING:
     from audio_pipeline.analysis.config import AnalysisSettings
@@ -39,7 +40,8 @@ class InProcess:
     def __init__(self, out: Path) -> None:
         self._path = out / NOTE_NAME
         with writing(self._path):
-            self._note = open(self._path, "a+b", buffering=0)  # noqa: SIM115
+            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+            self._note = open(os.open(self._path, flags, 0o666), "r+b", buffering=0)  # noqa: SIM115
         self._note.seek(0)
         self._suspect = self._note.read(_LONGEST_PATH)
 

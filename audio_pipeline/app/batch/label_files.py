@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from audio_pipeline.app.batch.files import writing, written
-from audio_pipeline.app.batch.names import mirrored
 from audio_pipeline.app.batch.store import Row, StoreReader
+from audio_pipeline.app.outputs import replaced, writing
 from audio_pipeline.audio.discovery import is_url, readable
 from audio_pipeline.exceptions import RefusedError
 
@@ -65,41 +65,134 @@ KINDS: dict[str, tuple[str, Callable[[Row], str]]] = {
 }
 
 
-def write_labels(store: StoreReader, out: Path, kind: str) -> None:
+def write_labels(kind: str, store: StoreReader, out: Path, overwrite: bool = False) -> None:
     """Write a file for every recording that was analysed, in a mirror of their folders.
 
     The file of ``rec/a.wav`` is ``OUT/audacity/rec/a.wav.txt`` or
     ``OUT/raven/rec/a.wav.Table.1.selections.txt``.
+
+    Raises
+    ------
+    RefusedError
+        When a file is in the way that a person made or changed, unless `overwrite`.
+    CrepitusError
+        When one cannot be written.
     """
     ending, text = KINDS[kind]
-    for row in store.rows(status="ok"):
-        path = _named(os.path.join(os.fsencode(out / kind), mirrored(row.name)), ending)
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        with written(path, newline="\n") as file:
-            file.write(text(row))
+    folder = out / kind
+    known = _Known(folder)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with known.noting() as note:
+        for row in store.rows(status="ok"):
+            path = _named(os.path.join(os.fsencode(folder), mirrored(row.name)), ending)
+            content = text(row).encode()
+            if not _differs(path, content):
+                continue
+            if not (overwrite or known.wrote(path)):
+                raise _in_the_way(path)
+            with writing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            note(path, content)
+            with replaced(path) as file:
+                file.write(content)
 
 
-def write_labels_beside(store: StoreReader, kind: str) -> None:
+def check_labels(out: Path, kind: str) -> None:
+    """Refuse, before any work, when a person made or changed a label file.
+
+    Raises
+    ------
+    RefusedError
+        Names the first of them.
+    """
+    folder = out / kind
+    known = _Known(folder)
+    for path in sorted(folder.rglob(f"*{KINDS[kind][0]}")):
+        if not known.wrote(path):
+            raise _in_the_way(path)
+
+
+def write_labels_beside(store: StoreReader, kind: str, *, overwrite: bool = False) -> None:
     """Write the same files beside the recordings, where programs look for them.
 
     Raises
     ------
     RefusedError
-        Before anything is written, when another file is in the way or a recording is a URL.
+        Before anything is written, when another file is in the way (unless `overwrite`) or a
+        recording is a URL.
     """
     ending, text = KINDS[kind]
     for row in store.rows(status="ok"):
         if is_url(row.path):
             raise RefusedError(f"no file can be put beside {row.recording!r}: leave out --beside")
         path = _named(row.path, ending)
-        if path.exists() and path.read_bytes() != text(row).encode():
-            raise RefusedError(
-                f"{readable(os.fsencode(path))!r} is already there: move it, or leave out --beside"
-            )
+        if not overwrite and os.path.lexists(path) and _differs(path, text(row).encode()):
+            raise _in_the_way(path)
     for row in store.rows(status="ok"):
-        with written(_named(row.path, ending), newline="\n") as file:
-            file.write(text(row))
+        path, content = _named(row.path, ending), text(row).encode()
+        if _differs(path, content):
+            with replaced(path, replace=overwrite) as file:
+                file.write(content)
+
+
+def _differs(path: Path, content: bytes) -> bool:
+    """Tell whether a file holds anything else, or is not there."""
+    try:
+        return path.is_symlink() or path.read_bytes() != content
+    except OSError:
+        return True
+
+
+def _in_the_way(path: Path) -> RefusedError:
+    return RefusedError(
+        f"{readable(os.fsencode(path))!r} is already there, and a person made or changed it: "
+        "move it, or replace it with --overwrite"
+    )
+
+
+class _Known:
+    """What was written into a folder of label files: a digest of each name with its content.
+
+    Label files are there to be edited, and nothing in them tells who wrote them.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._list = folder.with_name(f".{folder.name}-written")
+        self._digests: set[bytes] = set()
+        with suppress(OSError), open(self._list, "rb") as file:
+            self._digests = {line.rstrip() for line in file}
+
+    def wrote(self, path: Path) -> bool:
+        """Tell whether a file is as it was written, or is not there at all."""
+        if not os.path.lexists(path):
+            return True
+        if path.is_symlink() or not path.is_file():
+            return False
+        try:
+            return self._digest(path, path.read_bytes()) in self._digests
+        except OSError:
+            return False
+
+    @contextmanager
+    def noting(self) -> Iterator[Callable[[Path, bytes], None]]:
+        """Give what notes a file that is about to be written."""
+        with writing(self._list):
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+            with open(os.open(self._list, flags, 0o666), "ab") as file:
+
+                def note(path: Path, content: bytes) -> None:
+                    digest = self._digest(path, content)
+                    self._digests.add(digest)
+                    file.write(digest + b"\n")
+                    file.flush()
+
+                yield note
+
+    def _digest(self, path: Path, content: bytes) -> bytes:
+        name = os.fsencode(path.relative_to(self._folder))
+        return hashlib.sha256(name + b"\0" + content).hexdigest()[:32].encode()
 
 
 def _named(recording: bytes, ending: str) -> Path:
@@ -110,3 +203,21 @@ def _named(recording: bytes, ending: str) -> Path:
         kept = name[: _LONGEST_NAME - len(ending) - len(mark) - 1]
         name = kept + b"-" + mark
     return Path(os.fsdecode(os.path.join(folder, name))).with_name(os.fsdecode(name) + ending)
+
+
+def mirrored(name: bytes) -> bytes:
+    """Return a relative path for files made from a recording; it never leaves its folder.
+
+    Absolute paths lose their root, URLs their ``://``, and every ``..`` becomes ``__``.
+
+    Examples
+    --------
+    >>> mirrored(b"/data/../a.wav"), mirrored(b"http://host:80/a.wav")
+    (b'data/__/a.wav', b'http/host_80/a.wav')
+    """
+    if is_url(name):
+        name = name.replace(b"://", b"/", 1).replace(b":", b"_").replace(b"?", b"_")
+    elif os.sep != "/":
+        name = name.replace(os.fsencode(os.sep), b"/").replace(b":", b"")
+    steps = [step for step in name.split(b"/") if step not in (b"", b".")]
+    return b"/".join(b"__" if step == b".." else step for step in steps)

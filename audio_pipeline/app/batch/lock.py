@@ -25,7 +25,9 @@ class FolderLock:
         name = readable(os.fsencode(folder))
         try:
             # Descriptors are not inherited by the workers, so these cannot keep the lock alive.
-            self._file = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
+            self._file = os.open(
+                folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644
+            )
         except OSError as error:
             raise RefusedError(f"cannot write in the folder {name!r}: {error.strerror}") from None
         try:

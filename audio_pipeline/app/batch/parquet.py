@@ -16,8 +16,8 @@ from audio_pipeline.app.batch.export import (
     event_values,
     recording_values,
 )
-from audio_pipeline.app.batch.files import replaced
 from audio_pipeline.app.batch.store import StoreReader
+from audio_pipeline.app.outputs import replaced
 
 _ROWS_AT_ONCE = 20_000
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from audio_pipeline._version import __version__
-from audio_pipeline.app.batch.export import FORMATS, SCHEMA_VERSION, write_tables
-from audio_pipeline.app.batch.files import remove_leftovers, write_json
+from audio_pipeline.app.batch.export import FORMATS, SCHEMA_VERSION, check_exports, write_tables
 from audio_pipeline.app.batch.in_process import InProcess
 from audio_pipeline.app.batch.progress import Progress
 from audio_pipeline.app.batch.store import Pending, Result, RunStore
+from audio_pipeline.app.outputs import remove_leftovers, write_json
 from audio_pipeline.audio.discovery import discover, readable
 from audio_pipeline.exceptions import RefusedError
 
@@ -74,6 +74,8 @@ class BatchRequest:
         Trust the content of files, not their time stamps.
     restart
         Forget what an earlier run left in `out`.
+    overwrite
+        Replace what is in `out` by name, whoever made it.
     """
 
     inputs: tuple[str | bytes | os.PathLike[str], ...]
@@ -85,6 +87,7 @@ class BatchRequest:
     answers: AnswersTable | None = None
     verify: bool = False
     restart: bool = False
+    overwrite: bool = False
 
 
 @dataclass(frozen=True)
@@ -163,6 +166,14 @@ class _Batch:
             "model": self._classifier.sha256,
             "labels": list(self._classifier.labels),
         }
+        check_exports(
+            request.out,
+            request.formats,
+            map(os.fsdecode, request.inputs),
+            batch=True,
+            answers=request.answers is not None,
+            overwrite=request.overwrite,
+        )
         with RunStore(request.out, key, restart=request.restart) as store:
             remove_leftovers(request.out)
             try:
@@ -221,7 +232,7 @@ class _Batch:
         write_tables(store, out)
         for name in request.formats:
             if name != "csv":
-                FORMATS[name](store, out)
+                FORMATS[name](store, out, request.overwrite)
         if request.answers is not None:
             request.answers.write_recommendations(store, out)
         totals = store.totals()

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audio_pipeline.analysis.events import Event
+from audio_pipeline.app.outputs import writing
+from audio_pipeline.app.text import file_name
 from audio_pipeline.audio.recording import Recording, write_recording
 from audio_pipeline.exceptions import CrepitusError
 
@@ -78,11 +80,13 @@ class ClipKeeper:
         end = round((event.end + AROUND_SECONDS) * self._sample_rate)
         samples = held[start - first : max(0, end - first)]
         clock = time.strftime("%Y%m%d-%H%M%S", time.localtime(self._began + event.start))
-        path = self._folder / f"{clock}-{event.start:.2f}s-{event.label}.flac"
+        label = file_name(event.label)
+        path = self._folder / f"{clock}-{event.start:.2f}s-{label}.flac"
         comment = f"{event.start:.4f} s to {event.end:.4f} s of the stream"
-        try:
+        with writing(path):
             write_recording(
-                path, Recording(samples, self._sample_rate), metadata={"comment": comment}
+                path,
+                Recording(samples, self._sample_rate),
+                metadata={"comment": comment},
+                replace=False,
             )
-        except OSError as error:
-            raise CrepitusError(f"cannot write {path}: {error.strerror or error}") from None

@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from audio_pipeline._version import __version__
-from audio_pipeline.exceptions import CrepitusError, one_line
+from audio_pipeline.app.text import visible
+from audio_pipeline.exceptions import CrepitusError
 
 # Shown by `crepitus --help` without importing any command (the start-up budget is 0.2 s).
 COMMANDS: dict[str, str] = {
@@ -84,7 +85,7 @@ def main(arguments: list[str] | None = None) -> Any:
         print("Stopped.", file=sys.stderr)
         code = 130
     except CrepitusError as error:
-        print(f"crepitus: {one_line(str(error))}", file=sys.stderr)
+        print(f"crepitus: {visible(str(error))}", file=sys.stderr)
         code = error.exit_code
     except Exception as error:
         if os.environ.get("CREPITUS_TRACEBACK"):
@@ -101,6 +102,6 @@ def main(arguments: list[str] | None = None) -> Any:
 
 def _one_line(error: click.ClickException) -> str:
     """Say what is wrong with the command line, and where its help is."""
-    text = one_line(error.format_message()).rstrip(".")
+    text = visible(" ".join(error.format_message().split())).rstrip(".")
     context = error.ctx if isinstance(error, click.UsageError) else None
     return f"{text} (see {context.command_path} --help)" if context else text

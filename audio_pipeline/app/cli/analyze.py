@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from audio_pipeline.app.cli.options import overwrite_option
+from audio_pipeline.app.outputs import check_page
 from audio_pipeline.exceptions import CrepitusError
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ REGIONS = ("GB", "US", "EU", "AU")
 @click.option("--model", "model_folder", metavar="DIR", help="Model folder; else the shipped one.")
 @click.option("--report", metavar="FILE.html", help="Also write the result as one HTML file.")
 @click.option("--embed-audio", is_flag=True, help="Put the sound itself into the report.")
+@overwrite_option
 @click.option("--region", type=click.Choice(REGIONS), help="Whose emergency numbers to show.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document; ask nothing.")
 def command(
@@ -31,6 +34,7 @@ def command(
     model_folder: str | None,
     report: str | None,
     embed_audio: bool,
+    overwrite: bool,
     region: str | None,
     as_json: bool,
 ) -> None:
@@ -42,6 +46,7 @@ def command(
     """
     from audio_pipeline.triage import default_region, load_answers
 
+    check_page(report, [*files, answers_file], overwrite=overwrite)
     region = region or default_region()
     answers = load_answers(answers_file) if answers_file else None
     from audio_pipeline.model.classifier import load_classifier
@@ -73,7 +78,7 @@ def command(
     if report:
         from audio_pipeline.app.reporting.report import write_report
 
-        write_report(report, assessments, classifier, embed_audio=embed_audio)
+        write_report(report, assessments, classifier, embed_audio=embed_audio, overwrite=overwrite)
     failed = [each for each in assessments if each.analysis.status == "failed"]
     if failed:
         first = failed[0].analysis

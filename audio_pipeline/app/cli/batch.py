@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
+from audio_pipeline.app.cli.options import overwrite_option
+from audio_pipeline.app.outputs import check_page
+
 if TYPE_CHECKING:
     from audio_pipeline.app.batch.run import BatchRequest
 
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
 @click.option("--model", type=click.Path(file_okay=False), help="Model folder.")
 @click.option("--answers", metavar="TABLE.csv", help="A row of answers a recording.")
 @click.option("--report", metavar="FILE.html", help="Also write a summary page.")
+@overwrite_option
 @click.option("--verify", is_flag=True, help="Trust what files hold, not their time stamps.")
 @click.option("--restart", is_flag=True, help="Forget what an earlier run left in OUT.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -51,6 +55,7 @@ def command(
     model: str | None,
     answers: str | None,
     report: str | None,
+    overwrite: bool,
     verify: bool,
     restart: bool,
     as_json: bool,
@@ -69,7 +74,7 @@ def command(
     import json
 
     from audio_pipeline.app.batch.answers_table import read_answers
-    from audio_pipeline.app.batch.export import parse_formats
+    from audio_pipeline.app.batch.export import check_exports, parse_formats
     from audio_pipeline.app.batch.progress import progress_for
     from audio_pipeline.app.batch.run import BatchRequest, run_batch
     from audio_pipeline.audio.discovery import read_list
@@ -77,21 +82,28 @@ def command(
 
     if not inputs and list_file is None:
         raise click.UsageError("name files, a folder or --list")
+    read = [*inputs, answers, list_file.name if list_file else None]
+    check_page(report, read, overwrite=overwrite)
+    chosen = parse_formats(formats)
+    check_exports(
+        Path(out), chosen, read, batch=True, answers=answers is not None, overwrite=overwrite
+    )
     request = BatchRequest(
         inputs=inputs,
         out=Path(out),
         listed=tuple(read_list(list_file)) if list_file else (),
         jobs=jobs,
         cluster=cluster,
-        formats=parse_formats(formats),
+        formats=chosen,
         answers=read_answers(Path(answers)) if answers else None,
         verify=verify,
+        overwrite=overwrite,
         restart=restart,
     )
     classifier = load_classifier(model)
     ended = run_batch(request, classifier, progress_for())
     if report:
-        _write_report(report, request)
+        _write_report(report, request, read, overwrite)
     for name, reason in (*ended.unreadable, *ended.failures):
         click.echo(f"failed: {name}: {reason}", err=True)
     if as_json:
@@ -107,7 +119,9 @@ def command(
         raise click.exceptions.Exit(1)
 
 
-def _write_report(file: str, request: BatchRequest) -> None:
+def _write_report(
+    file: str, request: BatchRequest, read: list[str | None], overwrite: bool
+) -> None:
     """Write the summary page of a finished batch."""
     from audio_pipeline.app.batch.store import StoreReader
     from audio_pipeline.app.reporting.batch_page import write_batch_report
@@ -120,4 +134,4 @@ def _write_report(file: str, request: BatchRequest) -> None:
                 (row.recording, {**row.document, "recommendation": table.recommend(row).document()})
                 for row in store.rows()
             )
-        write_batch_report(file, rows)
+        write_batch_report(file, rows, inputs=read, overwrite=overwrite)

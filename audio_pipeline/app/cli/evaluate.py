@@ -7,6 +7,9 @@ from pathlib import Path
 
 import click
 
+from audio_pipeline.app.cli.options import overwrite_option, where_option
+from audio_pipeline.app.outputs import check_page
+
 
 @click.command(epilog="Example: crepitus evaluate my_recordings --report evaluation.html")
 @click.argument("dataset", type=click.Path(path_type=Path))
@@ -14,6 +17,8 @@ import click
 @click.option(
     "--report", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.html", help="A page."
 )
+@overwrite_option
+@where_option
 @click.option("--by", multiple=True, metavar="COLUMN", help="Also report by a manifest's column.")
 @click.option(
     "--group-by",
@@ -30,6 +35,8 @@ def command(
     dataset: Path,
     model: Path | None,
     report: Path | None,
+    overwrite: bool,
+    where: dict[str, str],
     by: tuple[str, ...],
     group_by: str,
     allow_overlap: bool,
@@ -39,7 +46,9 @@ def command(
 
     DATASET is a CSV file or a folder as for `train`. One answer a recording: recall, precision and
     coverage by label, group and condition, false alarms, calibration, and how well recording
-    conditions alone would do.
+    conditions alone would do. With a column `kind` every kind of a label weighs alike, rows whose
+    column `doubt` says yes are shown apart, and recordings whose column `finding` says what should
+    be found in them (see `takes`) are judged as wholes.
     """
     from audio_pipeline.app.cli.progress import steps
     from audio_pipeline.datasets.loading import fail_for_unreadable
@@ -47,19 +56,23 @@ def command(
     from audio_pipeline.model.classifier import load_classifier
     from audio_pipeline.model.evaluation import evaluate
 
+    check_page(report, [dataset], overwrite=overwrite)
     classifier = load_classifier(model)
     given = read_dataset(dataset, group_by)
+    read = [dataset, *(clip.path for clips in given.recordings.values() for clip in clips)]
+    check_page(report, read, overwrite=overwrite)
+    given = given.where(where) if where else given
     with steps() as progress:
         evaluation = evaluate(
             given, classifier, by=by, allow_overlap=allow_overlap, progress=progress
         )
     if report is not None:
+        from audio_pipeline.app.outputs import write_page
         from audio_pipeline.app.reporting.evaluation_page import evaluation_page
-        from audio_pipeline.app.reporting.report import write_page
 
-        write_page(report, evaluation_page(evaluation))
+        write_page(report, evaluation_page(evaluation), read, overwrite=overwrite)
     if as_json:
-        click.echo(json.dumps(evaluation.document(), allow_nan=False))
+        click.echo(json.dumps(evaluation.to_dict(), allow_nan=False))
     else:
         from audio_pipeline.model.summary import evaluation_text
 

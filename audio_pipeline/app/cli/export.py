@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from audio_pipeline.app.cli.options import overwrite_option
+
 
 @click.command(
     "export",
@@ -25,8 +27,9 @@ import click
     is_flag=True,
     help="Put label files beside the recordings, not into a mirror of their folders in OUT.",
 )
+@overwrite_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def command(out: str, formats: str, beside: bool, as_json: bool) -> None:
+def command(out: str, formats: str, beside: bool, overwrite: bool, as_json: bool) -> None:
     """Write what a batch found, again or in other formats, without looking at recordings.
 
     OUT is the folder of the batch. Label files for Audacity and Raven are named after their
@@ -34,18 +37,20 @@ def command(out: str, formats: str, beside: bool, as_json: bool) -> None:
     """
     import json
 
-    from audio_pipeline.app.batch.export import FORMATS, parse_formats
+    from audio_pipeline.app.batch.export import FORMATS, check_exports, parse_formats
     from audio_pipeline.app.batch.label_files import KINDS, write_labels_beside
     from audio_pipeline.app.batch.store import StoreReader
 
     names = parse_formats(formats)
     folder = Path(out)
+    in_folder = [name for name in names if not (beside and name in KINDS)]
+    check_exports(folder, in_folder, overwrite=overwrite)
     with StoreReader(folder) as store:
         for name in names:
             if beside and name in KINDS:
-                write_labels_beside(store, name)
+                write_labels_beside(store, name, overwrite=overwrite)
             else:
-                FORMATS[name](store, folder)
+                FORMATS[name](store, folder, overwrite)
         totals = store.totals()
     finished = totals.good + totals.failed
     if as_json:

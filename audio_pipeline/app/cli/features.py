@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from audio_pipeline.app.cli.options import overwrite_option
 from audio_pipeline.exceptions import CrepitusError
 
 
@@ -21,10 +22,16 @@ from audio_pipeline.exceptions import CrepitusError
     help="A .csv or .parquet file.",
 )
 @click.option("--model", metavar="DIR", help="Use the settings of this model; else the defaults.")
+@overwrite_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option("--list", "list_columns", is_flag=True, help="Say what each column means.")
 def command(
-    files: tuple[str, ...], table: Path | None, model: str | None, list_columns: bool, as_json: bool
+    files: tuple[str, ...],
+    table: Path | None,
+    model: str | None,
+    overwrite: bool,
+    as_json: bool,
+    list_columns: bool,
 ) -> None:
     """Write a row of numbers for every sound found, for those who model elsewhere.
 
@@ -37,9 +44,10 @@ def command(
         raise click.UsageError("give recordings and -o TABLE, or --list")
     from audio_pipeline.analysis.config import AnalysisSettings
     from audio_pipeline.app.cli.progress import steps
-    from audio_pipeline.app.feature_table import write_features
+    from audio_pipeline.app.feature_table import check_table, write_features
     from audio_pipeline.app.sources import named_recordings
 
+    check_table(table, files, overwrite=overwrite)
     settings = AnalysisSettings()
     if model is not None:
         from audio_pipeline.model.classifier import load_classifier
@@ -48,7 +56,11 @@ def command(
     sources = named_recordings(files)
     with steps() as progress:
         rows, failed = write_features(
-            sources, table, settings, lambda done, total: progress("Listening", done, total)
+            sources,
+            table,
+            settings,
+            lambda done, total: progress("Listening", done, total),
+            overwrite=overwrite,
         )
     if as_json:
         problems = [{"source": one.source, "error": one.error} for one in failed]

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from audio_pipeline.app.cli.options import overwrite_option
+from audio_pipeline.app.outputs import check_page
 from audio_pipeline.app.reporting.conversation import read, read_line, say
 from audio_pipeline.app.reporting.guidance import (
     FREE_PLAN,
@@ -46,7 +48,7 @@ COUNT_IN_SECONDS = 3
     "--output",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Keep the recording here, ending in .wav or .flac. An existing one is never replaced.",
+    help="Keep the recording here, ending in .wav or .flac.",
 )
 @click.option(
     "--seconds",
@@ -59,6 +61,7 @@ COUNT_IN_SECONDS = 3
 @click.option("--answers", "answers_file", metavar="FILE", help="Answers file, YAML or JSON.")
 @click.option("--model", metavar="DIR", help="Model folder; the shipped one by default.")
 @click.option("--report", metavar="FILE.html", help="Also write the result as one HTML file.")
+@overwrite_option
 @click.option("--region", type=click.Choice(REGIONS), help="Whose emergency numbers to show.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document; ask nothing.")
 def command(
@@ -69,6 +72,7 @@ def command(
     answers_file: str | None,
     model: str | None,
     report: str | None,
+    overwrite: bool,
     region: str | None,
     as_json: bool,
 ) -> None:
@@ -96,7 +100,8 @@ def command(
 
         answers = load_answers(answers_file)
     if output is not None:
-        check_target(output)
+        check_target(output, overwrite=overwrite)
+    check_page(report, [answers_file], overwrite=overwrite)
     classifier = load_classifier(model)
     at_terminal = sys.stdin.isatty() and not as_json
     session = _Session(
@@ -110,6 +115,7 @@ def command(
         at_terminal=at_terminal,
         asks=at_terminal and answers is None,
         wanted_region=region,
+        overwrite=overwrite,
     )
     result = session.run(answers)
     if result is None:
@@ -124,7 +130,9 @@ def command(
 
         take = recorded.take
         sound = Recording(take.samples(), take.sample_rate, assessment.analysis.source)
-        write_report(report, [assessment], classifier, sources={sound.source: sound})
+        write_report(
+            report, [assessment], classifier, sources={sound.source: sound}, overwrite=overwrite
+        )
     if recorded.capture.failure is not None:
         raise recorded.capture.failure
 
@@ -143,6 +151,7 @@ class _Session:
     at_terminal: bool
     asks: bool
     wanted_region: str | None
+    overwrite: bool
 
     @property
     def region(self) -> str:
@@ -256,7 +265,7 @@ class _Session:
                     if not count_in(microphone, COUNT_IN_SECONDS, stop.asked, _say_number):
                         raise click.Abort
                     stop.watch_enter()
-                take = Take(microphone.sample_rate, self.output)
+                take = Take(microphone.sample_rate, self.output, replace=self.overwrite)
                 done = self._capture(microphone, take, live, stop.asked)
             metadata = take_metadata(microphone, done, f"crepitus {__version__}")
             if self.output is not None:

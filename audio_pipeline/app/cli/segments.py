@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from audio_pipeline.app.outputs import check_new_folder
 from audio_pipeline.exceptions import CrepitusError
 
 
@@ -57,6 +58,7 @@ def command(
     from audio_pipeline.app.sources import named_recordings
     from audio_pipeline.model.classifier import load_classifier
 
+    check_new_folder(folder)
     classifier = load_classifier(model)
     sources = named_recordings(recordings)
     with steps() as progress:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from audio_pipeline.app.outputs import check_new_folder
+
 
 @click.command(epilog="Example: crepitus synthesize -o synthetic --count 300 --seed 1")
 @click.option(
@@ -31,6 +33,7 @@ def command(folder: Path, count: int, seed: int, as_json: bool) -> None:
 
     from audio_pipeline.datasets.synthesis.dataset import write_dataset
 
+    check_new_folder(folder)
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("Making sounds", total=count)

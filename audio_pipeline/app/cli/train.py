@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from audio_pipeline.app.outputs import check_new_folder
+
 
 @click.command(epilog="Example: crepitus train my_recordings -o my_model")
 @click.argument("dataset", type=click.Path(path_type=Path), required=False)
@@ -89,6 +91,7 @@ def command(
 
     if trees < 1 or folds < 2:
         raise click.UsageError("--trees must be at least 1 and --folds at least 2")
+    check_new_folder(folder)
     fit = FitSettings(trees=trees)
     tuning = TuningSettings(fit=fit, trees=min(40, trees), judge_only=judge_only, seed=seed)
     tuning = replace(tuning, thresholds=_thresholds(thresholds))

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from audio_pipeline.exceptions import CrepitusError
+from audio_pipeline.app.cli.options import overwrite_option
+from audio_pipeline.app.outputs import check_output, written
 from audio_pipeline.triage import (
     FINDINGS,
     REGIONS,
@@ -37,6 +38,7 @@ from audio_pipeline.triage import (
 )
 @click.option("--save", metavar="FILE", help="Keep the answers in a new answers file.")
 @click.option("--fhir", metavar="FILE", help="Keep the answers as a FHIR QuestionnaireResponse.")
+@overwrite_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document; ask nothing.")
 def command(
     answers_file: str | None,
@@ -45,6 +47,7 @@ def command(
     region: str | None,
     save: str | None,
     fhir: str | None,
+    overwrite: bool,
     as_json: bool,
 ) -> None:
     """Recommend what to do from answers about symptoms; no recording needed.
@@ -55,6 +58,9 @@ def command(
     """
     if confidence is not None and sound is None:
         raise click.UsageError("--confidence needs --sound.")
+    for output, other in ((save, None), (fhir, save)):
+        if output is not None:
+            check_output(output, inputs=[answers_file, other], overwrite=overwrite)
     heard = Sound(sound, confidence) if sound else None
     region = region or default_region()
     answers = load_answers(answers_file) if answers_file is not None else Answers()
@@ -68,9 +74,9 @@ def command(
         answers, declined = interview.answers, interview.declined
         reached = interview.highest_reached
     if save is not None:
-        _save_answers(answers, save, region)
+        _save_answers(answers, save, region, overwrite)
     if fhir is not None:
-        _save_response(answers, declined, fhir, region)
+        _save_response(answers, declined, fhir, region, overwrite)
     recommendation = recommend(answers, heard, region=region)
     if as_json:
         click.echo(json.dumps(recommendation.document(), ensure_ascii=False, indent=2))
@@ -89,30 +95,26 @@ def _now() -> str:
     return datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
 
 
-def _save_answers(answers: Answers, path: str, region: str) -> None:
+def _save_answers(answers: Answers, path: str, region: str, overwrite: bool) -> None:
     from audio_pipeline.triage.catalogue import load_catalogue
     from audio_pipeline.triage.form import answers_file
 
-    _write(path, answers_file(load_catalogue(region), answers))
+    _write(path, answers_file(load_catalogue(region), answers), overwrite)
 
 
-def _save_response(answers: Answers, declined: Collection[str], path: str, region: str) -> None:
+def _save_response(
+    answers: Answers, declined: Collection[str], path: str, region: str, overwrite: bool
+) -> None:
     from datetime import datetime
 
     from audio_pipeline.triage.fhir import response_resource
 
     authored = datetime.now().astimezone().isoformat(timespec="seconds")
     resource = response_resource(answers, authored=authored, declined=declined, region=region)
-    _write(path, json.dumps(resource, ensure_ascii=False, indent=2) + "\n")
+    _write(path, json.dumps(resource, ensure_ascii=False, indent=2) + "\n", overwrite)
 
 
-def _write(path: str, text: str) -> None:
-    """Write a new file only its owner can read; answers are health data."""
-    try:
-        file = Path(path)
-        file.touch(mode=0o600, exist_ok=False)
-        file.write_text(text, encoding="utf-8")
-    except FileExistsError:
-        raise CrepitusError(f"{path}: is already there; choose another name") from None
-    except OSError as error:
-        raise CrepitusError(f"{path}: cannot be written: {error.strerror}") from None
+def _write(path: str, text: str, overwrite: bool) -> None:
+    """Write a file only its owner can read; answers are health data."""
+    with written(Path(path), newline="\n", replace=overwrite, private=True) as file:
+        file.write(text)

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from audio_pipeline.app.outputs import write_page
 from audio_pipeline.app.reporting.markup import Markup, bullets, join, tag
-from audio_pipeline.app.reporting.report import LABEL_WORDS, html_page, write_page
+from audio_pipeline.app.reporting.report import LABEL_WORDS, html_page
 
 FINDING_WORDS = {
     "single_pop": "One pop",
@@ -105,6 +106,8 @@ def write_batch_report(
     recordings: Iterable[tuple[str, Mapping[str, Any]]],
     *,
     title: str = "Crepitus: a batch of recordings",
+    inputs: Iterable[str | bytes | os.PathLike[str] | None] = (),
+    overwrite: bool = False,
 ) -> None:
     """Write the summary page of a batch.
 
@@ -116,16 +119,22 @@ def write_batch_report(
         Name in the tables and entry of the ``analyze --json`` document, in any order; read once.
     title
         Heading of the page.
+    inputs
+        Files that the batch read; the page is none of them.
+    overwrite
+        Replace what is there, whoever made it; else only a page of ours.
 
     Raises
     ------
+    RefusedError
+        When something is there that Crepitus did not write.
     CrepitusError
         When the file cannot be written.
     """
     summary = BatchSummary()
     for recording, document in recordings:
         summary.add(recording, document)
-    write_page(path, batch_page(summary, title))
+    write_page(path, batch_page(summary, title), inputs, overwrite=overwrite)
 
 
 def batch_page(summary: BatchSummary, title: str) -> str:

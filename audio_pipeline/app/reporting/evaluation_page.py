@@ -8,48 +8,39 @@ from typing import TYPE_CHECKING
 from audio_pipeline.app.reporting.charts import interval_chart, share_chart
 from audio_pipeline.app.reporting.markup import Markup, join, tag
 from audio_pipeline.app.reporting.report import html_page
+from audio_pipeline.model.findings import OUTCOMES
+from audio_pipeline.model.scoring import FIGURE_NAMES
 
 if TYPE_CHECKING:
-    from audio_pipeline.model.evaluation import Breakdown, Evaluation
-
-FIGURES = (
-    ("recording_balanced_accuracy", "Balanced accuracy, every recording answered"),
-    ("balanced_accuracy", "Balanced accuracy of the answers given"),
-    ("coverage", "Share of the recordings answered"),
-    ("strict_balanced_accuracy", "Balanced accuracy, no answer counted as an error"),
-    ("auc", "Area under the ROC curve, mean over labels"),
-    ("pop_against_grating", "Pop against grating, given an answer of these"),
-    ("false_alarms_per_minute", "False pops and grinding sounds a minute of other sound"),
-    ("false_gratings_per_minute", "False grinding sounds a minute of other sound"),
-    ("false_joint_recordings", "Share of other recordings with a false pop or grinding sound"),
-    ("false_grating_recordings", "Share of other recordings with a false grinding sound"),
-    ("ece", "Calibration error"),
-    ("brier", "Brier score"),
-    ("shortcut_balanced_accuracy", "Balanced accuracy of recording conditions alone"),
-)
-"""What is shown of the metrics, in this order, with its name for people."""
+    from audio_pipeline.model.breakdown import Breakdown
+    from audio_pipeline.model.evaluation import Evaluation
+    from audio_pipeline.model.findings import FindingScores
 
 
 def evaluation_page(evaluation: Evaluation) -> str:
     """Return an evaluation as HTML with everything inside."""
-    given = evaluation.document()
+    given = evaluation.to_dict()
     metrics = given["metrics"]
     counts = (
         f"{metrics['n_recordings']} recordings, {metrics['n_events']} sounds, "
-        f"{metrics['n_groups']} groups. Model {evaluation.classifier.name} "
-        f"({evaluation.classifier.sha256[:12]})."
+        f"{metrics['n_groups']} groups"
+        + (", every kind of a label weighing alike. " if metrics["weighed_by"] else ". ")
+        + f"Model {evaluation.name} ({evaluation.sha256[:12]})."
     )
     labels = [
         [
             row["label"],
             str(row["count"]),
-            *(_share(row[key]) for key in ("coverage", "recall", "precision", "recall_of_all")),
+            *(
+                _share(row[key])
+                for key in ("coverage", "found", "recall", "precision", "recall_of_all")
+            ),
         ]
         for row in given["labels"]
     ]
     confusion = [
         [label, *(str(count) for count in row)]
-        for label, row in zip(evaluation.answers.labels, given["confusion"]["rows"], strict=True)
+        for label, row in zip(evaluation.table.labels, given["confusion"]["rows"], strict=True)
     ]
     events = [
         [
@@ -69,7 +60,7 @@ def evaluation_page(evaluation: Evaluation) -> str:
         _section(
             "By label",
             _table(
-                ("Label", "Number", "Answered", "Recall", "Precision", "Recall of all"),
+                ("Label", "Number", "Answered", "Found", "Recall", "Precision", "Recall of all"),
                 labels,
             ),
         ),
@@ -77,6 +68,10 @@ def evaluation_page(evaluation: Evaluation) -> str:
             "What was taken for what",
             _table(("Truth", *given["confusion"]["labels"]), confusion),
         ),
+        _section("What each kind is taken for", _kinds(evaluation)) if evaluation.kinds else None,
+        _section("Whole recordings", _findings(evaluation.findings))
+        if evaluation.findings is not None
+        else None,
         _section("Answering less, erring less", Markup(_risk_coverage(evaluation))),
         _section("Does it know how sure it is?", Markup(_reliability(evaluation))),
         _section(
@@ -105,13 +100,41 @@ def _warnings(evaluation: Evaluation) -> Markup:
 def _figures(evaluation: Evaluation) -> Markup:
     metrics = evaluation.figures
     rows = []
-    for name, text in FIGURES:
+    for name, text in FIGURE_NAMES:
         if metrics.get(name) is None:
             continue
         low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
         interval = "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
         rows.append([text, f"{metrics[name]:.3f}", interval])
     return _table(("Figure", "Value", "95 % interval"), rows)
+
+
+def _kinds(evaluation: Evaluation) -> Markup:
+    names = [*evaluation.table.labels, "unsure"]
+    rows = [
+        [
+            f"{row['label']}: {row['kind']}",
+            str(row["count"]),
+            str(row["groups"]),
+            *(_share(row["taken_for"][name]) for name in names),
+        ]
+        for row in evaluation.kinds
+    ]
+    return _table(("Kind", "Number", "Groups", *names), rows)
+
+
+def _findings(scores: FindingScores) -> Markup:
+    parts = [scores.total, *(row for rows in scores.by.values() for row in rows)]
+    rows = [
+        [
+            part.name,
+            str(part.count),
+            *(_share(part.shares[name]) for name in OUTCOMES),
+            _share(part.false_grating),
+        ]
+        for part in parts
+    ]
+    return _table(("", "Number", *(name.title() for name in OUTCOMES), "False grating"), rows)
 
 
 def _risk_coverage(evaluation: Evaluation) -> str:

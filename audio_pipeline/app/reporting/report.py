@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import datetime
 import hashlib
 import io
@@ -12,9 +11,10 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from audio_pipeline._version import __version__
+from audio_pipeline.app.outputs import GENERATOR, check_page, write_page
 from audio_pipeline.app.reporting.markup import Markup, bullets, join, tag
 from audio_pipeline.app.reporting.plots import draw, spectrogram_png, waveform_svg
 from audio_pipeline.app.reporting.wording import (
@@ -25,7 +25,7 @@ from audio_pipeline.app.reporting.wording import (
     shown_advice,
 )
 from audio_pipeline.audio.recording import Recording, Source, read_recording
-from audio_pipeline.exceptions import CrepitusError, RecordingError
+from audio_pipeline.exceptions import RecordingError
 from audio_pipeline.triage.catalogue import load_catalogue
 
 if TYPE_CHECKING:
@@ -49,46 +49,34 @@ def write_report(
     *,
     sources: Mapping[str, Source | Recording] | None = None,
     embed_audio: bool = False,
+    overwrite: bool = False,
 ) -> None:
     """Write the page of one or several recordings.
 
     Parameters
     ----------
     path
-        File to write; it appears whole or not at all.
+        File to write, ending in .html or .htm; it appears whole or not at all.
     assessments
         What to show, in this order.
     classifier
         The model that listened.
     sources, embed_audio
         As for `report_page`.
+    overwrite
+        Replace what is there, whoever made it; else only a page of ours, and never a recording.
 
     Raises
     ------
+    RefusedError
+        When something is there that Crepitus did not write.
     CrepitusError
         When the file cannot be written.
     """
+    heard = [assessment.analysis.source for assessment in assessments]
+    check_page(path, heard, overwrite=overwrite)
     page = report_page(assessments, classifier, sources=sources, embed_audio=embed_audio)
-    write_page(path, page)
-
-
-def write_page(path: str | os.PathLike[str], page: str) -> None:
-    """Write a page beside its place and then rename it, so that it appears whole or not at all.
-
-    Raises
-    ------
-    CrepitusError
-        When the file cannot be written.
-    """
-    target = Path(path)
-    partial = target.with_name(target.name + ".part")
-    try:
-        partial.write_text(page, encoding="utf-8")
-        partial.replace(target)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise CrepitusError(f"{target}: cannot write the report: {error.strerror}") from None
+    write_page(path, page, heard, overwrite=overwrite)
 
 
 def report_page(
@@ -155,6 +143,7 @@ def html_page(title: str, body: Markup) -> str:
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
+        tag("meta", name="generator", content=f"{GENERATOR} {__version__}"),
         tag("meta", http_equiv="Content-Security-Policy", content=policy),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),

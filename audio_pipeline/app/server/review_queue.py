@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
-from audio_pipeline.app.batch.files import written
+from audio_pipeline.app.outputs import written
 from audio_pipeline.exceptions import RefusedError
 
 UNSURE = "unsure"

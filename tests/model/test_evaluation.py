@@ -11,81 +11,48 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from made_sounds import background, with_impacts
+from spoken_cases import JOINTS, case_of, extraction, speaker
 
-from audio_pipeline.analysis.config import AnalysisSettings
 from audio_pipeline.analysis.pipeline import Extraction
 from audio_pipeline.app.cli import main
 from audio_pipeline.app.reporting.evaluation_page import evaluation_page
-from audio_pipeline.audio.quality import Quality, QualityMeter, QualitySettings
+from audio_pipeline.audio.quality import QualityMeter, QualitySettings
 from audio_pipeline.audio.recording import read_recording
 from audio_pipeline.datasets.examples import Case, Heard
 from audio_pipeline.datasets.label_tracks import Region
 from audio_pipeline.datasets.manifest import read_dataset
 from audio_pipeline.exceptions import RefusedError
-from audio_pipeline.features.registry import FEATURE_NAMES
-from audio_pipeline.model.classifier import Calibration, Classifier, load_classifier
-from audio_pipeline.model.evaluation import (
+from audio_pipeline.model.breakdown import (
     MEASURED_SNR,
-    Evaluation,
     column_values,
-    evaluate,
+    kinds_table,
     measured_snr,
     score_events,
 )
+from audio_pipeline.model.classifier import Classifier, load_classifier
+from audio_pipeline.model.evaluation import Evaluation, analyze_heard, evaluate
+from audio_pipeline.model.findings import OUTCOMES, SOUNDS, outcome, score_findings
 from audio_pipeline.model.fit import FitSettings
-from audio_pipeline.model.forest import Forest
-from audio_pipeline.model.scoring import FIGURES, answer_of, answers, judge
+from audio_pipeline.model.scoring import (
+    FAR_KINDS,
+    FIGURES,
+    NEAR_KINDS,
+    answer_of,
+    predict_cases,
+    prediction_table,
+)
 from audio_pipeline.model.thresholds import TuningSettings
 from audio_pipeline.model.training import TrainSettings, train
-from audio_pipeline.segmentation.segment import Segment
 from tests.labelled_sounds import LABELS, write_people
-
-JOINTS = ("grating", "other", "pop")
-
-
-def _speaker() -> Classifier:
-    """A model whose first feature decides: <= 0 pop, <= 1 grating, <= 2 other, else unsure."""
-    forest = Forest(
-        JOINTS,
-        len(FEATURE_NAMES),
-        [0, 0, 0, -1, -1, -1, -1],
-        [1.0, 0.0, 2.0],
-        [[0.05, 0.05, 0.9], [0.9, 0.05, 0.05], [0.05, 0.9, 0.05], [0.3, 0.3, 0.4]],
-        [7],
-    )
-    thresholds = dict.fromkeys(JOINTS, 0.6)
-    settings = AnalysisSettings()
-    identity = Calibration.identity(3)
-    return Classifier("speaker", JOINTS, FEATURE_NAMES, settings, thresholds, identity, forest)
-
-
-SAYS = {"pop": 0.0, "grating": 1.0, "other": 2.0, "unsure": 3.0}
-
-
-def _quality(usable: bool = True) -> Quality:
-    meter = QualityMeter(22_050, QualitySettings())
-    meter.update(np.random.default_rng(0).normal(0, 0.01, 22_050).astype(np.float32))
-    return replace(meter.result([]), usable=usable)
-
-
-def _extraction(said: Sequence[str], times: Sequence[tuple[float, float]] = ()) -> Extraction:
-    table = np.zeros((len(said), len(FEATURE_NAMES)), np.float32)
-    table[:, 0] = [SAYS[word] for word in said]
-    spans = times or [(float(n), n + 0.5) for n in range(len(said))]
-    segments = tuple(Segment(start, end, (start,)) for start, end in spans)
-    return Extraction("x.wav", "ok", None, 30.0, 22_050, _quality(), segments, table)
-
-
-def _case(label: str, said: Sequence[str], group: str = "g") -> Case:
-    extraction = _extraction(said)
-    return Case("x.wav", label, group, extraction, extraction.table)
 
 
 def _figures(cases: Sequence[Case]) -> dict[str, float]:
-    judged = judge(cases, _speaker())
-    given = answers(judged, JOINTS, np.array([case.group for case in cases]))
-    return {name: figure(given) for name, figure in FIGURES.items()}
+    predictions = predict_cases(cases, speaker())
+    table = prediction_table(predictions, JOINTS, np.array([case.group for case in cases]))
+    return {name: figure(table) for name, figure in FIGURES.items()}
 
 
 def test_findings_stand_for_labels() -> None:
@@ -100,16 +67,16 @@ def test_findings_stand_for_labels() -> None:
 
 def test_scored_as_documented() -> None:
     cases = [
-        _case("pop", ["pop"]),
-        _case("pop", ["pop", "pop"]),
-        _case("pop", ["grating"]),
-        _case("pop", ["unsure"]),
-        _case("grating", ["grating"]),
-        _case("grating", ["pop", "grating"]),
-        _case("other", ["other"]),
-        _case("other", []),
-        _case("other", ["pop", "pop"]),
-        _case("other", ["other", "other"]),
+        case_of("pop", ["pop"]),
+        case_of("pop", ["pop", "pop"]),
+        case_of("pop", ["grating"]),
+        case_of("pop", ["unsure"]),
+        case_of("grating", ["grating"]),
+        case_of("grating", ["pop", "grating"]),
+        case_of("other", ["other"]),
+        case_of("other", []),
+        case_of("other", ["pop", "pop"]),
+        case_of("other", ["other", "other"]),
     ]
     cases[7] = replace(cases[7], table=cases[6].table)
     figures = _figures(cases)
@@ -124,11 +91,95 @@ def test_scored_as_documented() -> None:
     assert figures["false_grating_recordings"] == 0.0
 
 
-def test_failed_recordings_count_as_errors_when_strict() -> None:
-    failed = Extraction("y.wav", "failed", "broken", None, None, None, (), _extraction([]).table)
+def _of_kind(kind: str, case: Case, **columns: str) -> Case:
+    return replace(case, columns={"kind": kind, **columns})
+
+
+def test_every_kind_of_a_label_weighs_alike() -> None:
     cases = [
-        _case("pop", ["pop"]),
-        _case("other", ["other"]),
+        *(_of_kind("key", case_of("other", ["pop"])) for _ in range(9)),
+        _of_kind("zip", case_of("other", ["other"])),
+        _of_kind("snap", case_of("pop", ["pop"])),
+        _of_kind("egg", case_of("pop", ["unsure"])),
+    ]
+    figures = _figures(cases)
+    assert figures["balanced_accuracy"] == pytest.approx((1 / 2 + 1) / 2)
+    assert figures["coverage"] == pytest.approx(3 / 4)
+    assert figures["pops_found"] == pytest.approx(1 / 2)
+    assert figures["pop_precision"] == pytest.approx(1 / 2)
+    assert figures["false_joint_recordings"] == pytest.approx(1 / 2)
+    alike = _figures([replace(case, columns={}) for case in cases])
+    assert alike["balanced_accuracy"] == pytest.approx((1 / 10 + 1) / 2)
+    assert alike["pop_precision"] == pytest.approx(1 / 10)
+
+
+@given(st.lists(st.sampled_from(["pop", "grating", "other", "unsure"]), min_size=1, max_size=6))
+def test_more_of_a_kind_changes_nothing_but_the_auc(said: list[str]) -> None:
+    cases = [_of_kind(f"kind {n}", case_of("other", [word])) for n, word in enumerate(said)]
+    cases += [
+        _of_kind("snap", case_of("pop", ["pop"])),
+        _of_kind("saw", case_of("grating", ["pop"])),
+    ]
+    once, often = _figures(cases), _figures([*cases, *cases[:1] * 5])
+    apart = {"auc", "ece", "brier"} | {name for name in once if name.endswith("per_minute")}
+    for name in set(once) - apart:
+        assert once[name] == pytest.approx(often[name], nan_ok=True), name
+
+
+def test_sounds_near_a_person_are_told_from_far_ones() -> None:
+    assert not NEAR_KINDS & FAR_KINDS
+    cases = [
+        _of_kind("key", case_of("other", ["pop"])),
+        _of_kind("zip", case_of("other", ["other"])),
+        _of_kind("fire", case_of("other", ["grating"])),
+        _of_kind("lava", case_of("other", ["grating"])),
+        _of_kind("dog", case_of("other", ["grating"]), near="yes"),
+        _of_kind("door", case_of("other", ["pop"]), near="no"),
+    ]
+    figures = _figures(cases)
+    assert figures["near_false_pops"] == pytest.approx(1 / 3)
+    assert figures["near_false_gratings"] == pytest.approx(1 / 3)
+    assert figures["far_false_gratings"] == pytest.approx(1 / 2)
+    assert figures["far_false_pops"] == pytest.approx(1 / 2)
+    table = prediction_table(predict_cases(cases, speaker()), JOINTS, np.array(["g"] * 6))
+    rows = {row["kind"]: row for row in kinds_table(table, cases)}
+    assert rows["fire"]["taken_for"] == {"grating": 1.0, "other": 0.0, "pop": 0.0, "unsure": 0.0}
+    assert [rows[kind]["near"] for kind in ("key", "fire", "lava", "dog")] == [1, 0, None, 1]
+
+
+def test_findings_of_whole_recordings() -> None:
+    assert outcome("single_pop", "repeated_pops") == "right"
+    assert outcome("nothing_recognised", "nothing_recognised") == "right"
+    assert outcome("mixed", "grating") == "partly"
+    assert outcome("grating", "nothing_recognised") == "missed"
+    assert outcome("single_pop", "mixed") == outcome("single_pop", "grating") == "wrong"
+    for expected in SOUNDS:
+        assert outcome(expected, expected) == "right"
+        assert outcome(expected, "uncertain") == outcome(expected, "unusable") == "uncertain"
+    said = {"single_pop": ["pop"], "grating": ["unsure"], "nothing_recognised": ["grating"]}
+    recordings = [
+        ({"finding": finding, "group": finding, "snr": "12"}, one.analysis)
+        for finding, words in said.items()
+        for one in predict_cases([case_of("other", words)], speaker())
+    ]
+    scores = score_findings([*recordings, ({}, recordings[0][1])])
+    assert scores is not None
+    assert scores.total.count == 3
+    assert scores.total.false_grating == 1 / 2
+    assert sum(scores.total.shares.values()) == pytest.approx(1)
+    assert {name: share * 3 for name, share in scores.total.shares.items() if share} == (
+        pytest.approx({"right": 1, "uncertain": 1, "wrong": 1})
+    )
+    assert [row.name for row in scores.by["snr"]] == ["10 to 20"]
+    assert set(scores.to_dict()) >= {*OUTCOMES, "right_low", "false_grating"}
+    assert score_findings([({}, recordings[0][1])]) is None
+
+
+def test_failed_recordings_count_as_errors_when_strict() -> None:
+    failed = Extraction("y.wav", "failed", "broken", None, None, None, (), extraction([]).table)
+    cases = [
+        case_of("pop", ["pop"]),
+        case_of("other", ["other"]),
         Case("y.wav", "other", "g", failed, failed.table),
     ]
     figures = _figures(cases)
@@ -147,17 +198,17 @@ def test_events_are_compared_in_time() -> None:
         Region(3.0, 3.1, "pop"),
         Region(5.1, 6.0, "grating"),
     )
-    heard = Heard("x.wav", _extraction(said, found), truth, ())
-    scores = {one.label: one for one in score_events([heard], _speaker())}
+    heard = Heard("x.wav", extraction(said, found), truth, (case_of("pop", said),))
+    scores = {one.label: one for one in score_events(analyze_heard([heard], speaker()), JOINTS)}
     assert scores["pop"].onset_20ms.f1 == pytest.approx(2 * 1 / 6)
     assert scores["pop"].onset_50ms.f1 == pytest.approx(2 * 2 / 6)
     assert scores["grating"].overlap.f1 == 1.0
     assert "other" not in scores
-    assert score_events([replace(heard, regions=())], _speaker()) == []
+    assert score_events(analyze_heard([replace(heard, regions=())], speaker()), JOINTS) == []
 
 
 def test_many_numbers_are_reported_in_steps() -> None:
-    cases = [_case("pop", ["pop"]) for _ in range(30)]
+    cases = [case_of("pop", ["pop"]) for _ in range(30)]
     cases = [replace(case, columns={"snr": str(n - 5)}) for n, case in enumerate(cases)]
     values = column_values(cases, "snr")
     assert values[0] == "-10 to 0"
@@ -174,11 +225,11 @@ def test_sounds_that_stand_out_more_are_reported_apart() -> None:
     cases = [
         replace(case, extraction=replace(case.extraction, quality=meter.result([(1.49, 1.52)])))
         for meter in meters.values()
-        for case in [_case("pop", ["pop"])]
+        for case in [case_of("pop", ["pop"])]
     ]
     faint, clear = (int(name.split(" to ")[0]) for name in measured_snr(cases))
     assert clear >= faint + 10
-    assert measured_snr([_case("pop", [])]) == [""]
+    assert measured_snr([case_of("pop", [])]) == [""]
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +256,7 @@ def evaluation(model: Classifier, strangers: Path) -> Evaluation:
 
 
 def test_reports_what_was_asked(evaluation: Evaluation) -> None:
-    document = json.loads(json.dumps(evaluation.document(), allow_nan=False))
+    document = json.loads(json.dumps(evaluation.to_dict(), allow_nan=False))
     metrics = document["metrics"]
     assert metrics["n_recordings"] == 12
     assert metrics["n_groups"] == 4
@@ -218,7 +269,29 @@ def test_reports_what_was_asked(evaluation: Evaluation) -> None:
     assert sum(map(sum, document["confusion"]["rows"])) == 12
     assert document["risk_coverage"][0]["coverage"] == 1.0
     assert sum(one["count"] for one in document["reliability"]) == metrics["n_events"]
-    assert document["model"]["sha256"] == evaluation.classifier.sha256
+    assert document["model"]["sha256"] == evaluation.sha256
+
+
+def test_rows_in_doubt_are_shown_beside_the_headline(
+    model: Classifier, strangers: Path, evaluation: Evaluation
+) -> None:
+    rows = (strangers / "manifest.csv").read_text().splitlines()
+    marked = strangers / "marked.csv"
+    doubt = ["doubt", *("yes" if "stranger 3" in row else "" for row in rows[1:])]
+    marked.write_text("\n".join(f"{row},{one}" for row, one in zip(rows, doubt, strict=True)))
+    result = evaluate(read_dataset(marked), model)
+    assert result.figures["n_recordings"] == 9
+    assert result.doubtful["n_recordings"] == 3
+    assert "stranger 3" not in {row["group"] for row in result.recordings}
+    clear = evaluate(read_dataset(marked).where({"doubt": ""}), model)
+    assert clear.figures["balanced_accuracy"] == result.figures["balanced_accuracy"]
+    assert evaluation.doubtful["n_recordings"] == 0
+    with pytest.raises(RefusedError, match="no column 'mood'"):
+        read_dataset(marked).where({"mood": "glad"})
+    with pytest.raises(RefusedError, match="doubt=perhaps"):
+        read_dataset(marked).where({"doubt": "perhaps"})
+    by_label = read_dataset(marked).where({"label": "tick", "group": "stranger 1"})
+    assert {clip.name for clip in by_label.clips} == {"p1_tick_0.wav"}
 
 
 def test_the_page_needs_nothing_else(evaluation: Evaluation) -> None:
@@ -254,7 +327,7 @@ def test_what_the_model_was_trained_on_is_left_out(
     seen = evaluate(read_dataset(write_people(tmp_path / "seen", people=3)), model)
     assert seen.figures["n_recordings"] == 0
     assert seen.figures["balanced_accuracy"] is None
-    json.dumps(seen.document(), allow_nan=False)
+    json.dumps(seen.to_dict(), allow_nan=False)
     evaluation_page(seen)
 
 
@@ -293,12 +366,13 @@ def test_the_command(
 
     save_classifier(model, tmp_path / "model")
     page = tmp_path / "evaluation.html"
-    for extra in (["--json", "--report", str(page)], []):
+    only = ["--where", "side=right"]
+    for extra in (["--json", "--report", str(page)], only):
         with pytest.raises(SystemExit) as done:
             main(["evaluate", str(strangers), "--model", str(tmp_path / "model"), *extra])
         assert done.value.code == 0
         out = capsys.readouterr().out
-        if extra:
+        if "--json" in extra:
             assert json.loads(out)["metrics"]["n_groups"] == 4
             assert page.read_text().startswith("<!doctype html>")
         else:

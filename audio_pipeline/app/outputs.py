@@ -1,0 +1,250 @@
+"""What commands write: never over what is a person's, and one line when it cannot be written.
+
+The rule, for every command: an output that exists is replaced only when Crepitus wrote it, which
+its content tells, or when the person says ``--overwrite``. What a person edits (answers, labels)
+needs ``--overwrite`` whoever wrote it, a folder is new or empty, and an input is never an output.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from audio_pipeline.exceptions import CrepitusError, RefusedError
+from audio_pipeline.files import PARTIAL_PATTERN, whole_file, whole_text
+
+PAGE_ENDINGS = (".html", ".htm")
+GENERATOR = "Crepitus"
+"""Begins the generator mark of our pages: ``<meta name="generator" content="Crepitus 0.1.0">``."""
+
+_PAGE_START = (
+    '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+    f'<meta name="generator" content="{GENERATOR} '
+).encode()
+
+_LONGEST_HEADER = 2**20
+"""Bytes of the first line of a table; 1,000 labels make 50 kB of it."""
+
+Recogniser = Callable[[Path], bool]
+"""Tells whether Crepitus wrote a regular file; may raise OSError or ValueError for "no"."""
+
+
+def check_output(
+    path: str | os.PathLike[str],
+    ours: Recogniser | None = None,
+    *,
+    endings: Sequence[str] = (),
+    inputs: Iterable[str | bytes | os.PathLike[str] | None] = (),
+    overwrite: bool = False,
+) -> None:
+    """Refuse an output that would cost a person something; called before any work.
+
+    Parameters
+    ----------
+    path : str or path
+        The file that will be written.
+    ours : callable or None
+        Tells whether Crepitus wrote what is there; None for what a person edits.
+    endings : sequence of str
+        How the name must end, in any case; empty for any name.
+    inputs : iterable of str, bytes, path or None
+        What the command reads; None is left out.
+    overwrite : bool
+        Whether the person said so. An input is no output all the same.
+
+    Raises
+    ------
+    RefusedError
+        Names the file and says what to do.
+    """
+    target = Path(path)
+    name = os.fspath(path)
+    if endings and target.suffix.lower() not in endings:
+        raise RefusedError(f"{name}: the name must end in {' or '.join(endings)}")
+    if "\0" in name:
+        raise RefusedError(f"{name}: a file name cannot hold a NUL character")
+    try:
+        if not target.parent.is_dir():
+            raise RefusedError(f"{name}: there is no folder {target.parent}; make it first")
+        if _is_among(target, inputs):
+            raise RefusedError(f"{name} is an input of this command; give another output")
+        try:
+            state = target.lstat()
+        except FileNotFoundError:
+            return
+        if stat.S_ISDIR(state.st_mode) or target.is_dir():
+            raise RefusedError(f"{name} is a folder; give a file name in it")
+        if not (stat.S_ISREG(state.st_mode) or stat.S_ISLNK(state.st_mode)):
+            raise RefusedError(f"{name} is no ordinary file; give another name")
+    except OSError as error:
+        raise RefusedError(f"{name}: cannot be written: {error.strerror or error}") from None
+    if overwrite:
+        return
+    if not (stat.S_ISREG(state.st_mode) and ours is not None and _recognised(target, ours)):
+        why = "already exists" if ours is None else "already exists and was not made by Crepitus"
+        raise RefusedError(f"{name} {why}; give another name, or --overwrite to replace it")
+
+
+def check_page(
+    path: str | os.PathLike[str] | None,
+    inputs: Iterable[str | bytes | os.PathLike[str] | None] = (),
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Do the same for a report, where one is wanted."""
+    if path is not None:
+        check_output(path, is_page, endings=PAGE_ENDINGS, inputs=inputs, overwrite=overwrite)
+
+
+def check_new_folder(folder: Path) -> None:
+    """Refuse a folder that holds anything, or that cannot be made.
+
+    Raises
+    ------
+    RefusedError
+        Names the folder.
+    """
+    try:
+        if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
+            raise RefusedError(
+                f"{folder} already exists and is not an empty folder; name one that is new or empty"
+            )
+        above = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+            raise RefusedError(f"{folder}: cannot write in the folder {above}")
+    except (OSError, ValueError) as error:
+        raise RefusedError(f"{folder}: cannot be used: {error}") from None
+
+
+def is_page(path: Path) -> bool:
+    """Tell whether a file is a page of ours."""
+    with open(path, "rb") as file:
+        return file.read(len(_PAGE_START)) == _PAGE_START
+
+
+def is_table(*headers: Sequence[str]) -> Recogniser:
+    """Return what tells a CSV table with exactly one of these headers."""
+    return lambda path: table_header(path) in [list(one) for one in headers]
+
+
+def table_header(path: Path) -> list[str]:
+    """Return the first row of a CSV table."""
+    with open(path, "rb") as file:
+        first = file.readline(_LONGEST_HEADER).decode("utf-8")
+    return next(csv.reader([first], strict=True), [])
+
+
+def is_parquet(columns: Sequence[str]) -> Recogniser:
+    """Return what tells a Parquet table with exactly these columns."""
+    return lambda path: parquet_header(path) == list(columns)
+
+
+def parquet_header(path: Path) -> list[str]:
+    """Return the columns of a Parquet table."""
+    import pyarrow.parquet
+
+    return list(pyarrow.parquet.read_schema(path).names)
+
+
+@contextmanager
+def written(path: Path, newline: str = "", **options: bool) -> Iterator[Any]:
+    """Give a text file that appears whole or not at all.
+
+    Raises
+    ------
+    CrepitusError
+        When it cannot be written; what was there stays.
+    """
+    with writing(path), whole_text(path, newline=newline, **options) as file:
+        yield file
+
+
+@contextmanager
+def replaced(path: Path, **options: bool) -> Iterator[Any]:
+    """Give the same as a binary file."""
+    with writing(path), whole_file(path, **options) as file:
+        yield file
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write one JSON document."""
+    with written(path, newline="\n") as file:
+        file.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+
+
+def write_page(
+    path: str | os.PathLike[str],
+    page: str,
+    inputs: Iterable[str | bytes | os.PathLike[str] | None] = (),
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Write a page, by the rule of :func:`check_output`.
+
+    Raises
+    ------
+    RefusedError
+        When something is there that Crepitus did not write.
+    CrepitusError
+        When the file cannot be written.
+    """
+    check_page(path, inputs, overwrite=overwrite)  # again: it may be long since the command began
+    with written(Path(path), newline="\n") as file:
+        file.write(page)
+
+
+@contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn a failing write into one line.
+
+    Raises
+    ------
+    CrepitusError
+        For an OSError; the disk may be full.
+    """
+    try:
+        yield
+    except FileExistsError:
+        raise RefusedError(f"{os.fspath(path)} already exists; give another name") from None
+    except OSError as error:
+        raise CrepitusError(
+            f"cannot write {os.fspath(path)}: {error.strerror or error}; what was finished is kept"
+        ) from None
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a run that was killed while it wrote has left in a folder."""
+    for path in folder.glob(PARTIAL_PATTERN):
+        with suppress(OSError):
+            path.unlink()
+
+
+def _recognised(path: Path, ours: Recogniser) -> bool:
+    try:
+        return ours(path)
+    except Exception:  # whatever a reader makes of what is not ours
+        return False
+
+
+def _is_among(target: Path, inputs: Iterable[str | bytes | os.PathLike[str] | None]) -> bool:
+    """Tell whether a file is an input, by whatever path: links and hard links too."""
+    try:
+        state: os.stat_result | None = target.stat()
+    except OSError:
+        state = None
+    place = os.path.abspath(target)
+    for given in inputs:
+        if given is None:
+            continue
+        if os.path.abspath(os.fsdecode(given)) == place:
+            return True
+        with suppress(OSError, ValueError):
+            if state is not None and os.path.samestat(state, os.stat(given)):
+                return True
+    return False

@@ -1,0 +1,232 @@
+"""Figures of parts: by group, condition or kind of sound, and of events in time."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from audio_pipeline.analysis.events import Event
+from audio_pipeline.analysis.pipeline import Analysis
+from audio_pipeline.datasets.examples import Case, Heard
+from audio_pipeline.model import metrics
+from audio_pipeline.model.metrics import plain
+from audio_pipeline.model.scoring import PredictionTable, is_near
+
+MEASURED_SNR = "measured_snr"
+"""What is always reported by: how far the sounds stand out of the noise, in steps of 10 dB."""
+
+_NUMERIC_STEP = 10.0
+_MOST_VALUES = 60
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """Figures of some of the recordings.
+
+    Attributes
+    ----------
+    name : str
+    count : int
+        Recordings, or labelled stretches.
+    coverage : float
+        Share answered.
+    right_of_answered, right_of_all : float
+        Share right among the answered, and with every one answered by its likeliest label.
+    balanced_accuracy : float
+        Of the answered.
+    low, high : float
+        Wilson's 95 % interval of `right_of_all`.
+    """
+
+    name: str
+    count: int
+    coverage: float
+    right_of_answered: float
+    right_of_all: float
+    balanced_accuracy: float
+    low: float
+    high: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON; None for what cannot be said."""
+        return {
+            name: plain(value) if isinstance(value, float) else value
+            for name, value in vars(self).items()
+        }
+
+
+@dataclass(frozen=True)
+class EventScore:
+    """How well events of one label are found in time.
+
+    Attributes
+    ----------
+    label : str
+    onset_20ms, onset_50ms, overlap : Matches
+        Starts within 20 and 50 ms; stretches that overlap by half of their union.
+    """
+
+    label: str
+    onset_20ms: metrics.Matches
+    onset_50ms: metrics.Matches
+    overlap: metrics.Matches
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        kinds = {"onset_20ms": self.onset_20ms, "onset_50ms": self.onset_50ms}
+        return {"label": self.label, "found": self.overlap.found, "wanted": self.overlap.wanted} | {
+            f"{kind}_{name}": plain(value)
+            for kind, matches in {**kinds, "overlap": self.overlap}.items()
+            for name, value in (
+                ("precision", matches.precision),
+                ("recall", matches.recall),
+                ("f1", matches.f1),
+            )
+        }
+
+
+def column_values(cases: Sequence[Case], column: str) -> list[str]:
+    """Return a column's value for each case; many different numbers become steps of ten."""
+    values = [case.columns.get(column, "") for case in cases]
+    try:
+        numbers = [float(value) if value else math.nan for value in values]
+    except ValueError:
+        return values
+    if len(set(values)) <= _NUMERIC_STEP:
+        return values
+    return [_step(number) for number in numbers]
+
+
+def measured_snr(cases: Sequence[Case]) -> list[str]:
+    """Return how far the sounds of each case's recording stand out, as steps of 10 dB.
+
+    Empty text where nothing stood out, or where a clip is too short to measure its noise.
+    """
+    qualities = [case.extraction.quality for case in cases]
+    heights = [None if one is None else one.event_snr_db for one in qualities]
+    return ["" if height is None else _step(height) for height in heights]
+
+
+def _step_order(value: str) -> float:
+    """Order steps by where they begin; everything else keeps its order."""
+    low, middle, _ = value.partition(" to ")
+    return float(low) if middle and low.lstrip("-").isdigit() else 0.0
+
+
+def _step(number: float) -> str:
+    if not math.isfinite(number):
+        return ""
+    low = math.floor(number / _NUMERIC_STEP) * _NUMERIC_STEP
+    return f"{low:.0f} to {low + _NUMERIC_STEP:.0f}"
+
+
+def breakdown(given: PredictionTable, values: Sequence[str]) -> list[Breakdown]:
+    """Return figures by value, at most 60: steps in order, else most recordings first."""
+    column = np.array(values, dtype=np.str_)
+    rows = []
+    common = [value for value, _ in Counter(values).most_common(_MOST_VALUES)]
+    for value in sorted(common, key=_step_order):
+        chosen = np.flatnonzero(column == value)
+        part = given.subset(chosen).unweighted()
+        answered = part.answer != metrics.ABSTAINED
+        share = float((part.y_pred == part.y_true).mean())
+        low, high = metrics.wilson(share, len(chosen))
+        right = (part.answer == part.y_true)[answered]
+        rows.append(
+            Breakdown(
+                value or "not known",
+                len(chosen),
+                float(answered.mean()),
+                float(right.mean()) if right.size else math.nan,
+                share,
+                metrics.balanced_accuracy(part.y_true, part.answer, len(part.labels)),
+                low,
+                high,
+            )
+        )
+    return rows
+
+
+def kinds_table(given: PredictionTable, cases: Sequence[Case]) -> list[dict[str, Any]]:
+    """Return what each kind of each label was taken for.
+
+    Returns
+    -------
+    list of dict
+        ``label, kind, near, count, groups``, ``taken_for`` (label, or ``unsure``, to the share of
+        the kind's recordings), ``sure_pop`` and ``sure_grating`` (shares with such an event);
+        labels in order, frequent kinds first. Empty where no kind is told.
+    """
+    if not given.has_kinds:
+        return []
+    rows = []
+    cells = Counter(zip(given.y_true.tolist(), given.kinds.tolist(), strict=True))
+    for (number, place), count in sorted(cells.items(), key=lambda cell: (cell[0][0], -cell[1])):
+        chosen = (given.y_true == number) & (given.kinds == place)
+        answer = given.answer[chosen]
+        taken = {label: plain((answer == n).mean()) for n, label in enumerate(given.labels)}
+        taken["unsure"] = plain((answer == metrics.ABSTAINED).mean())
+        rows.append(
+            {
+                "label": given.labels[number],
+                "kind": given.kind_names[place] or "not known",
+                "near": is_near(cases[int(np.flatnonzero(chosen)[0])].columns),
+                "count": count,
+                "groups": int(np.unique(given.groups[chosen]).size),
+                "taken_for": taken,
+                "sure_pop": plain((given.joints[chosen, 0] > 0).mean()),
+                "sure_grating": plain((given.joints[chosen, 1] > 0).mean()),
+            }
+        )
+    return rows
+
+
+def score_events(
+    analyses: Sequence[tuple[Heard, Analysis]], labels: Sequence[str]
+) -> list[EventScore]:
+    """Compare the events found with the stretches labelled, over whole recordings.
+
+    Parameters
+    ----------
+    analyses : sequence of (AnnotatedRecording, Analysis)
+        Those without times are left out.
+    labels : sequence of str
+        The model's.
+
+    Returns
+    -------
+    list of EventScore
+        One for each label that occurs on either side; empty when no recording has times.
+    """
+    nothing = metrics.Matches(0, 0, 0)
+    totals = {label: [nothing] * 3 for label in labels}
+    for one, analysis in analyses:
+        if not one.regions:
+            continue
+        for label, so_far in totals.items():
+            scores = _matches(
+                [event for event in analysis.events if event.label == label],
+                [(region.start, region.end) for region in one.regions if region.label == label],
+            )
+            totals[label] = [a + b for a, b in zip(so_far, scores, strict=True)]
+    return [
+        EventScore(label, *scores)
+        for label, scores in totals.items()
+        if scores[0].found or scores[0].wanted
+    ]
+
+
+def _matches(
+    found: Sequence[Event], wanted: Sequence[tuple[float, float]]
+) -> tuple[metrics.Matches, metrics.Matches, metrics.Matches]:
+    starts, theirs = [event.start for event in found], [start for start, _ in wanted]
+    return (
+        metrics.match_onsets(starts, theirs, 0.020),
+        metrics.match_onsets(starts, theirs, 0.050),
+        metrics.match_spans([(event.start, event.end) for event in found], wanted),
+    )
