@@ -251,6 +251,8 @@ class Events:
         Index of the case; -1 for events that are only trained on (made sounds).
     spans : float64 array, shape (n, 2)
         Start and end in seconds; NaN for events without surroundings.
+    kinds : str array, shape (n,)
+        What a sound is within its label, from the manifest's column ``kind``; else empty text.
     """
 
     table: NDArray[np.float32]
@@ -259,6 +261,7 @@ class Events:
     weights: NDArray[np.float64]
     case: NDArray[np.int64]
     spans: NDArray[np.float64]
+    kinds: NDArray[np.str_]
 
     def __len__(self) -> int:
         return len(self.table)
@@ -272,6 +275,7 @@ class Events:
             self.weights[chosen],
             self.case[chosen],
             self.spans[chosen],
+            self.kinds[chosen],
         )
 
     def in_context(
@@ -304,6 +308,7 @@ def events_of(cases: Sequence[Case], groups: NDArray[np.str_]) -> Events:
         np.repeat(1.0 / np.sqrt(np.maximum(counts, 1)), counts),
         np.repeat(np.arange(len(cases)), counts),
         np.concatenate([_spans(case) for case in cases]),
+        np.repeat(np.array([case.columns.get("kind", "") for case in cases], np.str_), counts),
     )
 
 
@@ -323,4 +328,5 @@ def joined(first: Events, second: Events) -> Events:
         np.concatenate([first.weights, second.weights]),
         np.concatenate([first.case, np.full(len(second), -1)]),
         np.concatenate([first.spans, second.spans]),
+        np.concatenate([first.kinds, second.kinds]),
     )

@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 
 from audio_pipeline.analysis.config import AnalysisSettings
 from audio_pipeline.datasets.conditions import Survey, survey
-from audio_pipeline.datasets.duplicates import Copy, find_copies
+from audio_pipeline.datasets.duplicates import Copy, find_copies, linked_groups
 from audio_pipeline.datasets.examples import Case, Events, Heard, events_of, hear_dataset
 from audio_pipeline.datasets.manifest import Dataset
 from audio_pipeline.datasets.parallel import in_parallel
 from audio_pipeline.exceptions import CrepitusError, RefusedError
-from audio_pipeline.model.splits import linked_groups
 
 LOWEST_RATE = 1000
 """Hz. Below it a click of a few milliseconds is a handful of samples."""

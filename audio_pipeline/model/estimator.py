@@ -230,3 +230,16 @@ def _set_params(classifier: BaseEstimator, params: Mapping[str, Any]) -> None:
         classifier._validate_params()
     except InvalidParameterError as error:
         raise RefusedError(" ".join(str(error).split())) from None
+
+
+def last_step(estimator: Any) -> Any:
+    """Return the classifier inside of calibrations and pipelines."""
+    while True:
+        if hasattr(estimator, "calibrated_classifiers_"):
+            estimator = estimator.calibrated_classifiers_[0].estimator
+        elif hasattr(estimator, "steps"):
+            estimator = estimator.steps[-1][1]
+        elif type(estimator).__name__ == "FrozenEstimator":
+            estimator = estimator.estimator
+        else:
+            return estimator

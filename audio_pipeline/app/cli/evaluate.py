@@ -74,7 +74,7 @@ def command(
     if as_json:
         click.echo(json.dumps(evaluation.to_dict(), allow_nan=False))
     else:
-        from audio_pipeline.model.summary import evaluation_text
+        from audio_pipeline.app.reporting.model_summary import evaluation_text
 
         click.echo(evaluation_text(evaluation))
         if report is not None:
