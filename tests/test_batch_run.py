@@ -18,7 +18,7 @@ from audio_pipeline.analysis.pipeline import describe, extract, hear
 from audio_pipeline.app.batch.predictions import documents
 from audio_pipeline.app.cli import main
 from audio_pipeline.audio.recording import Recording
-from audio_pipeline.triage import questionnaire
+from audio_pipeline.triage.rules import questionnaire
 
 
 @pytest.fixture(scope="module")

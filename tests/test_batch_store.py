@@ -93,7 +93,7 @@ def test_verify_asks_for_all_and_knows_the_digests(store: RunStore) -> None:
     store.replace_listing([found(b"a", stamp="2")])
     (one,) = store.pending(verify=True)
     assert one.digest == "d1"
-    store.save([Result(one.path, one.size, one.stamp, "d1", None)])
+    store.save([Result(one.path, one.size, one.mtime_ns, "d1", None)])
     assert pending(store) == []
     assert [row.document["duration"] for row in store.rows()] == [2.0]
 

@@ -25,7 +25,7 @@ from audio_pipeline.app.server.run import Service
 from audio_pipeline.app.server.settings import ServerSettings
 from audio_pipeline.app.server.worker import NamedBytes
 from audio_pipeline.model.classifier import load_classifier
-from audio_pipeline.triage import parse_answers
+from audio_pipeline.triage.answers import parse_answers
 
 playwright = pytest.importorskip("playwright.sync_api")
 
@@ -456,9 +456,7 @@ def test_the_microphone_stays_off_when_allowed_after_leaving(
     page.tab.click(leave)
     page.tab.evaluate("window.allow()")
     page.tab.wait_for_function("() => window.tracks.length > 0")
-    page.tab.wait_for_function(
-        "() => window.tracks.every((track) => track.readyState === 'ended')"
-    )
+    page.tab.wait_for_function("() => window.tracks.every((track) => track.readyState === 'ended')")
     page.check_manners()
 
 

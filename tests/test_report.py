@@ -34,7 +34,8 @@ from audio_pipeline.audio.quality import QualityMeter
 from audio_pipeline.audio.recording import Recording
 from audio_pipeline.exceptions import CrepitusError
 from audio_pipeline.model.classifier import Classifier, load_classifier
-from audio_pipeline.triage import LEVELS, parse_answers
+from audio_pipeline.triage.answers import parse_answers
+from audio_pipeline.triage.rules import LEVELS
 
 POPS = (1.0, 2.5)
 

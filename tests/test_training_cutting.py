@@ -17,7 +17,7 @@ from audio_pipeline.app.feature_table import write_features
 from audio_pipeline.audio.recording import Recording, read_recording, write_recording
 from audio_pipeline.datasets.manifest import read_dataset
 from audio_pipeline.exceptions import RefusedError
-from audio_pipeline.features.registry import FEATURE_NAMES
+from audio_pipeline.features.table import FEATURE_NAMES
 from audio_pipeline.model.classifier import Classifier, save_classifier
 from tests.labelled_sounds import sound
 from tests.small_models import says

@@ -9,8 +9,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from audio_pipeline.triage import FINDINGS, Answers, Sound, parse_answers, questionnaire
-from audio_pipeline.triage.tables import SKIP
+from audio_pipeline.triage.answers import Answers, parse_answers
+from audio_pipeline.triage.recommendation import FINDINGS, Sound
+from audio_pipeline.triage.rules import SKIP, questionnaire
 
 _FILE = Path(__file__).parent / "data" / "triage" / "vignettes.toml"
 _DATA = tomllib.loads(_FILE.read_text(encoding="utf-8"))

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from audio_pipeline._version import __version__
-from audio_pipeline.triage import FINDINGS, Answers, Recommendation, Sound, recommend
-from audio_pipeline.triage.catalogue import DEFAULT_REGION
+from audio_pipeline.triage.answers import Answers
+from audio_pipeline.triage.messages import DEFAULT_REGION
+from audio_pipeline.triage.recommendation import FINDINGS, Recommendation, Sound, recommend
 
 if TYPE_CHECKING:
     from audio_pipeline.analysis.pipeline import Analysis

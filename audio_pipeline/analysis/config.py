@@ -13,7 +13,7 @@ from typing import Any, TypeVar, get_type_hints
 from audio_pipeline.analysis.context import ContextSettings
 from audio_pipeline.audio.quality import QualitySettings
 from audio_pipeline.exceptions import RefusedError
-from audio_pipeline.features.registry import FeatureSettings
+from audio_pipeline.features.registry import FeatureConfig
 from audio_pipeline.segmentation.segment import SegmentationConfig
 
 T = TypeVar("T")
@@ -24,7 +24,7 @@ class AnalysisSettings:
     """How a recording is analysed."""
 
     segmentation: SegmentationConfig = field(default_factory=SegmentationConfig)
-    features: FeatureSettings = field(default_factory=FeatureSettings)
+    features: FeatureConfig = field(default_factory=FeatureConfig)
     quality: QualitySettings = field(default_factory=QualitySettings)
     context: ContextSettings = field(default_factory=ContextSettings)
 

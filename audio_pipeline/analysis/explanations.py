@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from audio_pipeline.features.registry import FEATURE_NAMES
+from audio_pipeline.features.table import FEATURE_NAMES
 from audio_pipeline.segmentation.segment import Segment
 
 _COLUMN = {name: column for column, name in enumerate(FEATURE_NAMES)}
@@ -35,7 +35,7 @@ def reasons(
     if count >= 6 and _get(row, "regularity") > 0.5:
         rate = math.exp(_get(row, "regular_rate"))
         said.append(f"The impacts come evenly, about {rate:.0f} a second.")
-    elif length >= 0.15 and _get(row, "fill") > 0.5 and label == "grating":
+    elif length >= 0.15 and _get(row, "duty_cycle") > 0.5 and label == "grating":
         said.append("The sound between the impacts is rough and hardly stops.")
     quiet_before = _get(row, "before_far") < -15 and _get(row, "before_near") < -15
     if count <= 3 and quiet_before and _get(row, "after_150") < -15:

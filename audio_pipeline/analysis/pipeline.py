@@ -28,7 +28,7 @@ from audio_pipeline.analysis.guided import (
 from audio_pipeline.audio.quality import Quality, QualityMeter
 from audio_pipeline.audio.recording import Recording, Resampler, Source, open_recording
 from audio_pipeline.exceptions import RecordingError
-from audio_pipeline.features.registry import FEATURES, feature_table
+from audio_pipeline.features.table import FEATURES, feature_table
 from audio_pipeline.segmentation.segment import Segment, SegmentClip
 from audio_pipeline.segmentation.segmenter import Segmenter
 
@@ -159,7 +159,7 @@ class _Ear:
         return self.segmenter.finish(self._resampler.finish(block)) if self._listens else []
 
     def describe(self, clips: Sequence[SegmentClip]) -> Float32:
-        return feature_table(clips, self.settings.features, self.settings.sample_rate)
+        return feature_table(clips, self.settings.features)
 
 
 def extract(
@@ -246,7 +246,7 @@ def hear(
 def describe(hearings: Sequence[Hearing], settings: AnalysisSettings) -> list[Extraction]:
     """Return the extractions of some recordings; together their features cost half as much."""
     clips = [clip for hearing in hearings for clip in hearing.clips]
-    rows = feature_table(clips, settings.features, settings.sample_rate)
+    rows = feature_table(clips, settings.features)
     extractions = []
     for hearing in hearings:
         own, rows = np.split(rows, [len(hearing.clips)])

@@ -14,7 +14,7 @@ from audio_pipeline.analysis.config import AnalysisSettings
 from audio_pipeline.analysis.pipeline import Extraction, extract, printable
 from audio_pipeline.app.outputs import check_output, is_parquet, is_table, replaced
 from audio_pipeline.exceptions import RefusedError
-from audio_pipeline.features.registry import FEATURE_NAMES
+from audio_pipeline.features.table import FEATURE_NAMES
 
 COLUMNS = ("recording", "start", "end", "n_impacts", *FEATURE_NAMES)
 

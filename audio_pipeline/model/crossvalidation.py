@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from audio_pipeline.analysis.config import AnalysisSettings
 from audio_pipeline.datasets.examples import Case, Events
-from audio_pipeline.features.registry import FEATURE_NAMES
+from audio_pipeline.features.table import FEATURE_NAMES
 from audio_pipeline.model import metrics
 from audio_pipeline.model.classifier import Classifier
 from audio_pipeline.model.scoring import (

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from audio_pipeline.exceptions import RefusedError
-from audio_pipeline.triage.tables import UNSURE, Question, load_tables
+from audio_pipeline.triage.rules import UNSURE, Question, load_tables
 
 MAX_BYTES = 64 * 1024
 """Largest answers file read, in bytes. A full one with all comments has about 6,000."""

@@ -10,13 +10,13 @@ from collections.abc import Collection
 from typing import Any
 
 from audio_pipeline.triage.answers import Answers
-from audio_pipeline.triage.catalogue import (
+from audio_pipeline.triage.messages import (
     DEFAULT_LANGUAGE,
     DEFAULT_REGION,
     Catalogue,
     load_catalogue,
 )
-from audio_pipeline.triage.tables import UNSURE, Question, load_tables
+from audio_pipeline.triage.rules import UNSURE, Question, load_tables
 
 SYSTEM = "urn:crepitus:triage"
 ABSENT = "http://terminology.hl7.org/CodeSystem/data-absent-reason"

@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from audio_pipeline.triage.answers import Answers, parse_answers
-from audio_pipeline.triage.catalogue import Catalogue, load_catalogue
 from audio_pipeline.triage.conditions import Ranks, depends_on
+from audio_pipeline.triage.messages import Catalogue, load_catalogue
 from audio_pipeline.triage.recommendation import (
     Recommendation,
     Sound,
@@ -25,7 +25,7 @@ from audio_pipeline.triage.recommendation import (
     recommend,
     stand,
 )
-from audio_pipeline.triage.tables import LEVELS, UNSURE, Question, load_tables
+from audio_pipeline.triage.rules import LEVELS, UNSURE, Question, load_tables
 
 WIDTH = 78
 """Columns to wrap at."""

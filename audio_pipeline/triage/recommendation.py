@@ -14,14 +14,14 @@ from typing import Any
 
 from audio_pipeline.exceptions import RefusedError
 from audio_pipeline.triage.answers import Answers
-from audio_pipeline.triage.catalogue import (
+from audio_pipeline.triage.conditions import AtLeast, Ranks, deciding
+from audio_pipeline.triage.messages import (
     DEFAULT_LANGUAGE,
     DEFAULT_REGION,
     Catalogue,
     load_catalogue,
 )
-from audio_pipeline.triage.conditions import AtLeast, Ranks, deciding
-from audio_pipeline.triage.tables import (
+from audio_pipeline.triage.rules import (
     AUDIO_OPTIONS,
     AUDIO_SCALE,
     LEVELS,

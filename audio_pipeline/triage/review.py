@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from audio_pipeline.triage.catalogue import Catalogue, load_catalogue
-from audio_pipeline.triage.tables import (
+from audio_pipeline.triage.messages import Catalogue, load_catalogue
+from audio_pipeline.triage.rules import (
     DATA,
     LEVELS,
     Flag,

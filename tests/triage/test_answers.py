@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from triage_cases import ANSWERS
 
 from audio_pipeline.exceptions import RefusedError
-from audio_pipeline.triage import load_answers, parse_answers, parse_row, questionnaire
-from audio_pipeline.triage.answers import MAX_BYTES
-from audio_pipeline.triage.catalogue import load_catalogue
-from audio_pipeline.triage.form import answers_file
+from audio_pipeline.triage.answers import MAX_BYTES, load_answers, parse_answers, parse_row
+from audio_pipeline.triage.messages import load_catalogue
+from audio_pipeline.triage.questionnaire import answers_file
+from audio_pipeline.triage.rules import questionnaire
 
 BOMB = "a: &a [x,x]\nb: &b [*a,*a]\nc: &c [*b,*b]\nsaddle_numbness: *c\n"
 

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 from triage_cases import BASE, CASES, given
 
-from audio_pipeline.triage import parse_answers, questionnaire
+from audio_pipeline.triage.answers import parse_answers
 from audio_pipeline.triage.fhir import (
     ABSENT,
     LOINC,
     questionnaire_resource,
     response_resource,
 )
+from audio_pipeline.triage.rules import questionnaire
 
 # http://hl7.org/fhir/R4/valueset-item-type.html
 R4_ITEM_TYPES = {

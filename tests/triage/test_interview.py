@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from triage_cases import BASE
 
 from audio_pipeline.exceptions import RefusedError
-from audio_pipeline.triage import Answers, Sound, parse_answers, questionnaire, recommend
+from audio_pipeline.triage.answers import Answers, parse_answers
 from audio_pipeline.triage.interview import Interview, Screen, ask, read_choice, read_list
+from audio_pipeline.triage.recommendation import Sound, recommend
+from audio_pipeline.triage.rules import questionnaire
 
 QUESTIONS = {question.id: question for question in questionnaire()}
 EMERGENCY = [question.id for question in questionnaire() if question.emergency]

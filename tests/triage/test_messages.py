@@ -12,9 +12,14 @@ import pytest
 from wording_rules import BANNED
 
 import audio_pipeline.triage
-from audio_pipeline.triage import REGIONS, languages
-from audio_pipeline.triage.catalogue import MESSAGES, load_catalogue, read_messages
-from audio_pipeline.triage.tables import LEVELS, load_tables
+from audio_pipeline.triage.messages import (
+    MESSAGES,
+    REGIONS,
+    languages,
+    load_catalogue,
+    read_messages,
+)
+from audio_pipeline.triage.rules import LEVELS, load_tables
 
 SYLLABLES = pyphen.Pyphen(lang="en_US")
 HIGHEST_GRADE = 7.0

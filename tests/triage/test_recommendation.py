@@ -12,16 +12,10 @@ from hypothesis import strategies as st
 from triage_cases import ANSWERS, BASE, CASES, FEW_ANSWERS, SOUNDS, Case, given, values_of
 
 from audio_pipeline.exceptions import RefusedError
-from audio_pipeline.triage import (
-    LEVELS,
-    REGIONS,
-    Sound,
-    parse_answers,
-    questionnaire,
-    recommend,
-)
-from audio_pipeline.triage.recommendation import fired_rules, highest, stand
-from audio_pipeline.triage.tables import load_tables
+from audio_pipeline.triage.answers import parse_answers
+from audio_pipeline.triage.messages import REGIONS
+from audio_pipeline.triage.recommendation import Sound, fired_rules, highest, recommend, stand
+from audio_pipeline.triage.rules import LEVELS, load_tables, questionnaire
 
 EMERGENCY_QUESTIONS = [question.id for question in questionnaire() if question.emergency]
 ORDERED = [question.id for question in questionnaire() if question.options]

@@ -14,18 +14,20 @@ import pytest
 from triage_cases import BOUNDARIES, CASES
 
 from audio_pipeline.exceptions import RefusedError
-from audio_pipeline.triage import LEVELS, default_region, languages
-from audio_pipeline.triage.catalogue import (
+from audio_pipeline.triage.conditions import leaves, parse_condition
+from audio_pipeline.triage.messages import (
     MESSAGES,
+    default_region,
+    languages,
     load_catalogue,
     missing_messages,
     read_messages,
 )
-from audio_pipeline.triage.conditions import leaves, parse_condition
 from audio_pipeline.triage.recommendation import fired_rules, highest, stand
 from audio_pipeline.triage.review import review_page
-from audio_pipeline.triage.tables import (
+from audio_pipeline.triage.rules import (
     DATA,
+    LEVELS,
     TABLE_FILES,
     Rule,
     Tables,

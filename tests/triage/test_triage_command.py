@@ -20,8 +20,10 @@ from triage_cases import BASE, CASES, given
 
 from audio_pipeline.app.cli import app
 from audio_pipeline.app.reporting.recommendation import recommendation_page, wants_colour
-from audio_pipeline.triage import LEVELS, load_answers, questionnaire, recommend
-from audio_pipeline.triage.catalogue import load_catalogue
+from audio_pipeline.triage.answers import load_answers
+from audio_pipeline.triage.messages import load_catalogue
+from audio_pipeline.triage.recommendation import recommend
+from audio_pipeline.triage.rules import LEVELS, questionnaire
 
 KEYS = [
     *("level", "reasons", "advice", "safety_net", "incomplete", "unanswered"),

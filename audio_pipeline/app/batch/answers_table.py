@@ -16,7 +16,8 @@ from audio_pipeline.app.batch.store import Row, StoreReader
 from audio_pipeline.app.outputs import written
 from audio_pipeline.audio.discovery import readable
 from audio_pipeline.exceptions import RefusedError
-from audio_pipeline.triage import Answers, Recommendation, Sound, parse_row, recommend
+from audio_pipeline.triage.answers import Answers, parse_row
+from audio_pipeline.triage.recommendation import Recommendation, Sound, recommend
 
 _LARGEST = 2**30
 """Bytes of a table; a million recordings with every question answered have about half of it."""

@@ -86,7 +86,7 @@ def event_values(row: Row, labels: Sequence[str]) -> Iterator[tuple[Any, ...]]:
 
 def write_tables(store: StoreReader, out: Path) -> None:
     """Write ``events.csv`` and ``recordings.csv``."""
-    labels = store.fact("key")["labels"]
+    labels = store.labels
     with written(out / "events.csv") as events, written(out / "recordings.csv") as recordings:
         event_table = csv.writer(events)
         event_table.writerow(event_columns(labels))

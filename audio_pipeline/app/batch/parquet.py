@@ -34,7 +34,7 @@ _TYPES = {
 
 def write_parquet_tables(store: StoreReader, out: Path) -> None:
     """Write ``recordings.parquet`` and ``events.parquet``; unknown values are null."""
-    labels = store.fact("key")["labels"]
+    labels = store.labels
     _write(out / "recordings.parquet", RECORDING_COLUMNS, map(recording_values, store.rows()))
     events = (values for row in store.rows() for values in event_values(row, labels))
     _write(out / "events.parquet", event_columns(labels), events)

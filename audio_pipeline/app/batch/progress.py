@@ -46,6 +46,9 @@ class Progress:
     ) -> None:
         """End the display."""
 
+    def tell(self, line: str) -> None:
+        """Say something that a person should know."""
+
     def begin(self, found: int, pending: int, size: int) -> None:
         """Say what there is to do: recordings listed, of them pending, and the pending bytes."""
         self._pending = (pending, size)
@@ -105,6 +108,10 @@ class PlainProgress(Progress):
         self._stream = stream
         self._last = time.monotonic()
 
+    def tell(self, line: str) -> None:
+        """Print a line."""
+        print(line, file=self._stream, flush=True)
+
     def _show(self) -> None:
         now = time.monotonic()
         if now - self._last < PLAIN_SECONDS:
@@ -146,6 +153,10 @@ class LiveProgress(Progress):
     ) -> None:
         """Take the bar away."""
         self._bar.stop()
+
+    def tell(self, line: str) -> None:
+        """Print a line above the bar."""
+        self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def begin(self, found: int, pending: int, size: int) -> None:
         """Say what there is to do."""

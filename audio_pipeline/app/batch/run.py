@@ -16,6 +16,7 @@ from audio_pipeline.app.batch.export import FORMATS, SCHEMA_VERSION, check_expor
 from audio_pipeline.app.batch.in_process import InProcess
 from audio_pipeline.app.batch.progress import Progress
 from audio_pipeline.app.batch.store import Pending, Result, RunStore
+from audio_pipeline.app.batch.store_file import STORE_NAME, Recovery, shown
 from audio_pipeline.app.outputs import remove_leftovers, write_json
 from audio_pipeline.audio.discovery import discover, readable
 from audio_pipeline.exceptions import RefusedError
@@ -176,6 +177,8 @@ class _Batch:
         )
         with RunStore(request.out, key, restart=request.restart) as store:
             remove_leftovers(request.out)
+            if store.recovery is not None:
+                self._progress.tell(_what_was_lost(request.out, store.recovery))
             try:
                 self._list(store)
             except RefusedError:
@@ -258,6 +261,7 @@ class _Batch:
                 "failed": totals.failed,
                 "unusable": totals.unusable,
             },
+            "recovered": store.recovery and store.recovery.to_dict(),
             "unreadable_folders": [name for name, _ in self._unreadable],
             "answers_without_recording": list(
                 request.answers.without_recording(store) if request.answers else ()
@@ -281,6 +285,16 @@ def _engine(request: BatchRequest, pending: int, size: int) -> Engine:
     worth_while = 1 + pending // _RECORDINGS_A_WORKER + size // _BYTES_A_WORKER
     jobs = min(request.jobs or processors(), pending, worth_while)
     return InProcess(request.out) if jobs == 1 else LocalWorkers(jobs)
+
+
+def _what_was_lost(out: Path, recovery: Recovery) -> str:
+    """Say what became of a damaged store."""
+    lost = "others may be" if recovery.lost is None else f"{recovery.lost} are"
+    kept = f" (the damaged file is now {recovery.damaged})" if recovery.damaged else ""
+    return (
+        f"{shown(out / STORE_NAME)!r} was damaged{kept}: {recovery.kept} results are whole and "
+        f"kept, {lost} lost; what is lost is done again"
+    )
 
 
 def _versions() -> dict[str, str]:
@@ -315,11 +329,12 @@ class _Gathered:
 
     def keep(self) -> None:
         """Predict and put into the store what has been gathered."""
-        outcomes, self._outcomes, self._segments = self._outcomes, [], 0
-        results = list(_results(outcomes, self.classifier))
+        results = list(_results(self._outcomes, self.classifier))
         if results:
             self.store.save(results)
-            self._count(results)
+        # Only now: Ctrl-C in the middle keeps them for another try.
+        self._outcomes, self._segments = [], 0
+        self._count(results)
         self._since = time.monotonic()
 
     def _count(self, results: list[Result]) -> None:
@@ -342,4 +357,4 @@ def _results(outcomes: Iterable[Outcome], classifier: Classifier) -> Iterator[Re
     for one in outcomes:
         document = None if one.extraction is None else next(made)
         pending = one.pending
-        yield Result(pending.path, pending.size, pending.stamp, one.digest, document)
+        yield Result(pending.path, pending.size, pending.mtime_ns, one.digest, document)

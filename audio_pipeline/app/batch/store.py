@@ -1,10 +1,12 @@
 """The run store: one SQLite file in OUT that is the truth while a batch runs.
 
 ``listed`` is what the last command found and is replaced as a whole. ``results`` holds a finished
-recording a row with its whole document in one column, so a result is there or it is not; it counts
-as long as the recording's size and stamp are those it was made from. The rollback journal (not WAL)
-is correct on network drives too: after a kill or a full disk SQLite goes back to the last whole
-transaction when the file is next opened.
+recording per row with its whole document in one column, so a result is there or it is not; it
+counts as long as the recording's size and time stamp are those it was made from. The rollback
+journal (not WAL) is correct on network drives too: after a kill or a full disk SQLite goes back to
+the last whole transaction when the file is next opened.
+
+Of a damaged store every row that is whole is kept, see :mod:`audio_pipeline.app.batch.store_file`.
 """
 
 from __future__ import annotations
@@ -12,42 +14,48 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from errno import EACCES, EAGAIN
 from pathlib import Path
 from typing import Any, Self
 
-from audio_pipeline.app.batch.lock import FolderLock
+from audio_pipeline.app.batch.store_file import (
+    GOES_ON,
+    KEEP_ONE,
+    LIST_ONE,
+    LISTED,
+    RESULTS,
+    STORE_NAME,
+    Damaged,
+    Recovery,
+    checked,
+    create,
+    forget,
+    insert,
+    is_damage,
+    note,
+    read_facts,
+    recover,
+    recover_in_place,
+    refuse_another,
+    replacing,
+    row_checksum,
+    row_secret,
+    shown,
+    transaction,
+)
 from audio_pipeline.audio.discovery import Found, readable
 from audio_pipeline.exceptions import CrepitusError, RefusedError
 
-SCHEMA_VERSION = 1
-STORE_NAME = "run.sqlite"
-
-_TABLES = (
-    "CREATE TABLE run (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
-    """CREATE TABLE listed (
-        id INTEGER PRIMARY KEY, path BLOB NOT NULL UNIQUE, name BLOB NOT NULL,
-        recording TEXT NOT NULL, linked INTEGER NOT NULL, size INTEGER, stamp TEXT NOT NULL,
-        turn INTEGER NOT NULL)""",
-    "CREATE INDEX listed_by_recording ON listed (recording, path)",
-    "CREATE INDEX listed_by_turn ON listed (turn, id)",
-    """CREATE TABLE results (
-        path BLOB PRIMARY KEY, size INTEGER, stamp TEXT NOT NULL, digest TEXT,
-        status TEXT NOT NULL, finding TEXT, duration REAL, document TEXT NOT NULL)""",
-)
-
-# The largest recordings take the first turns: nobody waits for a long one at the end.
-_LIST_ONE = """
-INSERT INTO listed (path, name, recording, linked, size, stamp, turn) VALUES (?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (path) DO UPDATE SET
-    name = excluded.name, recording = excluded.recording, linked = excluded.linked
-WHERE (excluded.linked, excluded.name) < (listed.linked, listed.name)
-"""
+LOCK_NAME = ".lock"
 
 _WITH_RESULT = """
-FROM listed l {kind} JOIN results r ON r.path = l.path AND r.size IS l.size AND r.stamp = l.stamp
+FROM listed l {kind} JOIN results r
+ON r.path = l.path AND r.size IS l.size AND r.mtime_ns = l.mtime_ns
 """
 
 _PAGE = 2000
@@ -63,7 +71,7 @@ class Pending:
 
     path: bytes
     size: int | None
-    stamp: str
+    mtime_ns: str
     digest: str | None
 
 
@@ -76,7 +84,7 @@ class Result:
 
     path: bytes
     size: int | None
-    stamp: str
+    mtime_ns: str
     digest: str | None
     document: Mapping[str, Any] | None
 
@@ -105,24 +113,49 @@ class Totals:
 class StoreReader:
     """Read the store of an output folder.
 
+    Parameters
+    ----------
+    out
+        The folder.
+    accept_damage
+        Read the rows that are whole of a damaged store; :attr:`recovery` says what is lost.
+
+    Attributes
+    ----------
+    key
+        What the results depend on: settings, model, labels.
+    recovery
+        None where nothing was damaged.
+
     Raises
     ------
     RefusedError
         When the folder holds no store, or one of another schema.
+    CrepitusError
+        When the store is damaged, and what is whole of it was not asked for or says nothing.
     """
 
-    def __init__(self, out: Path) -> None:
+    key: dict[str, Any]
+    recovery: Recovery | None = None
+
+    def __init__(self, out: Path, *, accept_damage: bool = False) -> None:
         path = out / STORE_NAME
         if not path.is_file():
-            raise RefusedError(f"{_text(out)!r} holds no batch: name the OUT folder of one")
+            raise RefusedError(f"{shown(out)!r} holds no batch: name the OUT folder of one")
         self.out = out
-        with self._explained():
-            self._base = _connect(path)
+        with ExitStack() as closing, self._explained():
             try:
-                self._check_schema()
-            except BaseException:
-                self._base.close()
-                raise
+                self._base = checked(path)
+            except Damaged:
+                again = "run the same batch command again, it keeps what is whole"
+                if not accept_damage:
+                    raise CrepitusError(f"{shown(path)!r} is damaged: {again}") from None
+                copy = Path(closing.enter_context(tempfile.TemporaryDirectory())) / STORE_NAME
+                self.recovery = recover(path, copy, None)
+                self._base = checked(copy)
+            closing.callback(self._base.close)
+            self.key = read_facts(self._base)["key"]
+            self._closing = closing.pop_all()
 
     def __enter__(self) -> Self:
         return self
@@ -132,24 +165,19 @@ class StoreReader:
 
     def close(self) -> None:
         """Close the file."""
-        self._base.close()
-
-    def _check_schema(self) -> None:
-        (version,) = self._base.execute("PRAGMA user_version").fetchone()
-        if version != SCHEMA_VERSION:
-            raise RefusedError(
-                f"{_text(self.out / STORE_NAME)!r} has schema {version}, this version reads "
-                f"{SCHEMA_VERSION}: use another folder, or batch --restart to begin anew"
-            )
+        self._closing.close()
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
         """Turn SQLite's errors into one line."""
+        name = shown(self.out / STORE_NAME)
         try:
             yield
         except sqlite3.Error as error:
+            if is_damage(error):
+                raise CrepitusError(f"{name!r} is damaged ({error}): {GOES_ON}") from None
             raise CrepitusError(
-                f"cannot use {_text(self.out / STORE_NAME)!r}: {error}; what is finished is kept, "
+                f"cannot use {name!r}: {error}; what is finished is kept, "
                 "the same command goes on from there"
             ) from None
 
@@ -159,13 +187,19 @@ class StoreReader:
 
     def rows(self, *, status: str | None = None) -> Iterator[Row]:
         """Yield finished recordings sorted by name, all or those of one status."""
+        columns = ", ".join(f"r.{column}" for column in RESULTS.split(", "))
         query = (
-            f"SELECT l.path, l.name, l.recording, r.document {_WITH_RESULT.format(kind='')}"
+            f"SELECT l.path, l.name, l.recording, r.checksum, {columns} "
+            f"{_WITH_RESULT.format(kind='')}"
             "WHERE ifnull(r.status = ?, 1) ORDER BY l.recording, l.path"
         )
+        secret = row_secret(self.key)
         with self._explained():
-            for path, name, recording, document in self._base.execute(query, (status,)):
-                yield Row(path, name, recording, {"source": recording, **json.loads(document)})
+            for path, name, recording, checksum, *values in self._base.execute(query, (status,)):
+                if checksum != row_checksum("results", values, secret):
+                    name = shown(self.out / STORE_NAME)
+                    raise CrepitusError(f"{name!r} was damaged meanwhile: {GOES_ON}")
+                yield Row(path, name, recording, {"source": recording, **json.loads(values[-1])})
 
     def totals(self) -> Totals:
         """Count the listing."""
@@ -176,10 +210,10 @@ class StoreReader:
         """)[0]
         return Totals(*row)
 
-    def fact(self, key: str) -> Any:
-        """Return a fact noted about the run, None when there is none."""
-        row = self._all("SELECT value FROM run WHERE key = ?", (key,))
-        return json.loads(row[0][0]) if row else None
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels of the model, in its order."""
+        return tuple(self.key["labels"])
 
 
 class RunStore(StoreReader):
@@ -190,14 +224,15 @@ class RunStore(StoreReader):
     out
         The folder; made when it is not there.
     key
-        What the results depend on, in JSON values: settings and model.
+        What the results depend on, in JSON values: settings, model, labels.
     restart
         Forget everything an earlier run left.
 
     Raises
     ------
     RefusedError
-        When another process works in the folder, or it holds a run with another key.
+        When another process works in the folder, or it holds a run with another key, or nothing
+        that can be used.
     CrepitusError
         When the store cannot be written.
     """
@@ -206,82 +241,55 @@ class RunStore(StoreReader):
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RefusedError(f"cannot make the folder {_text(out)!r}: {error.strerror}") from None
+            raise RefusedError(f"cannot make the folder {shown(out)!r}: {error.strerror}") from None
         self.out = out
-        self._lock = FolderLock(out)
-        try:
+        self.key = json.loads(json.dumps(key))
+        path = out / STORE_NAME
+        with ExitStack() as closing, self._explained():
+            closing.callback(FolderLock(out).release)
             if restart:
-                _forget(out)
-            with self._explained():
-                self._base = _connect(out / STORE_NAME)
-                self._begin(key)
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """Close the file and let the next process in."""
-        if hasattr(self, "_base"):
-            self._base.close()
-        self._lock.release()
-
-    def _begin(self, key: Mapping[str, Any]) -> None:
-        """Make the tables of a new store, or compare the key of an old one."""
-        empty = not self._base.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if empty:
-            with self._transaction():
-                for statement in _TABLES:
-                    self._base.execute(statement)
-                self._base.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-                self._base.execute("INSERT INTO run VALUES ('key', ?)", (json.dumps(key),))
-        self._check_schema()
-        if changed := _difference(self.fact("key"), json.loads(json.dumps(key))):
-            raise RefusedError(
-                f"{_text(self.out)!r} holds a run with other settings ({changed}): "
-                "use another folder, or --restart to begin anew"
-            )
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """Do everything inside or, after any failure, nothing of it."""
-        with self._explained():
-            self._base.execute("BEGIN IMMEDIATE")
+                forget(path)
+            if not os.path.lexists(path):
+                with replacing(path) as fresh:
+                    create(fresh, self.key).close()
+            elif not path.is_file():
+                raise RefusedError(f"{shown(path)!r} is no file: use another folder")
             try:
-                yield
-                self._base.execute("COMMIT")
-            except BaseException:
-                if self._base.in_transaction:
-                    self._base.execute("ROLLBACK")
-                raise
+                self._base = checked(path)
+            except Damaged:
+                self.recovery = recover_in_place(path, self.key)
+                self._base = checked(path)
+            closing.callback(self._base.close)
+            facts = read_facts(self._base)
+            refuse_another(path, facts["key"], self.key)
+            self._generation: int = facts["listing"]["generation"]
+            self._saved: int = facts["results"]
+            self._closing = closing.pop_all()
 
     def replace_listing(self, found: Iterable[Found]) -> int:
         """Make this the listing, all or nothing, and return how many recordings it has.
 
         When nothing is found the earlier listing stays as it was.
         """
-        rows = (
-            (
-                one.path,
-                one.name,
-                readable(one.name),
-                one.linked,
-                one.size,
-                one.stamp,
-                -(one.size or 0),
-            )
-            for one in found
-        )
-        count = 0
+        generation, secret, listed = self._generation + 1, row_secret(self.key), 0
         try:
-            with self._transaction():
+            with self._explained(), transaction(self._base):
+                # Old rows show by their generation; wiping them would take longer than the rest.
+                self._base.execute("PRAGMA secure_delete = OFF")
                 self._base.execute("DELETE FROM listed")
-                self._base.executemany(_LIST_ONE, rows)
-                (count,) = self._base.execute("SELECT count(*) FROM listed").fetchone()
-                if not count:
+                for one in found:
+                    # The largest recordings come first: nobody waits for a long one at the end.
+                    identity = (one.size, one.stamp, -(one.size or 0))
+                    row = (one.path, one.name, readable(one.name), one.linked, *identity)
+                    insert(self._base, LIST_ONE, "listed", (*row, generation), secret)
+                (listed,) = self._base.execute("SELECT count(*) FROM listed").fetchone()
+                if not listed:
                     raise _NothingListed
+                note(self._base, "listing", {"generation": generation, "count": listed})
         except _NothingListed:
-            pass
-        return count
+            return 0
+        self._generation = generation
+        return int(listed)
 
     def pending(self, *, verify: bool = False) -> Iterator[Pending]:
         """Yield what has no good result, largest first; results may be saved meanwhile.
@@ -290,11 +298,11 @@ class RunStore(StoreReader):
         recording is, to compare its content with the digest of its result.
         """
         query = f"""
-            SELECT l.turn, l.id, l.path, l.size, l.stamp, old.digest
+            SELECT l.priority, l.id, l.path, l.size, l.mtime_ns, old.digest
             {_WITH_RESULT.format(kind="LEFT")} AND r.status = 'ok'
             LEFT JOIN results old ON old.path = l.path AND old.status = 'ok' AND ?
-            WHERE (l.turn, l.id) > (?, ?) AND (r.path IS NULL OR ?)
-            ORDER BY l.turn, l.id LIMIT {_PAGE}
+            WHERE (l.priority, l.id) > (?, ?) AND (r.path IS NULL OR ?)
+            ORDER BY l.priority, l.id LIMIT {_PAGE}
         """
         last = (-(2**62), 0)
         while page := self._all(query, (verify, *last, verify)):
@@ -313,27 +321,34 @@ class RunStore(StoreReader):
 
     def save(self, results: Iterable[Result]) -> None:
         """Keep finished recordings: all of these, or after a failure none."""
-        with self._transaction():
+        saved, secret = self._saved, row_secret(self.key)
+        with self._explained(), transaction(self._base):
+            # What is overwritten leaves no old row behind that a recovery could take for a new one.
+            self._base.execute("PRAGMA secure_delete = ON")
             for one in results:
-                identity = (one.size, one.stamp)
-                if one.document is None:
-                    self._base.execute(
-                        "UPDATE results SET size = ?, stamp = ? WHERE path = ?",
-                        (*identity, one.path),
-                    )
-                else:
-                    self._base.execute(
-                        "INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                        (one.path, *identity, one.digest, *_columns(one.document)),
-                    )
-                self._base.execute(
-                    "UPDATE listed SET size = ?, stamp = ? WHERE path = ?", (*identity, one.path)
-                )
+                known = "SELECT digest, status, finding, duration, document FROM results "
+                old = self._base.execute(f"{known} WHERE path = ?", (one.path,)).fetchone()
+                saved += old is None
+                columns = old if one.document is None else (one.digest, *_columns(one.document))
+                assert columns is not None, "a result stands that is not there"
+                row = (one.path, one.size, one.mtime_ns, *columns)
+                insert(self._base, KEEP_ONE, "results", row, secret)
+                self._list_again(one, secret)
+            if saved != self._saved:
+                note(self._base, "results", saved)
+        self._saved = saved
 
-    def note(self, key: str, value: Any) -> None:
-        """Keep a fact about the run, a JSON value."""
-        with self._transaction():
-            self._base.execute("INSERT OR REPLACE INTO run VALUES (?, ?)", (key, json.dumps(value)))
+    def _list_again(self, one: Result, secret: bytes) -> None:
+        """Give a recording the identity it had when it was read, where it has changed since."""
+        query = (
+            f"SELECT {LISTED} FROM listed WHERE path = ? AND (size IS NOT ? OR mtime_ns IS NOT ?)"  # noqa: S608
+        )
+        if row := self._base.execute(query, (one.path, one.size, one.mtime_ns)).fetchone():
+            values = (*row[:4], one.size, one.mtime_ns, *row[6:])
+            self._base.execute(
+                "UPDATE listed SET size = ?, mtime_ns = ?, checksum = ? WHERE path = ?",
+                (one.size, one.mtime_ns, row_checksum("listed", values, secret), one.path),
+            )
 
 
 class _NothingListed(Exception):
@@ -342,48 +357,59 @@ class _NothingListed(Exception):
 
 def _columns(document: Mapping[str, Any]) -> tuple[Any, ...]:
     """Return status, finding, duration and text of a document; the name is the listing's."""
-    finding = document["finding"]
+    finding, duration = document["finding"], document["duration"]
     kept = {key: value for key, value in document.items() if key != "source"}
-    text = json.dumps(kept, ensure_ascii=False, separators=(",", ":"))
-    return (document["status"], finding and finding["label"], document["duration"], text)
+    return (
+        document["status"],
+        finding and finding["label"],
+        None if duration is None else float(duration),
+        json.dumps(kept, ensure_ascii=False, separators=(",", ":")),
+    )
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    """Open a store with transactions under our own control, durable at every commit."""
-    base = sqlite3.connect(path, timeout=30.0, isolation_level=None)
-    try:
-        base.execute("PRAGMA synchronous = FULL")
-    except BaseException:
-        base.close()
-        raise
-    return base
+class FolderLock:
+    """Hold a folder until :meth:`release` or the end of the process, however it ends.
 
+    Raises
+    ------
+    RefusedError
+        When another process holds the folder, or it cannot be written or locked.
+    """
 
-def _forget(out: Path) -> None:
-    """Remove the store and its journal."""
-    for name in (STORE_NAME, f"{STORE_NAME}-journal"):
+    def __init__(self, folder: Path) -> None:
+        name = readable(os.fsencode(folder))
         try:
-            (out / name).unlink(missing_ok=True)
+            # Descriptors are not inherited by the workers, so these cannot keep the lock alive.
+            self._file = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise CrepitusError(f"cannot remove {_text(out / name)!r}: {error.strerror}") from None
+            raise RefusedError(f"cannot write in the folder {name!r}: {error.strerror}") from None
+        try:
+            _lock(self._file)
+        except OSError as error:
+            self.release()
+            if error.errno in (EACCES, EAGAIN):
+                raise RefusedError(
+                    f"another batch works in {name!r}: wait for it, or use another folder"
+                ) from None
+            raise RefusedError(
+                f"the drive of {name!r} cannot lock files ({error.strerror}): "
+                "use a folder on another drive; results can be copied there afterwards"
+            ) from None
+
+    def release(self) -> None:
+        """Let the next process in."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
 
 
-def _difference(old: Any, new: Any, name: str = "") -> str:
-    """Say in a few words where two keys differ first; empty when they are equal."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for part in sorted(old.keys() | new.keys()):
-            inner = f"{name}.{part}" if name else part
-            if found := _difference(old.get(part), new.get(part), inner):
-                return found
-        return ""
-    return "" if old == new else f"{name} was {_short(old)}, is {_short(new)}"
+def _lock(file: int) -> None:
+    """Lock an open file or raise OSError when it is locked."""
+    if sys.platform == "win32":
+        import msvcrt
 
+        msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
 
-def _short(value: Any) -> str:
-    """Return a value in at most a few characters."""
-    text = json.dumps(value)
-    return text if len(text) <= 24 else f"{text[:20]}..."
-
-
-def _text(path: Path) -> str:
-    return readable(os.fsencode(path))
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -21,7 +21,7 @@ from audio_pipeline.analysis.pipeline import Extraction, Hearing, describe, hear
 from audio_pipeline.app.batch.store import Pending
 from audio_pipeline.audio.discovery import is_url
 from audio_pipeline.exceptions import CrepitusError, one_line
-from audio_pipeline.features.registry import FEATURES
+from audio_pipeline.features.table import FEATURES
 
 if TYPE_CHECKING:
     from audio_pipeline.analysis.config import AnalysisSettings
@@ -130,7 +130,7 @@ def _hear(pending: Pending, settings: AnalysisSettings, *, verify: bool) -> _Hea
         if file is None:
             return _Heard(pending, None, hear(pending.path, settings))
         state = os.fstat(file.fileno())
-        now = replace(pending, size=state.st_size, stamp=str(state.st_mtime_ns))
+        now = replace(pending, size=state.st_size, mtime_ns=str(state.st_mtime_ns))
         return _hear_file(now, file, settings, verify=verify)
 
 

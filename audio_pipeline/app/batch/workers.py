@@ -15,13 +15,18 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from audio_pipeline.analysis.pipeline import extract
 from audio_pipeline.app.batch.portions import Portions
 from audio_pipeline.app.batch.store import Pending
 from audio_pipeline.app.batch.threads import one_thread_in_children
 from audio_pipeline.app.batch.worker import Outcome, examine_all, failure
+from audio_pipeline.audio.recording import Recording
 from audio_pipeline.exceptions import CrepitusError
 
 if TYPE_CHECKING:
@@ -37,6 +42,10 @@ _MOST_FILES = 2**16
 
 _FALSE_STARTS = 3
 """Workers in a row that die before they have begun: then something is wrong with all of them."""
+
+_SIGNALS = {
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+}
 
 _TICK = 5.0
 _PATIENCE = 300.0
@@ -128,11 +137,25 @@ def _start() -> _Worker:
     """
     known = multiprocessing.get_all_start_methods()
     if "fork" in known and _threads() == 1:
-        return _Worker(multiprocessing.get_context("fork"))
+        _warm_up()
+        # A signal that comes before the worker has its own handlers waits for them.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            return _Worker(multiprocessing.get_context("fork"))
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
     context = multiprocessing.get_context("forkserver" if "forkserver" in known else "spawn")
-    context.set_forkserver_preload([__name__])
+    context.set_forkserver_preload([__name__, "librosa.core", "librosa.filters", "librosa.util"])
     with one_thread_in_children():
         return _Worker(context)
+
+
+@cache
+def _warm_up() -> None:
+    """Load what the first recording would load: two seconds of work, shared by all forks."""
+    samples = np.random.default_rng(0).normal(0, 1e-3, 8000).astype(np.float32)
+    samples[4000:4040] = 0.5
+    extract(Recording(samples, 8000))
 
 
 def _threads() -> int | None:
@@ -207,9 +230,13 @@ class _Worker:
 
 def _work(pipe: Connection, forked: bool) -> None:
     """Run in the worker: answer until the other end is gone."""
-    # Ctrl-C reaches the whole group; the process that started the batch decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C and a closed terminal reach the whole group; the process that started the batch decides
+    # what they mean, and ends its workers.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in _SIGNALS - {signal.SIGTERM}:
+        signal.signal(number, signal.SIG_IGN)
     if forked:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         # With a copy of another worker's pipe, or of the lock, that would outlive the parent.
         os.closerange(3, pipe.fileno())
         os.closerange(pipe.fileno() + 1, _MOST_FILES)

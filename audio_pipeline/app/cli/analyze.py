@@ -14,7 +14,7 @@ from audio_pipeline.exceptions import CrepitusError
 
 if TYPE_CHECKING:
     from audio_pipeline.analysis.assessment import Assessment
-    from audio_pipeline.triage import Recommendation
+    from audio_pipeline.triage.recommendation import Recommendation
 
 REGIONS = ("GB", "US", "EU", "AU")
 
@@ -44,7 +44,8 @@ def command(
     given at a terminal, the symptom questions are asked; without answers only the sounds are
     listed.
     """
-    from audio_pipeline.triage import default_region, load_answers
+    from audio_pipeline.triage.answers import load_answers
+    from audio_pipeline.triage.messages import default_region
 
     check_page(report, [*files, answers_file], overwrite=overwrite)
     region = region or default_region()

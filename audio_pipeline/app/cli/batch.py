@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -101,7 +104,8 @@ def command(
         restart=restart,
     )
     classifier = load_classifier(model)
-    ended = run_batch(request, classifier, progress_for())
+    with _signals_stop():
+        ended = run_batch(request, classifier, progress_for())
     if report:
         _write_report(report, request, read, overwrite)
     for name, reason in (*ended.unreadable, *ended.failures):
@@ -117,6 +121,36 @@ def command(
         )
     if not ended.all_well:
         raise click.exceptions.Exit(1)
+
+
+class _Stopped(KeyboardInterrupt):
+    """A signal asked to stop: everything ends as after Ctrl-C, but for the exit code."""
+
+
+@contextmanager
+def _signals_stop() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP stop the work, which keeps what is finished and ends its workers."""
+
+    def stop(number: int, frame: object) -> None:
+        for one in before:
+            signal.signal(one, signal.SIG_IGN)
+        raise _Stopped(number)
+
+    names = ("SIGTERM", "SIGHUP")
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    # Under nohup a closed terminal stops nothing.
+    numbers = [one for one in numbers if signal.getsignal(one) is not signal.SIG_IGN]
+    before = {}
+    for one in numbers:
+        before[one] = signal.signal(one, stop)
+    try:
+        yield
+    except _Stopped as stopped:
+        click.echo("Stopped.", err=True)
+        raise click.exceptions.Exit(128 + stopped.args[0]) from None
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 def _write_report(

@@ -40,18 +40,20 @@ def command(out: str, formats: str, beside: bool, overwrite: bool, as_json: bool
     from audio_pipeline.app.batch.export import FORMATS, check_exports, parse_formats
     from audio_pipeline.app.batch.label_files import KINDS, write_labels_beside
     from audio_pipeline.app.batch.store import StoreReader
+    from audio_pipeline.app.batch.store_file import GOES_ON, STORE_NAME, shown
+    from audio_pipeline.exceptions import CrepitusError
 
     names = parse_formats(formats)
     folder = Path(out)
     in_folder = [name for name in names if not (beside and name in KINDS)]
     check_exports(folder, in_folder, overwrite=overwrite)
-    with StoreReader(folder) as store:
+    with StoreReader(folder, accept_damage=True) as store:
         for name in names:
             if beside and name in KINDS:
                 write_labels_beside(store, name, overwrite=overwrite)
             else:
                 FORMATS[name](store, folder, overwrite)
-        totals = store.totals()
+        totals, recovery = store.totals(), store.recovery
     finished = totals.good + totals.failed
     if as_json:
         document = {
@@ -60,9 +62,16 @@ def command(out: str, formats: str, beside: bool, overwrite: bool, as_json: bool
             "formats": list(names),
             "recordings": finished,
             "unfinished": totals.found - finished,
+            "damaged": recovery is not None,
         }
         click.echo(json.dumps(document))
-        return
-    click.echo(f"{finished} recordings written as {', '.join(names)}")
+    else:
+        click.echo(f"{finished} recordings written as {', '.join(names)}")
+    if recovery is not None:
+        listed = "" if recovery.listed is None else f" of {recovery.listed}"
+        raise CrepitusError(
+            f"{shown(folder / STORE_NAME)!r} is damaged: {finished}{listed} recordings are whole "
+            f"and written; {GOES_ON}"
+        )
     if totals.found > finished:
         click.echo(f"{totals.found - finished} are not finished: run the batch again", err=True)

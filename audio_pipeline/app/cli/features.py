@@ -74,7 +74,7 @@ def command(
 
 
 def _list_columns() -> None:
-    from audio_pipeline.features.registry import FEATURES
+    from audio_pipeline.features.table import FEATURES
 
     for feature in FEATURES:
         click.echo(f"{feature.name} [{feature.unit}]: {feature.meaning} ({feature.source})")

@@ -6,10 +6,9 @@ import json
 
 import click
 
-from audio_pipeline.triage import REGIONS, default_region
-from audio_pipeline.triage.catalogue import load_catalogue
 from audio_pipeline.triage.fhir import questionnaire_resource
-from audio_pipeline.triage.form import answers_file, form_document, form_text
+from audio_pipeline.triage.messages import REGIONS, default_region, load_catalogue
+from audio_pipeline.triage.questionnaire import answers_file, form_document, form_text
 
 
 @click.command(epilog="Example: crepitus questions --format yaml > answers.yaml")

@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from audio_pipeline.audio.capture_file import Take
     from audio_pipeline.audio.microphone import Device, Microphone
     from audio_pipeline.model.classifier import Classifier
-    from audio_pipeline.triage import Answers, Recommendation
+    from audio_pipeline.triage.answers import Answers
     from audio_pipeline.triage.interview import Interview
+    from audio_pipeline.triage.recommendation import Recommendation
 
 REGIONS = ("GB", "US", "EU", "AU")
 COUNT_IN_SECONDS = 3
@@ -96,7 +97,7 @@ def command(
         raise click.UsageError(f"--seconds is {seconds:g}; at most {longest:g}{hint}.")
     answers = None
     if answers_file:
-        from audio_pipeline.triage import load_answers
+        from audio_pipeline.triage.answers import load_answers
 
         answers = load_answers(answers_file)
     if output is not None:
@@ -156,7 +157,7 @@ class _Session:
     @property
     def region(self) -> str:
         """Whose emergency numbers to show."""
-        from audio_pipeline.triage import default_region
+        from audio_pipeline.triage.messages import default_region
 
         return self.wanted_region or default_region()
 

@@ -46,7 +46,7 @@ def command(
     prints a code: scan it with the phone's camera. Nothing is stored and nothing is logged.
     """
     from audio_pipeline.exceptions import CrepitusError
-    from audio_pipeline.triage.catalogue import default_region, load_catalogue
+    from audio_pipeline.triage.messages import default_region, load_catalogue
 
     region = region or default_region()
     load_catalogue(region)  # an unknown region is refused before any work

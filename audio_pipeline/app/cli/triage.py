@@ -11,15 +11,9 @@ import click
 
 from audio_pipeline.app.cli.options import overwrite_option
 from audio_pipeline.app.outputs import check_output, written
-from audio_pipeline.triage import (
-    FINDINGS,
-    REGIONS,
-    Answers,
-    Sound,
-    default_region,
-    load_answers,
-    recommend,
-)
+from audio_pipeline.triage.answers import Answers, load_answers
+from audio_pipeline.triage.messages import REGIONS, default_region
+from audio_pipeline.triage.recommendation import FINDINGS, Sound, recommend
 
 
 @click.command(epilog="Example: crepitus triage --answers answers.yaml --sound grating --json")
@@ -96,8 +90,8 @@ def _now() -> str:
 
 
 def _save_answers(answers: Answers, path: str, region: str, overwrite: bool) -> None:
-    from audio_pipeline.triage.catalogue import load_catalogue
-    from audio_pipeline.triage.form import answers_file
+    from audio_pipeline.triage.messages import load_catalogue
+    from audio_pipeline.triage.questionnaire import answers_file
 
     _write(path, answers_file(load_catalogue(region), answers), overwrite)
 

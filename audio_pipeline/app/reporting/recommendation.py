@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import TextIO
 
 from audio_pipeline.triage.recommendation import Reason, Recommendation
-from audio_pipeline.triage.tables import LEVELS, load_tables
+from audio_pipeline.triage.rules import LEVELS, load_tables
 
 PLAIN_WIDTH = 80
 _COLOURS = {

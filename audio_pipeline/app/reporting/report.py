@@ -26,7 +26,7 @@ from audio_pipeline.app.reporting.wording import (
 )
 from audio_pipeline.audio.recording import Recording, Source, read_recording
 from audio_pipeline.exceptions import RecordingError
-from audio_pipeline.triage.catalogue import load_catalogue
+from audio_pipeline.triage.messages import load_catalogue
 
 if TYPE_CHECKING:
     from audio_pipeline.analysis.assessment import Assessment

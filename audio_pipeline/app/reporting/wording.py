@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from audio_pipeline.triage.recommendation import Reason, Recommendation
-from audio_pipeline.triage.tables import Source, load_tables
+from audio_pipeline.triage.rules import Source, load_tables
 
 # Advice that says where to go stands right under the headline; the rest comes later.
 FIRST_ADVICE = ("A-EMERG", "A-MATERNITY", "A-TODAY", "A-SOON", "A-ROUTINE", "A-SELF")

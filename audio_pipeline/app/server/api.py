@@ -51,7 +51,7 @@ class Api:
 
     async def version(self) -> Response:
         """Name the software, the model that listens and the rules."""
-        from audio_pipeline.triage.tables import load_tables
+        from audio_pipeline.triage.rules import load_tables
 
         description = await self._pool.description() if self._pool.ready else None
         return JSONResponse(
@@ -163,7 +163,7 @@ def json_object(text: str | bytes, what: str) -> dict[str, Any]:
 
 def checked_answers(answers: Mapping[str, Any]) -> Any:
     """Return parsed answers or the 422 that names what is wrong with them."""
-    from audio_pipeline.triage import parse_answers
+    from audio_pipeline.triage.answers import parse_answers
 
     try:
         return parse_answers(answers)
@@ -173,7 +173,7 @@ def checked_answers(answers: Mapping[str, Any]) -> Any:
 
 def known_region(region: str) -> str:
     """Return a region there are emergency words for, or raise a 422 that lists them."""
-    from audio_pipeline.triage.catalogue import REGIONS
+    from audio_pipeline.triage.messages import REGIONS
 
     if region not in REGIONS:
         allowed = ", ".join(REGIONS)
@@ -204,7 +204,7 @@ async def triage_input(request: Request) -> TriageInput:
 
 def recommendation(given: TriageInput, region: str) -> Any:
     """Recommend from a checked request."""
-    from audio_pipeline.triage import Sound, recommend
+    from audio_pipeline.triage.recommendation import Sound, recommend
 
     answers = checked_answers(given.answers)
     sound = None

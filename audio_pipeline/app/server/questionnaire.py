@@ -6,10 +6,11 @@ from functools import cache
 from typing import Any
 
 from audio_pipeline.analysis.guided import Phase, ProtocolSettings, planned_phases
-from audio_pipeline.triage import parse_answers, recommend
-from audio_pipeline.triage.catalogue import Catalogue, load_catalogue
+from audio_pipeline.triage.answers import parse_answers
 from audio_pipeline.triage.interview import Interview
-from audio_pipeline.triage.tables import LEVELS, SKIP, Question, load_tables
+from audio_pipeline.triage.messages import Catalogue, load_catalogue
+from audio_pipeline.triage.recommendation import recommend
+from audio_pipeline.triage.rules import LEVELS, SKIP, Question, load_tables
 
 SECTION_TITLES = {
     "emergency": "Safety questions",
@@ -28,7 +29,7 @@ def questionnaire_document(region: str) -> dict[str, Any]:
     Parameters
     ----------
     region
-        One of ``audio_pipeline.triage.catalogue.REGIONS``.
+        One of ``audio_pipeline.triage.messages.REGIONS``.
 
     Returns
     -------

@@ -37,7 +37,7 @@ def open_queue(source: Path, model: Path | None = None) -> ReviewQueue:
     RefusedError
         When there is nothing to label.
     """
-    from audio_pipeline.app.batch.store import STORE_NAME
+    from audio_pipeline.app.batch.store_file import STORE_NAME
 
     source = Path(os.path.abspath(source))
     if (source / STORE_NAME).is_file():
@@ -67,7 +67,7 @@ def _of_batch(out: Path) -> tuple[list[ReviewItem], tuple[str, ...]]:
                 )
 
     with StoreReader(out) as store:
-        return most_informative(items()), tuple(store.fact("key")["labels"])
+        return most_informative(items()), store.labels
 
 
 def _path(name: bytes) -> Path | None:

@@ -143,7 +143,7 @@ def answer(job: Mapping[str, Any], audio: bytes, classifier: Any) -> tuple[dict[
 def _answer(job: Mapping[str, Any], audio: bytes, classifier: Any) -> tuple[dict[str, Any], bytes]:
     from audio_pipeline.analysis.assessment import assess, document
     from audio_pipeline.analysis.pipeline import analyze_file
-    from audio_pipeline.triage import parse_answers
+    from audio_pipeline.triage.answers import parse_answers
 
     source = NamedBytes(audio, job["name"])
     check_length(source, job["recording_seconds"])

@@ -171,6 +171,11 @@ class Tables:
         return (scale,) if scale in self.questions else ()
 
 
+def questionnaire() -> tuple[Question, ...]:
+    """Return the questions in the order they are asked."""
+    return tuple(load_tables().questions.values())
+
+
 @cache
 def load_tables(folder: Path = DATA) -> Tables:
     """Read and check the tables.

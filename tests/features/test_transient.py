@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy.signal import butter, sosfilt
 
-from audio_pipeline.features.band_filters import band_powers
-from audio_pipeline.features.registry import FeatureSettings
+from audio_pipeline.features.registry import FeatureConfig
+from audio_pipeline.features.transient import band_powers
 
-EDGES = FeatureSettings().band_edges
+EDGES = FeatureConfig().band_edges
 
 
 def noise(rows: int, frames: int, frame: int, seed: int = 0) -> np.ndarray:

@@ -6,8 +6,8 @@ import textwrap
 from typing import Any
 
 from audio_pipeline.triage.answers import Answers
-from audio_pipeline.triage.catalogue import Catalogue
-from audio_pipeline.triage.tables import Question, load_tables
+from audio_pipeline.triage.messages import Catalogue
+from audio_pipeline.triage.rules import Question, load_tables
 
 _WIDTH = 78
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import multiprocessing
 import os
 import random
@@ -136,6 +137,47 @@ def test_ctrl_c_stops_with_130_and_the_rest_follows_later(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_to_stop_keeps_what_is_done(
+    home: Path, undisturbed: tuple[float, tuple[bytes, bytes]], name: str
+) -> None:
+    """Results are kept every five seconds; nobody has to wait for that to be able to stop."""
+    number = getattr(signal, name)
+    stopped = Batch(home, name, "--jobs", "1")
+    at_hand = home / name / ".current"
+    seen: set[bytes] = set()
+
+    def several_are_done() -> bool:
+        with contextlib.suppress(OSError):
+            seen.add(at_hand.read_bytes())
+        return len(seen) > 25
+
+    _wait_for(several_are_done, every=0.001)
+    stopped.signal(number)
+    assert stopped.wait() == 128 + number
+    assert stopped.said() == "Stopped.\n"
+    assert Batch(home, name, "--jobs", "2").wait() == 1
+    assert tables(home / name) == undisturbed[1]
+    counts = json.loads((home / name / "run.json").read_text())["counts"]
+    assert counts["resumed"] >= 16
+    assert counts["done"] > 0, "it was not stopped at all"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_no_worker_outlives_a_stopped_command(home: Path, name: str) -> None:
+    command = [sys.executable, "-m", "audio_pipeline", "batch", "rec", "--model", "model"]
+    command += ["-o", f"workers-{name}", "--jobs", "2"]
+    process = subprocess.Popen(command, cwd=home, stderr=subprocess.DEVNULL)
+    workers = _wait_for(lambda: len(_children(process.pid)) >= 2 and _children(process.pid))
+    # One of them hangs.
+    os.kill(workers[0], signal.SIGSTOP)
+    process.send_signal(getattr(signal, name))
+    assert process.wait(60) == 128 + getattr(signal, name)
+    assert not any(_alive(worker) for worker in workers)
+
+
+@pytest.mark.slow
 def test_a_killed_command_leaves_neither_workers_nor_a_lock(
     home: Path, undisturbed: tuple[float, tuple[bytes, bytes]]
 ) -> None:
@@ -151,11 +193,11 @@ def test_a_killed_command_leaves_neither_workers_nor_a_lock(
     assert tables(home / "command") == undisturbed[1]
 
 
-def _wait_for(condition: Callable[[], Any]) -> Any:
+def _wait_for(condition: Callable[[], Any], every: float = 0.02) -> Any:
     end = time.monotonic() + 60
     while not (found := condition()):
         assert time.monotonic() < end
-        time.sleep(0.02)
+        time.sleep(every)
     return found
 
 

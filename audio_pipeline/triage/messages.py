@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from audio_pipeline.exceptions import RefusedError
-from audio_pipeline.triage.tables import DATA, LEVELS, Question, Tables, load_tables
+from audio_pipeline.triage.rules import DATA, LEVELS, Question, Tables, load_tables
 
 REGIONS = ("GB", "US", "EU", "AU")
 DEFAULT_REGION = "GB"

@@ -1,0 +1,90 @@
+"""The feature table as a scikit-learn transformer: segment clips in, float32 rows out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+
+from audio_pipeline.features.registry import Feature, FeatureConfig
+from audio_pipeline.features.table import FEATURES, feature_table
+from audio_pipeline.segmentation.segment import SegmentClip
+
+
+class SegmentFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Turns segment clips into rows of features; there is nothing to fit.
+
+    Parameters
+    ----------
+    features : sequence of str, optional
+        Names of the columns, in order; all features by default.
+    config : FeatureConfig, optional
+        What the features are computed from.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from audio_pipeline.segmentation.segmenter import segment_samples
+    >>> from audio_pipeline.segmentation.segment import SegmentationConfig
+    >>> samples = np.random.default_rng(0).normal(0, 1e-3, 22_050).astype(np.float32)
+    >>> samples[9_000:9_020] = 0.5
+    >>> clips = segment_samples(samples, SegmentationConfig())
+    >>> SegmentFeatures(features=["duration", "crest_factor"]).fit_transform(clips).shape
+    (1, 2)
+    """
+
+    def __init__(
+        self, *, features: Sequence[str] | None = None, config: FeatureConfig | None = None
+    ) -> None:
+        self.features = features
+        self.config = config
+
+    def fit(self, X: Sequence[SegmentClip], y: Any = None) -> Self:
+        """Check the parameters and return the transformer itself."""
+        self._chosen()
+        return self
+
+    def transform(self, X: Sequence[SegmentClip]) -> NDArray[np.float32]:
+        """Return the features of segment clips.
+
+        Parameters
+        ----------
+        X : sequence of SegmentClip
+            From :func:`audio_pipeline.segmentation.segmenter.segment_samples`, all at one rate.
+
+        Returns
+        -------
+        ndarray of float32, shape (n_clips, n_features)
+
+        Raises
+        ------
+        ValueError
+            If a name in `features` is unknown or the clips have different rates.
+        """
+        return feature_table(X, self.config, self._chosen())
+
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
+        """Return the names of the columns."""
+        return np.array([feature.name for feature in self._chosen()], dtype=object)
+
+    def _chosen(self) -> Sequence[Feature]:
+        if self.features is None:
+            return FEATURES
+        known = {feature.name: feature for feature in FEATURES}
+        unknown = [name for name in self.features if name not in known]
+        if unknown:
+            raise ValueError(f"there is no feature called {', '.join(map(repr, unknown))}")
+        return [known[name] for name in self.features]
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        tags.no_validation = True
+        tags.input_tags.two_d_array = False
+        return tags
