@@ -18,20 +18,9 @@ from sklearn.tree import DecisionTreeClassifier
 
 from audio_pipeline.analysis.config import AnalysisSettings
 from audio_pipeline.exceptions import RefusedError
-<<<<<<< HEAD:tests/model/test_classifier.py
 from audio_pipeline.features.table import FEATURE_NAMES
 from audio_pipeline.model.classifier import Classifier, load_classifier, save_classifier
 from audio_pipeline.model.estimator import make_classifier
-=======
-from audio_pipeline.features.table import FEATURE_NAMES
-from audio_pipeline.model.classifier import (
-    Calibration,
-    Classifier,
-    load_classifier,
-    save_classifier,
-)
-from audio_pipeline.model.fit import FitSettings, fit_forest
->>>>>>> main:tests/test_classifier.py
 
 LABELS = ("grating", "other", "pop")
 
