@@ -34,7 +34,7 @@ class ContinuedForest(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     base : FrozenEstimator
         Of a fitted random forest or extra trees, as :func:`base_forest` gives it.
     labels : tuple of str
-        The labels of the result: all of the base's, and new ones.
+        The labels of the result, sorted: all of the base's, and new ones.
     strength : float
         > 0. How many events the belief of a leaf is worth.
     min_samples_leaf : int
@@ -65,21 +65,29 @@ class ContinuedForest(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def fit(
         self, X: ArrayLike, y: NDArray[np.str_], sample_weight: ArrayLike | None = None
     ) -> ContinuedForest:
-        """Move the leaves of the base and grow as many trees beside its own."""
+        """Move the leaves of the base and grow as many trees beside its own.
+
+        Parameters
+        ----------
+        X : array, shape (n, n_features)
+        y : array, shape (n,)
+            Labels, or their numbers; every one of `labels` occurs, if need be without weight.
+        sample_weight : array, shape (n,), or None
+        """
         assert self.base is not None
         old = self.base.estimator
         rows = np.ascontiguousarray(X, np.float32)
-        classes = np.unique([*old.classes_.tolist(), *self.labels])
+        classes, numbers = np.unique(y, return_inverse=True)
+        if len(classes) != len(self.labels):
+            raise ValueError(f"y must hold all of {self.labels}")
         weights = np.ones(len(rows)) if sample_weight is None else np.asarray(sample_weight)
         kept = np.linspace(0, len(old.estimators_) - 1, min(_MOST_OLD_TREES, len(old.estimators_)))
-        columns = np.searchsorted(classes, old.classes_)
-        votes = np.eye(len(classes))[np.searchsorted(classes, y)] * weights[:, None]
+        columns = np.searchsorted(np.array(self.labels), old.classes_)
+        votes = np.eye(len(classes))[numbers] * weights[:, None]
         moved = [
             _moved(old.estimators_[number], rows, votes, columns, self.strength)
             for number in np.unique(kept.round().astype(int))
         ]
-        # A label that none of the recordings has is named by a row without weight.
-        absent = np.setdiff1d(classes, y)
         new = clone(old).set_params(
             n_estimators=len(moved),
             min_samples_leaf=self.min_samples_leaf,
@@ -87,11 +95,7 @@ class ContinuedForest(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             random_state=self.random_state,
             n_jobs=None,
         )
-        new.fit(
-            np.concatenate([rows, np.zeros((len(absent), rows.shape[1]), np.float32)]),
-            np.concatenate([y, absent]),
-            np.concatenate([weights, np.zeros(len(absent))]),
-        )
+        new.fit(rows, y, weights)
         new.estimators_ = [*moved, *new.estimators_]
         new.set_params(n_estimators=len(new.estimators_))
         self.forest_ = new
@@ -148,6 +152,8 @@ def base_forest(estimator: Any, name: str) -> FrozenEstimator:
         raise RefusedError(
             f"the model {name} is a {type(forest).__name__}; only a forest can be started from"
         )
+    forest = copy(forest)
+    forest.classes_ = np.asarray(estimator.classes_)  # inside of a calibration they are numbers
     return FrozenEstimator(forest)
 
 

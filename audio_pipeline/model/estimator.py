@@ -226,6 +226,8 @@ def _set_params(classifier: BaseEstimator, params: Mapping[str, Any]) -> None:
                 f"{type(classifier).__name__} has no parameter {name!r}; it has {', '.join(known)}"
             )
     classifier.set_params(**params)
+    if not hasattr(classifier, "_parameter_constraints"):
+        return
     try:
         classifier._validate_params()
     except InvalidParameterError as error:

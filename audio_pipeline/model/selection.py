@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from audio_pipeline.analysis.context import ContextSettings
-from audio_pipeline.datasets.examples import Events
+from audio_pipeline.datasets.examples import Events, balanced_weights, joined
 from audio_pipeline.model.classifier import clean_table, feature_columns
 from audio_pipeline.model.estimator import DEFAULT, make_classifier, param_grid
 from audio_pipeline.model.thresholds import choose_thresholds
@@ -180,42 +180,6 @@ def event_folds(events: Events, n_splits: int, seed: int) -> list[Fold]:
     return folds
 
 
-def balanced_weights(
-    labels: Labels,
-    weights: ArrayLike,
-    kinds: NDArray[np.str_] | None = None,
-    kind_balance: float = 0.0,
-) -> Floats:
-    """Scale event weights so that every label weighs the same, with a mean of 1.
-
-    Parameters
-    ----------
-    labels : str array, shape (n,)
-    weights : array, shape (n,)
-        >= 0.
-    kinds : str array, shape (n,), or None
-        What a sound is within its label; empty text is a kind like any other.
-    kind_balance : float
-        In [0, 1]: 1 lets every kind of a label weigh the same, 0 leaves their weights.
-
-    Returns
-    -------
-    float64 array, shape (n,)
-    """
-    balanced = np.asarray(weights, np.float64).copy()
-    if kinds is not None and kind_balance > 0:
-        _, group = np.unique(np.char.add(np.char.add(labels, "\n"), kinds), return_inverse=True)
-        total = np.bincount(group, balanced)
-        balanced /= np.maximum(total, 1e-12)[group] ** kind_balance
-    _, number = np.unique(labels, return_inverse=True)
-    total = np.bincount(number, balanced)
-    share = np.zeros_like(total)
-    present = max(1, int(np.count_nonzero(total)))
-    np.divide(len(balanced) / present, total, out=share, where=total > 0)
-    scaled: Floats = balanced * share[number]
-    return scaled
-
-
 def select_model(
     events: Events,
     labels: Sequence[str],
@@ -243,7 +207,7 @@ def select_model(
     Selection
         Uncalibrated, with parameters by the number of events, when the groups allow no split.
     """
-    events = events.rows(np.isin(events.labels, labels))
+    events = _with_all_labels(events.rows(np.isin(events.labels, labels)), labels, settings)
     X = clean_table(events.table)[:, feature_columns_of(settings)]
     judged = np.flatnonzero(events.case >= 0)
     learnt = np.flatnonzero(events.case < 0) if settings.judge_only else np.arange(len(events))
@@ -286,6 +250,16 @@ def select_model(
     from audio_pipeline.model.continued_forest import without_training_parts
 
     return Selection(without_training_parts(estimator), thresholds, params)
+
+
+def _with_all_labels(events: Events, labels: Sequence[str], settings: TrainingSettings) -> Events:
+    """Name every label that none of the events learnt from has, by an event without weight."""
+    learnt = events.labels[events.case < 0] if settings.judge_only else events.labels
+    absent = np.setdiff1d(np.array(labels), learnt)
+    none = np.zeros((len(absent), events.table.shape[1]), np.float32)
+    text, weights = np.full(len(absent), ""), np.zeros(len(absent))
+    case, spans = np.full(len(absent), -1), np.full((len(absent), 2), np.nan)
+    return joined(events, Events(none, absent, text, weights, case, spans, text))
 
 
 def quick_predictor(

@@ -232,8 +232,10 @@ def test_continuing_moves_the_leaves_that_new_events_reach(
     rows = np.random.default_rng(0).normal(size=(30, forest.n_features_in_)).astype(np.float32)
     before = forest.predict_proba(rows)
     start = base_forest(base.estimator, base.name)
+    more, weights = np.concatenate([rows, rows[:3]]), np.r_[np.ones(30), np.zeros(3)]
+    names = np.array(["tick"] * 30 + ["clunk", "rasp", "tick"])
     firm, soft = (
-        ContinuedForest(start, LABELS, strength).fit(rows, np.full(30, "tick"))
+        ContinuedForest(start, LABELS, strength).fit(more, names, weights)
         for strength in (1e9, 1.0)
     )
     for one in (firm, soft):
@@ -243,7 +245,9 @@ def test_continuing_moves_the_leaves_that_new_events_reach(
     np.testing.assert_allclose(old, before, atol=1e-6)
     tick = LABELS.index("tick")
     assert (soft.predict_proba(rows)[:, tick] > before[:, tick]).all()
-    wider = ContinuedForest(start, (*LABELS, "snap")).fit(rows, np.full(30, "snap"))
+    names = np.where(names == "tick", "snap", names)
+    names[-1] = "tick"
+    wider = ContinuedForest(start, ("clunk", "rasp", "snap", "tick")).fit(more, names, weights)
     assert wider.predict_proba(rows).argmax(axis=1).tolist() == [2] * 30
     np.testing.assert_array_equal(forest.predict_proba(rows), before, "the base is as it was")
 
