@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from audio_pipeline.analysis.context import ContextSettings
 from audio_pipeline.datasets.examples import Events, balanced_weights, joined
 from audio_pipeline.model.classifier import clean_table, feature_columns
-from audio_pipeline.model.estimator import DEFAULT, make_classifier, param_grid
+from audio_pipeline.model.estimator import DEFAULT, STEP, make_classifier, param_grid
 from audio_pipeline.model.thresholds import choose_thresholds
 
 if TYPE_CHECKING:
@@ -303,8 +303,9 @@ def _pipeline(
         from audio_pipeline.model.continued_forest import ContinuedForest
 
         continued = ContinuedForest(base, tuple(labels), random_state=settings.seed)
-        pipeline = make_classifier(continued, random_state=settings.seed)
-        return pipeline, {"classify__strength": [3.0, 10.0]}
+        pipeline = make_classifier()
+        pipeline.steps[-1] = (STEP, continued)
+        return pipeline, {f"{STEP}__strength": [3.0, 10.0]}
     pipeline = make_classifier(
         settings.estimator, random_state=settings.seed, **dict(settings.params)
     )
@@ -343,6 +344,9 @@ class _Weighted:
         self._routing.__enter__()
         classifier = self._pipeline.steps[-1][1]
         self._given: dict[str, Floats] = {}
+        for _, step in self._pipeline.steps[:-1]:
+            if has_fit_parameter(step, "sample_weight"):
+                step.set_fit_request(sample_weight=False)
         if has_fit_parameter(classifier, "sample_weight"):
             classifier.set_fit_request(sample_weight="train_weight")
             inner = getattr(classifier, "estimator", None)
