@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.tree import DecisionTreeClassifier
 
-from audio_pipeline.analysis.config import AnalysisSettings
+from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.audio.recording import Recording, write_recording
 from audio_pipeline.features.table import FEATURES
 from audio_pipeline.model.classifier import Classifier, save_classifier
@@ -36,7 +36,7 @@ def small_model(folder: Path, thresholds: float = 0.6) -> Classifier:
             name=folder.name,
             labels=LABELS,
             feature_names=tuple(feature.name for feature in FEATURES),
-            settings=AnalysisSettings(),
+            settings=AnalysisConfig(),
             thresholds=dict.fromkeys(LABELS, thresholds),
             estimator=small_estimator(),
         ),

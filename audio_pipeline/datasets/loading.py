@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from audio_pipeline.analysis.config import AnalysisSettings
+from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.datasets.conditions import Survey, survey
 from audio_pipeline.datasets.duplicates import Copy, find_copies, linked_groups
 from audio_pipeline.datasets.examples import (
@@ -25,7 +25,7 @@ from audio_pipeline.datasets.examples import (
 )
 from audio_pipeline.datasets.manifest import Dataset, read_dataset
 from audio_pipeline.datasets.parallel import in_parallel
-from audio_pipeline.exceptions import CrepitusError, RefusedError
+from audio_pipeline.exceptions import CrepitusError, InvalidInputError
 from audio_pipeline.features.table import FEATURE_NAMES
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Material:
     Attributes
     ----------
     dataset : Dataset
-    settings : AnalysisSettings
+    settings : AnalysisConfig
         At the default rate, or the lowest of the dataset where that is lower.
     heard : list of Heard
         A recording each.
@@ -75,7 +75,7 @@ class Material:
     """
 
     dataset: Dataset
-    settings: AnalysisSettings
+    settings: AnalysisConfig
     heard: list[Heard]
     cases: tuple[Case, ...]
     groups: NDArray[np.str_]
@@ -118,7 +118,7 @@ class Material:
 
 def gather(
     dataset: Dataset,
-    settings: AnalysisSettings | None = None,
+    settings: AnalysisConfig | None = None,
     ignore_groups: bool = False,
     progress: Progress | None = None,
 ) -> Material:
@@ -127,7 +127,7 @@ def gather(
     Parameters
     ----------
     dataset : Dataset
-    settings : AnalysisSettings or None
+    settings : AnalysisConfig or None
         None: the defaults, at a lower rate where a recording has one; otherwise exactly these, and
         recordings of a lower rate are interpolated up where the settings allow it.
     ignore_groups : bool
@@ -136,7 +136,7 @@ def gather(
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         When no recording can be read, or a rate is below 1 kHz.
     """
     recordings = dataset.recordings
@@ -200,7 +200,7 @@ def load_examples(dataset: Dataset | Path | str, *, sample_rate: int | None = No
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         When nothing can be read.
 
     Examples
@@ -215,11 +215,11 @@ def load_examples(dataset: Dataset | Path | str, *, sample_rate: int | None = No
     from sklearn.utils import Bunch
 
     given = dataset if isinstance(dataset, Dataset) else read_dataset(dataset)
-    settings = None if sample_rate is None else AnalysisSettings().at_rate(sample_rate)
+    settings = None if sample_rate is None else AnalysisConfig().at_rate(sample_rate)
     material = gather(given, settings)
     cases = [material.cases[index] for index in material.usable]
     if not cases:
-        raise RefusedError(f"no recording of {given.source} can be used")
+        raise InvalidInputError(f"no recording of {given.source} can be used")
     events = material.events()
     spans = np.concatenate([case.spans for case in cases])
     return Bunch(
@@ -253,14 +253,14 @@ def recordings_labels(dataset: Dataset) -> dict[str, set[str]]:
     return labels
 
 
-def _settings_for(dataset: Dataset, surveys: dict[str, Survey]) -> AnalysisSettings:
-    settings = AnalysisSettings()
+def _settings_for(dataset: Dataset, surveys: dict[str, Survey]) -> AnalysisConfig:
+    settings = AnalysisConfig()
     rates = {one.sample_rate: name for name, one in surveys.items() if one.sample_rate}
     if not rates:
-        raise RefusedError(f"no recording of {dataset.source} can be read")
+        raise InvalidInputError(f"no recording of {dataset.source} can be read")
     lowest = min(rates)
     if lowest < LOWEST_RATE:
-        raise RefusedError(
+        raise InvalidInputError(
             f"{rates[lowest]} has a sample rate of {lowest} Hz; {LOWEST_RATE} Hz is the lowest"
         )
     return settings.at_rate(lowest) if lowest < settings.sample_rate else settings
@@ -279,9 +279,9 @@ def _synthetic_caution(dataset: Dataset) -> list[Caution]:
     return [Caution("synthetic_only", text)]
 
 
-def _rate_caution(surveys: dict[str, Survey], settings: AnalysisSettings) -> list[Caution]:
+def _rate_caution(surveys: dict[str, Survey], settings: AnalysisConfig) -> list[Caution]:
     """Say so when a few recordings of a low rate lower it for all."""
-    usual = AnalysisSettings().sample_rate
+    usual = AnalysisConfig().sample_rate
     low = [name for name, one in surveys.items() if 0 < one.sample_rate < usual]
     if settings.sample_rate >= usual or len(low) > len(surveys) / 2:
         return []

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from audio_pipeline.exceptions import CrepitusError, RefusedError
+from audio_pipeline.exceptions import CrepitusError, InvalidInputError
 from audio_pipeline.model import persistence
 from audio_pipeline.model.fitted_checks import MOST_FEATURES, MOST_LABELS
 from audio_pipeline.model.persistence import CARD, ESTIMATOR, MANIFEST, SCHEMA_VERSION, refuse
@@ -32,7 +32,7 @@ from audio_pipeline.model.persistence import CARD, ESTIMATOR, MANIFEST, SCHEMA_V
 if TYPE_CHECKING:
     from sklearn.base import ClassifierMixin
 
-    from audio_pipeline.analysis.config import AnalysisSettings
+    from audio_pipeline.analysis.config import AnalysisConfig
 
 __all__ = ["CARD", "Classifier", "default_model_folder", "load_classifier", "save_classifier"]
 
@@ -56,7 +56,7 @@ class Classifier:
         Columns of :meth:`predict_proba`, sorted.
     feature_names : tuple of str
         Columns of the feature table that the estimator takes.
-    settings : AnalysisSettings
+    settings : AnalysisConfig
         How recordings must be analysed for it.
     thresholds : mapping of str to float
         An event is sure when the probability of its likeliest label reaches this.
@@ -71,7 +71,7 @@ class Classifier:
     name: str
     labels: tuple[str, ...]
     feature_names: tuple[str, ...]
-    settings: AnalysisSettings
+    settings: AnalysisConfig
     thresholds: Mapping[str, float]
     estimator: ClassifierMixin
     description: Mapping[str, Any] = field(default_factory=dict)
@@ -175,7 +175,7 @@ def load_classifier(folder: Path | str | None = None, *, trusted: bool = False) 
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         When the folder or one of its files is missing, altered, of another schema, or not a model.
 
     Warns
@@ -199,9 +199,9 @@ def load_classifier(folder: Path | str | None = None, *, trusted: bool = False) 
         }
         if not all(isinstance(description.get(key, {}), dict) for key in _DESCRIPTION[:3]):
             raise ValueError(f"one of {', '.join(_DESCRIPTION[:3])} is no mapping")
-        from audio_pipeline.analysis.config import AnalysisSettings
+        from audio_pipeline.analysis.config import AnalysisConfig
 
-        settings = AnalysisSettings.from_dict(document["settings"])
+        settings = AnalysisConfig.from_dict(document["settings"])
         feature_columns(feature_names)
     except KeyError as error:
         refuse(where, f"{MANIFEST} has no {error}")
@@ -239,7 +239,7 @@ def save_classifier(
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         When the folder exists and is not empty, or the model could not be loaded again; nothing
         is left of it then.
     CrepitusError
@@ -298,9 +298,9 @@ def calibration(estimator: Any) -> dict[str, Any]:
 
 
 def refuse_existing_model(folder: Path) -> None:
-    """Raise RefusedError when `folder` holds anything: a model is never overwritten."""
+    """Raise InvalidInputError when `folder` holds anything: a model is never overwritten."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RefusedError(f"{folder} already exists; name a new folder for the model")
+        raise InvalidInputError(f"{folder} already exists; name a new folder for the model")
 
 
 def _remove_abandoned(parent: Path) -> None:

@@ -20,7 +20,7 @@ from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.tree._tree import Tree
 
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.model.estimator import STEP, last_step, make_classifier
 
 _MOST_OLD_TREES: Final = 100
@@ -144,12 +144,12 @@ def base_forest(estimator: Any, name: str) -> FrozenEstimator:
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         When it is no forest.
     """
     forest = last_step(estimator)
     if not isinstance(forest, RandomForestClassifier | ExtraTreesClassifier):
-        raise RefusedError(
+        raise InvalidInputError(
             f"the model {name} is a {type(forest).__name__}; only a forest can be started from"
         )
     forest = copy(forest)

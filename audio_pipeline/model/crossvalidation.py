@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from audio_pipeline.analysis.config import AnalysisSettings
+from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.datasets.examples import Case, Events
 from audio_pipeline.features.table import FEATURE_NAMES
 from audio_pipeline.model import metrics
@@ -63,7 +63,7 @@ def classifier_of(
     selection: Selection,
     labels: Sequence[str],
     settings: TrainingSettings,
-    analysis: AnalysisSettings,
+    analysis: AnalysisConfig,
     name: str = "fold",
 ) -> Classifier:
     """Return a classifier that was never saved."""
@@ -82,7 +82,7 @@ def fold_classifiers(
     events: Events,
     labels: Sequence[str],
     settings: TrainingSettings,
-    analysis: AnalysisSettings,
+    analysis: AnalysisConfig,
     folds: Sequence[Fold],
     base: BaseEstimator | None = None,
 ) -> Iterator[Classifier]:
@@ -97,7 +97,7 @@ def fold_classifiers(
         Sorted.
     settings : TrainingSettings
         The recipe: the same for every fold and for the final model.
-    analysis : AnalysisSettings
+    analysis : AnalysisConfig
     folds : sequence of Fold
         Indices of cases.
     base : fitted forest or None
@@ -115,7 +115,7 @@ def cross_validate(
     events: Events,
     labels: Sequence[str],
     settings: TrainingSettings,
-    analysis: AnalysisSettings,
+    analysis: AnalysisConfig,
     folds: Sequence[Fold],
     base: BaseEstimator | None = None,
     progress: Progress | None = None,

@@ -10,7 +10,7 @@ import ast
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.exceptions import InvalidInputError
 
 if TYPE_CHECKING:
     from sklearn.base import BaseEstimator
@@ -71,7 +71,7 @@ def make_classifier(
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         When there is no such classifier or parameter, or it gives no probabilities.
 
     Examples
@@ -97,7 +97,7 @@ def make_classifier(
     if estimator == "svm":
         classifier = CalibratedClassifierCV(classifier, method="sigmoid", cv=3, ensemble=False)
     if not hasattr(classifier, "predict_proba"):
-        raise RefusedError(
+        raise InvalidInputError(
             f"{type(classifier).__name__} gives no probabilities (it has no predict_proba); "
             f"take one of {', '.join(NAMES)}, or another classifier"
         )
@@ -171,7 +171,7 @@ def parse_params(pairs: tuple[str, ...]) -> dict[str, Any]:
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         When a pair has no name or no value, or the value is neither a number, a word nor a list of
         them.
     """
@@ -179,14 +179,14 @@ def parse_params(pairs: tuple[str, ...]) -> dict[str, Any]:
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals or not name.isidentifier() or not text or len(text) > 200:
-            raise RefusedError(f"--param {pair[:80]!r}: write NAME=VALUE")
+            raise InvalidInputError(f"--param {pair[:80]!r}: write NAME=VALUE")
         try:
             value = ast.literal_eval(text)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             value = text
         parts = value if isinstance(value, list | tuple) else [value]
         if not all(isinstance(part, bool | int | float | str | None) for part in parts):
-            raise RefusedError(f"--param {pair[:80]!r}: give a number, a word or a list of these")
+            raise InvalidInputError(f"--param {pair[:80]!r}: give a number, a word or a list of these")
         read[name] = value
     return read
 
@@ -201,7 +201,7 @@ def _class(path: str) -> type[BaseEstimator]:
         if known == name and module and (home == module or home.startswith(f"{module}.")):
             found: type[BaseEstimator] = kind
             return found
-    raise RefusedError(
+    raise InvalidInputError(
         f"{path[:100]!r} is no classifier of scikit-learn; take one of {', '.join(NAMES)}, or a "
         "dotted path such as sklearn.linear_model.LogisticRegression"
     )
@@ -211,7 +211,7 @@ def _instance(kind: type[BaseEstimator], params: Mapping[str, Any]) -> BaseEstim
     try:
         return kind(**params)
     except TypeError:
-        raise RefusedError(
+        raise InvalidInputError(
             f"{kind.__name__} is made of other estimators; train it from Python"
         ) from None
 
@@ -222,7 +222,7 @@ def _set_params(classifier: BaseEstimator, params: Mapping[str, Any]) -> None:
     known = sorted(classifier.get_params(deep=False))
     for name in params:
         if name not in known:
-            raise RefusedError(
+            raise InvalidInputError(
                 f"{type(classifier).__name__} has no parameter {name!r}; it has {', '.join(known)}"
             )
     classifier.set_params(**params)
@@ -231,7 +231,7 @@ def _set_params(classifier: BaseEstimator, params: Mapping[str, Any]) -> None:
     try:
         classifier._validate_params()
     except InvalidParameterError as error:
-        raise RefusedError(" ".join(str(error).split())) from None
+        raise InvalidInputError(" ".join(str(error).split())) from None
 
 
 def last_step(estimator: Any) -> Any:

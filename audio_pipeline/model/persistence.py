@@ -29,7 +29,7 @@ from typing import Any, Final, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.model.fitted_checks import check_answers, check_fitted, check_tree
 
 SCHEMA_VERSION: Final = 2
@@ -73,10 +73,10 @@ _ALLOWED: Final = {
 
 
 def refuse(where: Path | str, reason: str) -> NoReturn:
-    """Raise RefusedError about a model, in one line of bounded length."""
+    """Raise InvalidInputError about a model, in one line of bounded length."""
     text = " ".join(reason.split())
     shown = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
-    raise RefusedError(f"the model in {where} cannot be used: {shown[:400]}")
+    raise InvalidInputError(f"the model in {where} cannot be used: {shown[:400]}")
 
 
 def read_file(where: Path, name: str, limit: int) -> bytes:
@@ -116,7 +116,7 @@ def read_manifest(where: Path) -> tuple[dict[str, Any], str, bytes]:
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         When the schema is another, or a file is missing, altered, too large or no regular file.
     """
     content = read_file(where, MANIFEST, LARGEST_MANIFEST)
@@ -451,7 +451,7 @@ def write_estimator(estimator: Any) -> bytes:
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         When skops cannot store it, or it is larger than what would be loaded again.
     """
     import skops.io
@@ -462,7 +462,7 @@ def write_estimator(estimator: Any) -> bytes:
         data = skops.io.dumps(estimator)
     except (UnsupportedTypeException, TypeError, RecursionError) as error:
         kind = type(estimator).__name__
-        raise RefusedError(f"{kind} cannot be saved: {error}"[:300]) from None
+        raise InvalidInputError(f"{kind} cannot be saved: {error}"[:300]) from None
     with zipfile.ZipFile(io.BytesIO(data)) as source:
         members = {name: source.read(name) for name in source.namelist()}
     schema = json.loads(members.pop("schema.json"))
@@ -480,7 +480,7 @@ def write_estimator(estimator: Any) -> bytes:
     packed_data = target.getvalue()
     size = sum(len(each) for each in content.values())
     if len(packed_data) > LARGEST_ESTIMATOR or size > LARGEST_CONTENT:
-        raise RefusedError(
+        raise InvalidInputError(
             f"the model would be {size >> 20} MB; {LARGEST_CONTENT >> 20} MB at most: take fewer "
             "trees (--param n_estimators=50) or larger leaves (--param min_samples_leaf=20)"
         )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from audio_pipeline.analysis.context import ContextSettings
+from audio_pipeline.analysis.events import ContextConfig
 from audio_pipeline.datasets.examples import Events, balanced_weights, joined
 from audio_pipeline.model.classifier import clean_table, feature_columns
 from audio_pipeline.model.estimator import DEFAULT, STEP, make_classifier, param_grid
@@ -184,7 +184,7 @@ def select_model(
     events: Events,
     labels: Sequence[str],
     settings: TrainingSettings,
-    context: ContextSettings,
+    context: ContextConfig,
     base: BaseEstimator | None = None,
 ) -> Selection:
     """Choose parameters, fit, calibrate, choose thresholds.
@@ -197,7 +197,7 @@ def select_model(
     labels : sequence of str
         Sorted; every one has an event, or is known to `base`.
     settings : TrainingSettings
-    context : ContextSettings
+    context : ContextConfig
         Thresholds hold for probabilities in context.
     base : fitted forest or None
         Start from this one.
@@ -239,7 +239,7 @@ def select_model(
     cases = events.rows(judged)
     number = {label: column for column, label in enumerate(labels)}
     thresholds = choose_thresholds(
-        cases.in_context(probabilities, context),
+        cases.smooth_probabilities(probabilities, context),
         np.array([number[str(label)] for label in cases.labels], np.int64),
         cases.case,
         labels,

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audio_pipeline._version import __version__
-from audio_pipeline.analysis.config import AnalysisSettings
+from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.datasets.augmentation import MadeSettings, RealClip, made_events
 from audio_pipeline.datasets.examples import Case, Events, joined
 from audio_pipeline.datasets.loading import (
@@ -30,7 +30,7 @@ from audio_pipeline.datasets.loading import (
 )
 from audio_pipeline.datasets.manifest import Dataset, read_dataset
 from audio_pipeline.datasets.synthesis.dataset import write_dataset
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.model.bootstrap import Interval, group_intervals
 from audio_pipeline.model.classifier import (
     Classifier,
@@ -56,7 +56,7 @@ from audio_pipeline.model.selection import Selection, TrainingSettings, select_m
 if TYPE_CHECKING:
     from sklearn.base import BaseEstimator
 
-MadeEvents = Callable[[AnalysisSettings, Sequence[RealClip], Progress | None], Events]
+MadeEvents = Callable[[AnalysisConfig, Sequence[RealClip], Progress | None], Events]
 """Makes events that are only trained on, from the settings and the recordings with one label."""
 
 _WITH_INTERVAL = ("balanced_accuracy", "recording_balanced_accuracy")
@@ -89,7 +89,7 @@ class Training:
     cross_validation: CrossValidation | None
     material: Material
 
-    def document(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the ``train --json`` document, without the folder's name."""
         return {
             "labels": list(self.classifier.labels),
@@ -138,7 +138,7 @@ def train(
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         When the folder is not empty, there are fewer than two labels, or the recordings do not
         suit the model to start from.
     """
@@ -155,15 +155,15 @@ def train(
         dataset = read_dataset(dataset)
     listening = base.settings if base else None
     if listening is None and settings.sample_rate is not None:
-        listening = AnalysisSettings().at_rate(settings.sample_rate)
+        listening = AnalysisConfig().at_rate(settings.sample_rate)
     elif listening is None and settings.judge_only:
-        listening = AnalysisSettings()  # the recordings only judge: their rates bind nothing
+        listening = AnalysisConfig()  # the recordings only judge: their rates bind nothing
     material = gather(dataset, listening, settings.ignore_groups, progress)
     usable = material.usable
     cases = [material.cases[index] for index in usable]
     if not cases:
         problem = next((one.problem for one in material.heard if one.problem), "no sound")
-        raise RefusedError(f"no recording of {dataset.source} can be used: {problem}")
+        raise InvalidInputError(f"no recording of {dataset.source} can be used: {problem}")
     labels = _labels(cases, base)
     events = material.events()
     if made is not None:
@@ -245,7 +245,7 @@ def _labels(cases: Sequence[Case], base: Classifier | None) -> tuple[str, ...]:
     known = list(base.labels) if base else []
     labels = sorted({*known, *given})
     if len(labels) < 2:
-        raise RefusedError(f"the dataset has only the label {labels[0]!r}; a model needs two")
+        raise InvalidInputError(f"the dataset has only the label {labels[0]!r}; a model needs two")
     return tuple(labels)
 
 
@@ -397,7 +397,7 @@ def made_by(recipe: MadeSettings, embed: bool) -> MadeEvents:
     """
 
     def make(
-        settings: AnalysisSettings, clips: Sequence[RealClip], progress: Progress | None
+        settings: AnalysisConfig, clips: Sequence[RealClip], progress: Progress | None
     ) -> Events:
         return made_events(settings, recipe, clips if embed else (), progress)
 

@@ -27,8 +27,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 from sklearn.tree._tree import NODE_DTYPE
 
-from audio_pipeline.analysis.config import AnalysisSettings
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.analysis.config import AnalysisConfig
+from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.features.table import FEATURE_NAMES
 from audio_pipeline.model.classifier import Classifier, load_classifier, save_classifier
 from audio_pipeline.model.estimator import make_classifier
@@ -40,7 +40,7 @@ _NAMES = np.array(LABELS)[np.digitize(_ROWS[:, 0], [-0.5, 0.5])]
 
 def _saved(estimator: Any, folder: Path) -> Path:
     thresholds = dict.fromkeys(LABELS, 0.5)
-    model = Classifier("m", LABELS, FEATURE_NAMES, AnalysisSettings(), thresholds, estimator)
+    model = Classifier("m", LABELS, FEATURE_NAMES, AnalysisConfig(), thresholds, estimator)
     save_classifier(model, folder, {"CARD.md": b"# Card\n"})
     return folder
 
@@ -96,7 +96,7 @@ def _refused(folder: Path, match: str | None = None) -> str:
     tracemalloc.start()
     begun = time.process_time()
     try:
-        with pytest.raises(RefusedError, match=match) as refusal:
+        with pytest.raises(InvalidInputError, match=match) as refusal:
             load_classifier(folder)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
@@ -434,7 +434,7 @@ def test_shapes_of_linear_models(tmp_path: Path) -> None:
                 broken = array.copy()
                 broken.ravel()[0] = np.nan
                 _put_estimator(folder, _packed({**members, file: _npy(broken)}))
-                with pytest.raises(RefusedError):
+                with pytest.raises(InvalidInputError):
                     load_classifier(folder)
 
 
@@ -446,7 +446,7 @@ def test_shapes_of_linear_models(tmp_path: Path) -> None:
 def test_other_estimators_load_only_when_they_are_trusted(estimator: Any, tmp_path: Path) -> None:
     fitted = make_classifier(estimator).fit(_ROWS, _NAMES)
     folder = _saved(fitted, tmp_path / "m")
-    with pytest.raises(RefusedError, match="--trust-model"):
+    with pytest.raises(InvalidInputError, match="--trust-model"):
         load_classifier(folder)
     trusted = load_classifier(folder, trusted=True)
     np.testing.assert_allclose(trusted.estimator.predict_proba(_ROWS), fitted.predict_proba(_ROWS))
@@ -457,7 +457,7 @@ def test_other_estimators_load_only_when_they_are_trusted(estimator: Any, tmp_pa
 def test_trust_does_not_reach_beyond_scikit_learn(model: Path) -> None:
     data = skops.io.dumps({"a": print})
     _put_estimator(model, data)
-    with pytest.raises(RefusedError):
+    with pytest.raises(InvalidInputError):
         load_classifier(model, trusted=True)
 
 
@@ -560,7 +560,7 @@ def run_mutations(folder_name: str) -> None:
         counts["cases"] += 1
         try:
             answers = load_classifier(folder).predict_proba(_ROWS)
-        except RefusedError as refusal:
+        except InvalidInputError as refusal:
             if len(str(refusal).splitlines()) != 1:
                 raise
             counts["refused"] += 1

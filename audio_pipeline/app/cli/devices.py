@@ -23,7 +23,7 @@ def command(as_json: bool) -> None:
         click.echo(f"crepitus: {error}", err=True)
         found = []
     if as_json:
-        click.echo(json.dumps({"devices": [device.document() for device in found]}))
+        click.echo(json.dumps({"devices": [device.to_dict() for device in found]}))
         return
     if not found:
         click.echo("No microphone found.")

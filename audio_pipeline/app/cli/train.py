@@ -142,7 +142,7 @@ def command(
             extra_files=card_and_plots,
             progress=progress,
         )
-    document = {"model": str(folder), **result.document()}
+    document = {"model": str(folder), **result.to_dict()}
     if as_json:
         click.echo(json.dumps(document, allow_nan=False))
     else:

@@ -73,7 +73,7 @@ def command(
         _save_response(answers, declined, fhir, region, overwrite)
     recommendation = recommend(answers, heard, region=region)
     if as_json:
-        click.echo(json.dumps(recommendation.document(), ensure_ascii=False, indent=2))
+        click.echo(json.dumps(recommendation.to_dict(), ensure_ascii=False, indent=2))
         return
     from audio_pipeline.app.reporting.recommendation import recommendation_page, wants_colour
 

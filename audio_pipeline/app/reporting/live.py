@@ -16,7 +16,7 @@ from audio_pipeline.app.capture.level import FLOOR_DBFS, Advice
 from audio_pipeline.app.reporting.terminal import NAMES, strength
 
 if TYPE_CHECKING:
-    from audio_pipeline.analysis.pipeline import LiveEvent
+    from audio_pipeline.analysis.streaming import LiveEvent
     from audio_pipeline.app.capture.recorder import Moment
 
 REDRAW_SECONDS = 0.1

@@ -12,7 +12,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from audio_pipeline.app.outputs import written
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.exceptions import InvalidInputError
 
 UNSURE = "unsure"
 MOST_ITEMS = 2000
@@ -116,7 +116,7 @@ class ReviewQueue:
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         When `manifest` is there but is none of ours.
     """
 
@@ -198,7 +198,7 @@ class ReviewQueue:
         with file.open(encoding="utf-8", newline="") as stream:
             reader = csv.DictReader(stream)
             if tuple(reader.fieldnames or ()) != COLUMNS:
-                raise RefusedError(f"{file} was not made by a review; move it away")
+                raise InvalidInputError(f"{file} was not made by a review; move it away")
             for row in reader:
                 path = os.path.normpath(file.parent / row["file"])
                 kept[(path, float(row["start"]), float(row["end"]))] = dict(row)

@@ -141,7 +141,7 @@ def answer(job: Mapping[str, Any], audio: bytes, classifier: Any) -> tuple[dict[
 
 
 def _answer(job: Mapping[str, Any], audio: bytes, classifier: Any) -> tuple[dict[str, Any], bytes]:
-    from audio_pipeline.analysis.assessment import assess, document
+    from audio_pipeline.analysis.assessment import analyses_to_dict, assess
     from audio_pipeline.analysis.pipeline import analyze_file
     from audio_pipeline.triage.answers import parse_answers
 
@@ -163,7 +163,7 @@ def _answer(job: Mapping[str, Any], audio: bytes, classifier: Any) -> tuple[dict
             embed_audio=job["embed"],
         )
         return {"status": 200, "media_type": "text/html; charset=utf-8"}, page.encode()
-    body = json.dumps(document([assessment], classifier), ensure_ascii=False).encode()
+    body = json.dumps(analyses_to_dict([assessment], classifier), ensure_ascii=False).encode()
     return {"status": 200, "media_type": "application/json"}, body
 
 
