@@ -186,7 +186,9 @@ def parse_params(pairs: tuple[str, ...]) -> dict[str, Any]:
             value = text
         parts = value if isinstance(value, list | tuple) else [value]
         if not all(isinstance(part, bool | int | float | str | None) for part in parts):
-            raise InvalidInputError(f"--param {pair[:80]!r}: give a number, a word or a list of these")
+            raise InvalidInputError(
+                f"--param {pair[:80]!r}: give a number, a word or a list of these"
+            )
         read[name] = value
     return read
 

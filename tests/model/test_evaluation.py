@@ -16,15 +16,18 @@ from hypothesis import strategies as st
 from made_sounds import background, with_impacts
 from spoken_cases import JOINTS, case_of, extraction, speaker
 
+from audio_pipeline.analysis.explanations import reasons
 from audio_pipeline.analysis.pipeline import Extraction
 from audio_pipeline.app.cli import main
 from audio_pipeline.app.reporting.evaluation_page import evaluation_page
-from audio_pipeline.audio.quality import QualityMeter, QualityConfig
+from audio_pipeline.audio.quality import QualityConfig, QualityMeter
 from audio_pipeline.audio.recording import read_recording
 from audio_pipeline.datasets.examples import Case, Heard
+from audio_pipeline.datasets.kinds import FAR_KINDS, NEAR_KINDS
 from audio_pipeline.datasets.label_tracks import Region
 from audio_pipeline.datasets.manifest import read_dataset
 from audio_pipeline.exceptions import InvalidInputError
+from audio_pipeline.features.table import FEATURE_NAMES
 from audio_pipeline.model.breakdown import (
     MEASURED_SNR,
     column_values,
@@ -36,15 +39,14 @@ from audio_pipeline.model.classifier import Classifier, load_classifier
 from audio_pipeline.model.evaluation import Evaluation, analyze_heard, evaluate
 from audio_pipeline.model.findings import OUTCOMES, SOUNDS, outcome, score_findings
 from audio_pipeline.model.scoring import (
-    FAR_KINDS,
     FIGURES,
-    NEAR_KINDS,
     answer_of,
     predict_cases,
     prediction_table,
 )
 from audio_pipeline.model.selection import TrainingSettings
 from audio_pipeline.model.training import train
+from audio_pipeline.segmentation.segment import Segment
 from tests.labelled_sounds import LABELS, write_people
 
 
@@ -157,7 +159,7 @@ def test_findings_of_whole_recordings() -> None:
         assert outcome(expected, "uncertain") == outcome(expected, "unusable") == "uncertain"
     said = {"single_pop": ["pop"], "grating": ["unsure"], "nothing_recognised": ["grating"]}
     recordings = [
-        ({"finding": finding, "group": finding, "snr": "12"}, one.analysis)
+        ({"finding": finding, "group": finding, "take_snr": "12"}, one.analysis)
         for finding, words in said.items()
         for one in predict_cases([case_of("other", words)], speaker())
     ]
@@ -169,7 +171,7 @@ def test_findings_of_whole_recordings() -> None:
     assert {name: share * 3 for name, share in scores.total.shares.items() if share} == (
         pytest.approx({"right": 1, "uncertain": 1, "wrong": 1})
     )
-    assert [row.name for row in scores.by["snr"]] == ["10 to 20"]
+    assert [row.name for row in scores.by["take_snr"]] == ["10 to 20"]
     assert set(scores.to_dict()) >= {*OUTCOMES, "right_low", "false_grating"}
     assert score_findings([({}, recordings[0][1])]) is None
 
@@ -387,3 +389,12 @@ def test_the_command(
     assert done.value.code == 1, "a recording failed"
     figures = json.loads(capsys.readouterr().out)["metrics"]
     assert (figures["n_recordings"], figures["coverage"]) == (2, 0.5)
+
+
+def test_a_model_without_pops_says_nothing_about_them() -> None:
+    segment = Segment(0.0, 0.2, (0.0,))
+    row = np.full(len(FEATURE_NAMES), 5.0, np.float32)
+    with_pops = " ".join(reasons(segment, row, "pop", False))
+    without = " ".join(reasons(segment, row, "clunk", False, ("clunk", "rasp")))
+    assert "pops" in with_pops
+    assert "pop" not in without

@@ -29,7 +29,9 @@ class FolderLock:
                 folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644
             )
         except OSError as error:
-            raise InvalidInputError(f"cannot write in the folder {name!r}: {error.strerror}") from None
+            raise InvalidInputError(
+                f"cannot write in the folder {name!r}: {error.strerror}"
+            ) from None
         try:
             _lock(self._file)
         except OSError:

@@ -1,6 +1,6 @@
 """What is done with one recording where it is worked on: in a worker process or on a cluster.
 
-Only the cheap half of an analysis runs here (`hear` and `describe` of
+Only the cheap half of an analysis runs here (`segment_recording` and `extract_features` of
 :mod:`audio_pipeline.analysis.pipeline`); predictions and the store belong to the process that
 started the batch.
 """
@@ -17,7 +17,12 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from audio_pipeline.analysis.pipeline import Extraction, SegmentedRecording, extract_features, segment_recording
+from audio_pipeline.analysis.pipeline import (
+    Extraction,
+    SegmentedRecording,
+    extract_features,
+    segment_recording,
+)
 from audio_pipeline.app.batch.store import Pending
 from audio_pipeline.audio.discovery import is_url
 from audio_pipeline.exceptions import CrepitusError, one_line
@@ -156,7 +161,7 @@ def _sha256(file: BinaryIO) -> str:
 
 @contextmanager
 def _opened(path: bytes) -> Iterator[BinaryIO | None]:
-    """Open an ordinary file; give None for anything else, which `hear` then finds words for."""
+    """Open an ordinary file; give None for anything else, for which an error is made later."""
     try:
         # Opening a pipe would wait for somebody to write into it.
         ordinary = stat.S_ISREG(os.stat(path).st_mode)

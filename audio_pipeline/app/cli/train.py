@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from audio_pipeline.app.cli.options import where_option
 from audio_pipeline.app.outputs import check_new_folder
+from audio_pipeline.app.text import show, show_json, visible
 
 
 @click.command(epilog="Example: crepitus train my_recordings -o my_model")
@@ -144,11 +144,11 @@ def command(
         )
     document = {"model": str(folder), **result.to_dict()}
     if as_json:
-        click.echo(json.dumps(document, allow_nan=False))
+        show_json(document)
     else:
         from audio_pipeline.app.reporting.model_summary import training_page
 
-        click.echo(training_page(result, str(folder)))
+        show(training_page(result, visible(str(folder))))
     fail_for_unreadable(result.cautions)
 
 
