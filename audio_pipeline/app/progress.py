@@ -1,22 +1,47 @@
-"""How a batch is getting on: a live display on a terminal, a plain line now and then elsewhere."""
+"""How long work is getting on, on standard error: a bar where somebody watches."""
 
 from __future__ import annotations
 
-import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as RichProgress
-    from rich.progress import TaskID
+    from rich.progress import Progress
 
 PLAIN_SECONDS = 10.0
 """Between two plain lines; a batch that is over sooner prints none."""
 
+Step = Callable[[str, int, int], None]
 
-class Progress:
-    """Counts what is finished; this one shows nothing.
+
+@contextmanager
+def steps() -> Iterator[Step]:
+    """Give a function that is told (what is being done, done, total)."""
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+    console = Console(stderr=True)
+    tasks: dict[str, TaskID] = {}
+    with Progress(console=console, disable=not console.is_terminal) as bar:
+
+        def step(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total)
+            bar.update(tasks[what], completed=done, total=total)
+
+        yield step
+
+
+class BatchProgress:
+    """Counts what a batch has finished, and shows it.
+
+    Parameters
+    ----------
+    stream
+        A terminal gets a bar, anything else a line every :data:`PLAIN_SECONDS`; None shows nothing.
 
     Attributes
     ----------
@@ -26,16 +51,20 @@ class Progress:
         Sound analysed in this run.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stream: TextIO | None = None) -> None:
         self.recordings = 0
         self.failed = 0
         self.audio_seconds = 0.0
         self._bytes = 0
         self._pending = (0, 0)
         self._resumed = 0
-        self._began = time.monotonic()
+        self._began = self._last = time.monotonic()
+        self._stream = stream
+        self._bar: Progress | None = _bar() if stream is not None and stream.isatty() else None
 
     def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
         return self
 
     def __exit__(
@@ -44,16 +73,24 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """End the display."""
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
 
     def tell(self, line: str) -> None:
         """Say something that a person should know."""
+        if self._bar is not None:
+            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        elif self._stream is not None:
+            print(line, file=self._stream, flush=True)
 
     def begin(self, found: int, pending: int, size: int) -> None:
         """Say what there is to do: recordings listed, of them pending, and the pending bytes."""
         self._pending = (pending, size)
         self._resumed = found - pending
         self._began = time.monotonic()
+        if self._bar is not None:
+            self._show()
 
     def advance(self, *, recordings: int, size: int, audio_seconds: float, failed: int) -> None:
         """Count some finished recordings."""
@@ -61,10 +98,20 @@ class Progress:
         self.failed += failed
         self.audio_seconds += audio_seconds
         self._bytes += size
-        self._show()
+        if self._bar is not None or time.monotonic() - self._last >= PLAIN_SECONDS:
+            self._last = time.monotonic()
+            self._show()
 
     def _show(self) -> None:
         """Bring the display up to date."""
+        left = self.seconds_left
+        if self._bar is None:
+            self.tell(self._summary() + ("" if left is None else f", about {clock(left)} left"))
+            return
+        ahead = "" if left is None else f"{clock(left)} left"
+        self._bar.update(
+            self._bar.task_ids[0], completed=self.share, summary=self._summary(), left=ahead
+        )
 
     @property
     def share(self) -> float:
@@ -76,7 +123,7 @@ class Progress:
 
     @property
     def speed(self) -> float:
-        """Seconds of sound analysed a second."""
+        """Seconds of sound analysed per second."""
         return self.audio_seconds / max(1e-9, time.monotonic() - self._began)
 
     @property
@@ -100,83 +147,21 @@ class Progress:
         return ", ".join(parts)
 
 
-class PlainProgress(Progress):
-    """A line on a stream every :data:`PLAIN_SECONDS`."""
+def _bar() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    def __init__(self, stream: TextIO) -> None:
-        super().__init__()
-        self._stream = stream
-        self._last = time.monotonic()
-
-    def tell(self, line: str) -> None:
-        """Print a line."""
-        print(line, file=self._stream, flush=True)
-
-    def _show(self) -> None:
-        now = time.monotonic()
-        if now - self._last < PLAIN_SECONDS:
-            return
-        self._last = now
-        left = self.seconds_left
-        ahead = f", about {clock(left)} left" if left is not None else ""
-        print(self._summary() + ahead, file=self._stream, flush=True)
-
-
-class LiveProgress(Progress):
-    """A bar on a terminal."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-        self._bar: RichProgress = Progress(
-            TextColumn("{task.fields[summary]}"),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f} %"),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
-            console=Console(stderr=True),
-            transient=True,
-        )
-        self._task: TaskID = self._bar.add_task("", total=1.0, summary="listing", left="")
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Take the bar away."""
-        self._bar.stop()
-
-    def tell(self, line: str) -> None:
-        """Print a line above the bar."""
-        self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-    def begin(self, found: int, pending: int, size: int) -> None:
-        """Say what there is to do."""
-        super().begin(found, pending, size)
-        self._show()
-
-    def _show(self) -> None:
-        left = self.seconds_left
-        self._bar.update(
-            self._task,
-            completed=self.share,
-            summary=self._summary(),
-            left="" if left is None else f"{clock(left)} left",
-        )
-
-
-def progress_for(stream: TextIO | None = None) -> Progress:
-    """Return the display that suits a stream (default: standard error)."""
-    stream = stream or sys.stderr
-    return LiveProgress() if stream.isatty() else PlainProgress(stream)
+    bar = Progress(
+        TextColumn("{task.fields[summary]}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}"),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    bar.add_task("", total=1.0, summary="listing", left="")
+    return bar
 
 
 def clock(seconds: float) -> str:
