@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
+from audio_pipeline.app.text import visible
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -78,7 +80,8 @@ class BatchProgress:
             self._bar.stop()
 
     def tell(self, line: str) -> None:
-        """Say something that a person should know."""
+        """Say something that a person should know, in one line."""
+        line = visible(line)
         if self._bar is not None:
             self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
         elif self._stream is not None:
