@@ -20,7 +20,7 @@ from pseudo_terminal import COLUMNS, Person
 from virtual_sound_card import RATE, VirtualSoundCard, sound_card  # noqa: F401
 
 from audio_pipeline.app.cli.record import command
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.exceptions import InvalidInputError
 
 TAPS = (0.5, 1.2, 1.9)
 
@@ -171,7 +171,7 @@ def test_what_is_wrong_on_the_command_line_is_refused_before_any_sound(tmp_path:
         (("--answers", str(tmp_path / "no.yaml")), "no.yaml"),
     ):
         ended = CliRunner().invoke(command, [*words, "--json"])
-        refused = ended.exit_code == 2 or isinstance(ended.exception, RefusedError)
+        refused = ended.exit_code == 2 or isinstance(ended.exception, InvalidInputError)
         assert refused, ended.output
         assert ended.stdout == ""
         assert said in f"{ended.exception} {ended.stderr}"

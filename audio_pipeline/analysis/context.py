@@ -19,7 +19,7 @@ Float64 = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class ContextSettings:
+class ContextConfig:
     """How much the surroundings weigh.
 
     Attributes
@@ -37,7 +37,7 @@ class ContextSettings:
     share: float = 0.5
 
 
-def bouts(spans: Sequence[tuple[float, float]], settings: ContextSettings) -> list[slice]:
+def bouts(spans: Sequence[tuple[float, float]], settings: ContextConfig) -> list[slice]:
     """Return the bouts of events given as (start, end) in seconds, in order of time."""
     found: list[slice] = []
     first = 0
@@ -52,8 +52,8 @@ def bouts(spans: Sequence[tuple[float, float]], settings: ContextSettings) -> li
     return found
 
 
-def in_context(
-    probabilities: Float64, spans: Sequence[tuple[float, float]], settings: ContextSettings
+def smooth_probabilities(
+    probabilities: Float64, spans: Sequence[tuple[float, float]], settings: ContextConfig
 ) -> Float64:
     """Return the probabilities of events in the light of their bouts.
 

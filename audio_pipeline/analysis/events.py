@@ -43,7 +43,7 @@ class Event:
     impacts: int
     reasons: tuple[str, ...] = ()
 
-    def document(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return {
             "start": round(self.start, 4),
@@ -75,7 +75,7 @@ class Finding:
     confidence: float
     reasons: tuple[str, ...] = ()
 
-    def document(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return {
             "label": self.label,

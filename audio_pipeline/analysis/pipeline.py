@@ -1,7 +1,7 @@
 """The whole way for one recording, or for a stream of blocks.
 
 :func:`extract` is the part that hears (decoding, quality, segments, features); it knows no model
-and is cheap to run in many workers. :func:`conclude` is the part that judges. Files and the live
+and is cheap to run in many workers. :func:`classify_segments` is the part that judges. Files and the live
 microphone take the same way, block by block.
 """
 
@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from audio_pipeline.analysis.config import AnalysisSettings
-from audio_pipeline.analysis.context import bouts, in_context
+from audio_pipeline.analysis.config import AnalysisConfig
+from audio_pipeline.analysis.events import bouts, smooth_probabilities
 from audio_pipeline.analysis.events import Event, Finding, find
 from audio_pipeline.analysis.explanations import reasons
 from audio_pipeline.analysis.guided import (
     Phase,
-    ProtocolSettings,
+    ProtocolConfig,
     phases_in_comment,
     weigh_evidence,
 )
@@ -102,7 +102,7 @@ class Analysis:
     events: tuple[Event, ...]
     finding: Finding | None
 
-    def document(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON: an entry of `recordings`, without its recommendation."""
         return {
             "source": printable(self.source),
@@ -110,9 +110,9 @@ class Analysis:
             "error": self.error,
             "duration": None if self.duration is None else round(self.duration, 4),
             "sample_rate": self.sample_rate,
-            "quality": None if self.quality is None else self.quality.document(),
-            "events": [event.document() for event in self.events],
-            "finding": None if self.finding is None else self.finding.document(),
+            "quality": None if self.quality is None else self.quality.to_dict(),
+            "events": [event.to_dict() for event in self.events],
+            "finding": None if self.finding is None else self.finding.to_dict(),
         }
 
 
@@ -135,7 +135,7 @@ class _Ear:
     def __init__(
         self,
         sample_rate: int,
-        settings: AnalysisSettings,
+        settings: AnalysisConfig,
         regions: Sequence[tuple[float, float]] | None = None,
     ) -> None:
         self.settings = settings
@@ -158,13 +158,13 @@ class _Ear:
         block = self.meter.update(block)
         return self.segmenter.finish(self._resampler.finish(block)) if self._listens else []
 
-    def describe(self, clips: Sequence[SegmentClip]) -> Float32:
+    def extract_features(self, clips: Sequence[SegmentClip]) -> Float32:
         return feature_table(clips, self.settings.features)
 
 
 def extract(
     source: Source | Recording,
-    settings: AnalysisSettings | None = None,
+    settings: AnalysisConfig | None = None,
     *,
     regions: Sequence[tuple[float, float]] | None = None,
 ) -> Extraction:
@@ -184,24 +184,24 @@ def extract(
     Extraction
         Never raises for a recording that cannot be read: its `status` is then `failed`.
     """
-    settings = settings or AnalysisSettings()
-    return describe([hear(source, settings, regions=regions)], settings)[0]
+    settings = settings or AnalysisConfig()
+    return extract_features([segment_recording(source, settings, regions=regions)], settings)[0]
 
 
 @dataclass(frozen=True)
-class Hearing:
+class SegmentedRecording:
     """An extraction under way: its last clips have no features yet."""
 
     extraction: Extraction
     clips: tuple[SegmentClip, ...] = ()
 
 
-def hear(
+def segment_recording(
     source: Source | Recording,
-    settings: AnalysisSettings,
+    settings: AnalysisConfig,
     *,
     regions: Sequence[tuple[float, float]] | None = None,
-) -> Hearing:
+) -> SegmentedRecording:
     """Do all of :func:`extract` but the features of the last clips, for :func:`describe`."""
     name = _name(source)
     segments: list[Segment] = []
@@ -222,7 +222,7 @@ def hear(
             clips += ear.finish(last)
             rate, truncated, comment = reader.sample_rate, reader.truncated, reader.comment
     except RecordingError as error:
-        return Hearing(Extraction(name, "failed", str(error), None, None, None, (), _NO_ROWS))
+        return SegmentedRecording(Extraction(name, "failed", str(error), None, None, None, (), _NO_ROWS))
     segments += [clip.segment for clip in clips]
     times = [(segment.start, segment.end) for segment in segments]
     quality = ear.meter.result(times, truncated=truncated)
@@ -240,10 +240,10 @@ def hear(
         np.concatenate(tables),
         phases_in_comment(comment, duration),
     )
-    return Hearing(extraction, tuple(clips))
+    return SegmentedRecording(extraction, tuple(clips))
 
 
-def describe(hearings: Sequence[Hearing], settings: AnalysisSettings) -> list[Extraction]:
+def extract_features(hearings: Sequence[SegmentedRecording], settings: AnalysisConfig) -> list[Extraction]:
     """Return the extractions of some recordings; together their features cost half as much."""
     clips = [clip for hearing in hearings for clip in hearing.clips]
     rows = feature_table(clips, settings.features)
@@ -263,7 +263,7 @@ def _name(source: Source | Recording) -> str:
     return str(getattr(source, "name", ""))
 
 
-def conclude(
+def classify_segments(
     extraction: Extraction, probabilities: NDArray[np.float64], classifier: Classifier
 ) -> Analysis:
     """Judge what was heard.
@@ -298,7 +298,7 @@ def apply_protocol(
     analysis: Analysis,
     phases: Sequence[Phase],
     labels: Sequence[str],
-    settings: ProtocolSettings | None = None,
+    settings: ProtocolConfig | None = None,
 ) -> Analysis:
     """Return the analysis of a guided recording with the protocol's evidence in it.
 
@@ -313,7 +313,7 @@ def apply_protocol(
         What was performed.
     labels : sequence of str
         The model's.
-    settings : ProtocolSettings, optional
+    settings : ProtocolConfig, optional
         The tolerances.
     """
     if analysis.finding is None or analysis.quality is None:
@@ -338,7 +338,7 @@ def _events(
 ) -> list[Event]:
     """Return the events of segments in order of time, each in the light of those around it."""
     spans = [(segment.start, segment.end) for segment in segments]
-    weighed = in_context(probabilities, spans, classifier.settings.context)
+    weighed = smooth_probabilities(probabilities, spans, classifier.settings.context)
     return [
         _event(segment, row, chances, classifier)
         for segment, row, chances in zip(segments, table, weighed, strict=True)
@@ -365,7 +365,7 @@ def _event(
 def analyze_file(source: Source | Recording, classifier: Classifier) -> Analysis:
     """Return what a recording holds; `status` is `failed` when it cannot be read."""
     extraction = extract(source, classifier.settings)
-    return conclude(extraction, classifier.predict_proba(extraction.table), classifier)
+    return classify_segments(extraction, classifier.predict_proba(extraction.table), classifier)
 
 
 def analyze_recording(recording: Recording, classifier: Classifier) -> Analysis:
@@ -443,7 +443,7 @@ class StreamAnalyzer:
             segments,
             table,
         )
-        return conclude(extraction, self.classifier.predict_proba(table), self.classifier)
+        return classify_segments(extraction, self.classifier.predict_proba(table), self.classifier)
 
     def _judged(
         self, clips: Sequence[SegmentClip]

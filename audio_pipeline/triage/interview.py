@@ -121,7 +121,7 @@ class Interview:
 
         Raises
         ------
-        RefusedError
+        InvalidInputError
             A value is not an answer to its question.
         """
         parse_answers({name: value for name, value in given.items() if value is not None})

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.triage.rules import DATA, LEVELS, Question, Tables, load_tables
 
 REGIONS = ("GB", "US", "EU", "AU")
@@ -151,21 +151,21 @@ def load_catalogue(
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         The region is unknown, or the language is missing or lacks a text it must have.
     """
     if region not in REGIONS:
-        raise RefusedError(f"region {region!r} is unknown; choose one of {', '.join(REGIONS)}")
+        raise InvalidInputError(f"region {region!r} is unknown; choose one of {', '.join(REGIONS)}")
     path = folder / f"{language}.toml"
     if not path.is_file():
-        raise RefusedError(f"language {language!r} is not available; choose en")
+        raise InvalidInputError(f"language {language!r} is not available; choose en")
     messages = read_messages(path)
     # The language that ships is checked by the tests; any other is checked before it is used.
     if language != DEFAULT_LANGUAGE or folder != MESSAGES:
         absent = missing_messages(messages, load_tables())
         if absent or not messages["language"].get("reviewed"):
             reason = f"{absent[0]} is missing" if absent else "it has not been reviewed"
-            raise RefusedError(f"language {language!r} cannot be chosen: {reason}; choose en")
+            raise InvalidInputError(f"language {language!r} cannot be chosen: {reason}; choose en")
     return Catalogue(language, region, messages)
 
 

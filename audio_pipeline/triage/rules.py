@@ -104,7 +104,7 @@ class Source:
     url: str
     read: str
 
-    def document(self) -> dict[str, str]:
+    def to_dict(self) -> dict[str, str]:
         """Return the source as it stands in ``triage --json``."""
         return {"key": self.key, "title": self.title, "url": self.url}
 

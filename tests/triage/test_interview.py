@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from triage_cases import BASE
 
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.triage.answers import Answers, parse_answers
 from audio_pipeline.triage.interview import Interview, Screen, ask, read_choice, read_list
 from audio_pipeline.triage.recommendation import Sound, recommend
@@ -176,7 +176,7 @@ def test_a_wrong_answer_is_refused() -> None:
     interview = Interview()
     screen = interview.next_screen()
     assert screen is not None
-    with pytest.raises(RefusedError, match="allowed"):
+    with pytest.raises(InvalidInputError, match="allowed"):
         interview.give(screen, {"saddle_numbness": "perhaps"})
 
 

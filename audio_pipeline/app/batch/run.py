@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from audio_pipeline._version import __version__
-from audio_pipeline.analysis.pipeline import Extraction, conclude
+from audio_pipeline.analysis.pipeline import Extraction, classify_segments
 from audio_pipeline.app.batch.cluster import Cluster, versions
 from audio_pipeline.app.batch.export import FORMATS, SCHEMA_VERSION, check_exports, write_tables
 from audio_pipeline.app.batch.store import Pending, Result, RunStore
@@ -23,10 +23,10 @@ from audio_pipeline.app.batch.workers import InProcess, LocalWorkers, Outcome, p
 from audio_pipeline.app.outputs import remove_leftovers, write_json
 from audio_pipeline.app.progress import BatchProgress
 from audio_pipeline.audio.discovery import discover, readable
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.exceptions import InvalidInputError
 
 if TYPE_CHECKING:
-    from audio_pipeline.analysis.config import AnalysisSettings
+    from audio_pipeline.analysis.config import AnalysisConfig
     from audio_pipeline.app.batch.answers import AnswersTable
     from audio_pipeline.model.classifier import Classifier
 
@@ -46,7 +46,7 @@ class Executor(Protocol):
     """Whatever looks at recordings: this process, worker processes, a cluster."""
 
     def outcomes(
-        self, pending: Iterator[Pending], settings: AnalysisSettings, *, verify: bool
+        self, pending: Iterator[Pending], settings: AnalysisConfig, *, verify: bool
     ) -> Iterator[Outcome]:
         """Yield an outcome for every recording, in any order."""
 
@@ -145,7 +145,7 @@ def run_batch(
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         Before any work: nothing to do, a folder that cannot be read, a folder `out` in use or with
         other settings, a cluster that does not fit.
     CrepitusError
@@ -186,7 +186,7 @@ class _Batch:
                 self._progress.tell(_what_was_lost(request.out, store.recovery))
             try:
                 self._list(store)
-            except RefusedError:
+            except InvalidInputError:
                 # Whoever reads the tables finds them, but never fewer rows than there were.
                 if not (request.out / "recordings.csv").exists():
                     self._export(store, resumed=0)
@@ -208,7 +208,7 @@ class _Batch:
         )
         if not found:
             names = ", ".join(repr(readable(os.fsencode(name))) for name in request.inputs)
-            raise RefusedError(f"no recording in {names or 'the list'}: name files or a folder")
+            raise InvalidInputError(f"no recording in {names or 'the list'}: name files or a folder")
 
     def _work(self, store: RunStore) -> int:
         """Look at everything pending; return how many results from before stood."""
@@ -374,5 +374,5 @@ def documents(
     start = 0
     for extraction in extractions:
         stop = start + len(extraction.segments)
-        yield conclude(extraction, probabilities[start:stop], classifier).document()
+        yield classify_segments(extraction, probabilities[start:stop], classifier).to_dict()
         start = stop

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 
-from audio_pipeline.analysis.pipeline import Extraction, Hearing, describe, extract, hear
+from audio_pipeline.analysis.pipeline import Extraction, SegmentedRecording, describe, extract, hear
 from audio_pipeline.app.batch.store import Pending
 from audio_pipeline.app.outputs import writing
 from audio_pipeline.audio.discovery import file_system, is_url
@@ -39,7 +39,7 @@ from audio_pipeline.exceptions import CrepitusError, RecordingError, one_line
 from audio_pipeline.features.table import FEATURES
 
 if TYPE_CHECKING:
-    from audio_pipeline.analysis.config import AnalysisSettings
+    from audio_pipeline.analysis.config import AnalysisConfig
 
 NOTE_NAME = ".current"
 
@@ -92,7 +92,7 @@ class Outcome:
 
 def examine_all(
     chunk: Sequence[Pending],
-    settings: AnalysisSettings,
+    settings: AnalysisConfig,
     verify: bool,
     before: Callable[[Pending], None] = lambda pending: None,
 ) -> list[Outcome]:
@@ -115,7 +115,7 @@ def examine_all(
         heard.append(_guarded(pending, lambda one: _hear(one, settings, verify=verify)))
     known = [one.hearing for one in heard if one.hearing is not None]
     try:
-        described = iter(describe(known, settings))
+        described = iter(extract_features(known, settings))
     except Exception:
         # Something is wrong with one of them: with which one shows when they are alone.
         return [_alone(one, settings) for one in heard]
@@ -125,7 +125,7 @@ def examine_all(
     ]
 
 
-def examine(pending: Pending, settings: AnalysisSettings, *, verify: bool = False) -> Outcome:
+def examine(pending: Pending, settings: AnalysisConfig, *, verify: bool = False) -> Outcome:
     """Look at one recording, as :func:`examine_all`."""
     return examine_all([pending], settings, verify)[0]
 
@@ -136,7 +136,7 @@ class _Heard:
 
     pending: Pending
     digest: str | None
-    hearing: Hearing | None
+    hearing: SegmentedRecording | None
 
 
 def _guarded(pending: Pending, hear_one: Callable[[Pending], _Heard]) -> _Heard:
@@ -149,34 +149,34 @@ def _guarded(pending: Pending, hear_one: Callable[[Pending], _Heard]) -> _Heard:
         reason = str(error)
     except Exception as error:  # one bad file never harms another, whatever it does to a decoder
         reason = f"unexpected {type(error).__name__}: {error}"
-    return _Heard(pending, None, Hearing(_failed(reason)))
+    return _Heard(pending, None, SegmentedRecording(_failed(reason)))
 
 
-def _alone(heard: _Heard, settings: AnalysisSettings) -> Outcome:
+def _alone(heard: _Heard, settings: AnalysisConfig) -> Outcome:
     """Describe one recording."""
     if heard.hearing is None:
         return Outcome(heard.pending, heard.digest, None)
     try:
-        return Outcome(heard.pending, heard.digest, describe([heard.hearing], settings)[0])
+        return Outcome(heard.pending, heard.digest, extract_features([heard.hearing], settings)[0])
     except Exception as error:
         return failure(heard.pending, f"unexpected {type(error).__name__}: {error}")
 
 
-def _hear(pending: Pending, settings: AnalysisSettings, *, verify: bool) -> _Heard:
+def _hear(pending: Pending, settings: AnalysisConfig, *, verify: bool) -> _Heard:
     """Open and hear a recording."""
     if is_url(pending.path):
         with fetched(pending.path) as copy:
             return _hear_file(pending, copy, settings, verify=verify)
     with _opened(pending.path) as file:
         if file is None:
-            return _Heard(pending, None, hear(pending.path, settings))
+            return _Heard(pending, None, segment_recording(pending.path, settings))
         state = os.fstat(file.fileno())
         now = replace(pending, size=state.st_size, mtime_ns=str(state.st_mtime_ns))
         return _hear_file(now, file, settings, verify=verify)
 
 
 def _hear_file(
-    pending: Pending, file: BinaryIO, settings: AnalysisSettings, *, verify: bool
+    pending: Pending, file: BinaryIO, settings: AnalysisConfig, *, verify: bool
 ) -> _Heard:
     """Hear an open recording."""
     digest = None
@@ -184,7 +184,7 @@ def _hear_file(
         digest = _sha256(file)
         if digest == pending.digest:
             return _Heard(pending, digest, None)
-    return _Heard(pending, digest, hear(file, settings))
+    return _Heard(pending, digest, segment_recording(file, settings))
 
 
 def _sha256(file: BinaryIO) -> str:
@@ -308,7 +308,7 @@ class InProcess:
         self._suspect = self._note.read(_LONGEST_PATH)
 
     def outcomes(
-        self, pending: Iterator[Pending], settings: AnalysisSettings, *, verify: bool
+        self, pending: Iterator[Pending], settings: AnalysisConfig, *, verify: bool
     ) -> Iterator[Outcome]:
         """Yield an outcome for every recording."""
         chunks = Chunks(pending, count=_CHUNK, size=_CHUNK_BYTES)
@@ -331,7 +331,7 @@ class InProcess:
         self._note.close()
 
 
-def _apart(one: Pending, settings: AnalysisSettings, *, verify: bool) -> Iterator[Outcome]:
+def _apart(one: Pending, settings: AnalysisConfig, *, verify: bool) -> Iterator[Outcome]:
     """Look at a recording in a process of its own."""
     with closing(LocalWorkers(1)) as workers:
         yield from workers.outcomes(iter([one]), settings, verify=verify)
@@ -358,7 +358,7 @@ class LocalWorkers:
         self._false_starts = 0
 
     def outcomes(
-        self, pending: Iterator[Pending], settings: AnalysisSettings, *, verify: bool
+        self, pending: Iterator[Pending], settings: AnalysisConfig, *, verify: bool
     ) -> Iterator[Outcome]:
         """Yield an outcome for every recording, in no particular order."""
         waiting = Chunks(pending, count=_CHUNK, size=_CHUNK_BYTES, consumers=len(self._workers))
@@ -395,7 +395,7 @@ class LocalWorkers:
                         tried.add(suspects[0].path)
                         waiting.give_back(suspects)
 
-    def _replace(self, worker: _Worker, settings: AnalysisSettings, verify: bool) -> None:
+    def _replace(self, worker: _Worker, settings: AnalysisConfig, verify: bool) -> None:
         """Put a fresh process in the place of a worker."""
         self._false_starts = 0 if worker.started else self._false_starts + 1
         if self._false_starts > _FALSE_STARTS:
@@ -464,7 +464,7 @@ class _Worker:
         self.dead = False
         self._busy = 0.0
 
-    def send_config(self, settings: AnalysisSettings, verify: bool) -> None:
+    def send_config(self, settings: AnalysisConfig, verify: bool) -> None:
         """Send what holds for all recordings."""
         self._send((settings, verify))
 
