@@ -1,5 +1,4 @@
-"""Two versions, this one and another revision, in turn in one run:
-``python -m benchmarks --against REVISION``.
+"""Compare with another revision, in turn in one run: ``python -m benchmarks --against REV``.
 
 Each version is a process of its own, from its own checkout with its own default model, and warm
 before it is measured: it does whole batches (listing, analysis, store, tables) when told to, and

@@ -9,7 +9,7 @@ import numpy as np
 
 from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.analysis.pipeline import Extraction
-from audio_pipeline.audio.quality import Quality, QualityMeter, QualityConfig
+from audio_pipeline.audio.quality import Quality, QualityConfig, QualityMeter
 from audio_pipeline.datasets.examples import Case
 from audio_pipeline.features.table import FEATURE_NAMES
 from audio_pipeline.model.classifier import Calibration, Classifier

@@ -16,7 +16,13 @@ from made_sounds import Float32, background, grating_times, with_impacts
 
 from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.analysis.events import Event
-from audio_pipeline.analysis.pipeline import (Analysis, analyze_file, analyze_recording, classify_segments, extract)
+from audio_pipeline.analysis.pipeline import (
+    Analysis,
+    analyze_file,
+    analyze_recording,
+    classify_segments,
+    extract,
+)
 from audio_pipeline.analysis.streaming import LiveEvent, StreamAnalyzer
 from audio_pipeline.audio.recording import Recording, read_recording
 from audio_pipeline.model.classifier import Classifier, load_classifier

@@ -11,7 +11,7 @@ from audio_files import clicks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audio_pipeline.audio.quality import Quality, QualityMeter, QualityConfig
+from audio_pipeline.audio.quality import Quality, QualityConfig, QualityMeter
 from audio_pipeline.audio.quality_measures import SILENT_LEVEL, silent_gaps
 
 RATE = 48000

@@ -180,7 +180,9 @@ def choose_device(wanted: str | None, available: list[Device]) -> Device:
         return fitting[0]
     listed = "; ".join(device.name for device in (fitting or available)[:6])
     if fitting:
-        raise InvalidInputError(f"{wanted!r} fits several microphones, give more of the name: {listed}")
+        raise InvalidInputError(
+            f"{wanted!r} fits several microphones, give more of the name: {listed}"
+        )
     raise InvalidInputError(f"no microphone is called {wanted!r}; there are: {listed}")
 
 

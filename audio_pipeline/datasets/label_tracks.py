@@ -145,7 +145,9 @@ def _is_time(text: str) -> bool:
 
 def _region(start: str, end: str, label: str, path: Path, line: int) -> Region:
     if not (_is_time(start) and _is_time(end)):
-        raise InvalidInputError(f"{path}, line {line}: {start!r} and {end!r} should be times in seconds")
+        raise InvalidInputError(
+            f"{path}, line {line}: {start!r} and {end!r} should be times in seconds"
+        )
     first, last = float(start.replace(",", ".")), float(end.replace(",", "."))
     if last < first:
         raise InvalidInputError(f"{path}, line {line}: the end {last} is before the start {first}")
@@ -159,7 +161,9 @@ def _read_audacity(text: str, path: Path) -> list[Region]:
             continue
         fields = line.split("\t")
         if len(fields) < 2:
-            raise InvalidInputError(f"{path}, line {number}: expected start, end and label with tabs")
+            raise InvalidInputError(
+                f"{path}, line {number}: expected start, end and label with tabs"
+            )
         label = fields[2] if len(fields) > 2 else ""
         regions.append(_region(fields[0], fields[1], label, path, number))
     return regions

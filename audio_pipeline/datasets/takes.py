@@ -32,7 +32,7 @@ from audio_pipeline.datasets.synthesis.embedding import clip_sound
 from audio_pipeline.datasets.synthesis.recorded import Placed, recorded
 from audio_pipeline.datasets.synthesis.sounds import LabelledEvent, Sound
 from audio_pipeline.datasets.synthesis.textures import rustle
-from audio_pipeline.exceptions import CrepitusError, RecordingError, InvalidInputError
+from audio_pipeline.exceptions import CrepitusError, InvalidInputError, RecordingError
 
 COLUMNS: Final = (
     "file",

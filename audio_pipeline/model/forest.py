@@ -252,7 +252,9 @@ def read_forest(data: bytes, source: str = "estimator.skops") -> Forest:
         When the file is too large, not a skops file, or holds anything else.
     """
     if len(data) > LARGEST_FILE:
-        raise InvalidInputError(f"{source} is {len(data) >> 20} MB; at most {LARGEST_FILE >> 20} MB")
+        raise InvalidInputError(
+            f"{source} is {len(data) >> 20} MB; at most {LARGEST_FILE >> 20} MB"
+        )
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as packed:
             if sum(entry.file_size for entry in packed.infolist()) > LARGEST_CONTENT:

@@ -80,7 +80,9 @@ def predict_cases(cases: Sequence[Case], classifier: Classifier) -> list[CasePre
     )
     predictions = []
     for number, case in enumerate(cases):
-        analysis = classify_segments(case.extraction, probabilities[len(cases) + number], classifier)
+        analysis = classify_segments(
+            case.extraction, probabilities[len(cases) + number], classifier
+        )
         finding = analysis.finding
         answer = None if finding is None else answer_of(finding.label, classifier.labels)
         weighed = probabilities[number]

@@ -154,7 +154,9 @@ def _read_text(source: str | bytes, name: str) -> Mapping[str, Any]:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InvalidInputError(f"{name}: not UTF-8 text at byte {error.start}; save as UTF-8") from None
+        raise InvalidInputError(
+            f"{name}: not UTF-8 text at byte {error.start}; save as UTF-8"
+        ) from None
     if text.lstrip().startswith("{"):
         # YAML in braces is not JSON, so what JSON cannot read may still be a YAML file.
         with suppress(json.JSONDecodeError):
@@ -178,7 +180,9 @@ def _read_json(text: str, name: str) -> Mapping[str, Any]:
     except json.JSONDecodeError:
         raise
     except ValueError:
-        raise InvalidInputError(f"{name}: holds a number that is too long to be an answer") from None
+        raise InvalidInputError(
+            f"{name}: holds a number that is too long to be an answer"
+        ) from None
     assert isinstance(document, dict)
     return document
 
@@ -215,7 +219,9 @@ def _read_yaml(text: str, name: str) -> Mapping[str, Any]:
                 if key is None:
                     key = event.value
                     if key in mapping:
-                        raise InvalidInputError(f"{name}: {_show(key)} is given twice; give it once")
+                        raise InvalidInputError(
+                            f"{name}: {_show(key)} is given twice; give it once"
+                        )
                 else:
                     quoted = event.style in ("'", '"', "|", ">")
                     mapping[key] = event.value if quoted else _plain(event.value)

@@ -99,7 +99,9 @@ def read_answers(path: Path) -> AnswersTable:
 def _check_header(header: list[str], name: str) -> None:
     """Refuse a header without recordings, with unknown questions or with one twice."""
     if "recording" not in header:
-        raise InvalidInputError(f"{name!r} has no column 'recording'; its first line names the columns")
+        raise InvalidInputError(
+            f"{name!r} has no column 'recording'; its first line names the columns"
+        )
     for column in header:
         if header.count(column) > 1:
             raise InvalidInputError(f"{name!r} has two columns {column!r}; keep one")

@@ -62,7 +62,9 @@ class Cluster:
         try:
             from distributed import Client
         except ImportError:
-            raise InvalidInputError("--cluster needs Dask: pip install 'crepitus[cluster]'") from None
+            raise InvalidInputError(
+                "--cluster needs Dask: pip install 'crepitus[cluster]'"
+            ) from None
         try:
             self._client = Client(address, timeout=_REACH_SECONDS, set_as_default=False)
         except (OSError, ValueError, TypeError) as error:

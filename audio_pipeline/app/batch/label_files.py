@@ -125,7 +125,9 @@ def write_labels_beside(store: StoreReader, kind: str, *, overwrite: bool = Fals
     ending, text = KINDS[kind]
     for row in store.rows(status="ok"):
         if is_url(row.path):
-            raise InvalidInputError(f"no file can be put beside {row.recording!r}: leave out --beside")
+            raise InvalidInputError(
+                f"no file can be put beside {row.recording!r}: leave out --beside"
+            )
         path = _named(row.path, ending)
         if not overwrite and os.path.lexists(path) and _differs(path, text(row).encode()):
             raise _in_the_way(path)

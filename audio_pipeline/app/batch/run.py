@@ -208,7 +208,9 @@ class _Batch:
         )
         if not found:
             names = ", ".join(repr(readable(os.fsencode(name))) for name in request.inputs)
-            raise InvalidInputError(f"no recording in {names or 'the list'}: name files or a folder")
+            raise InvalidInputError(
+                f"no recording in {names or 'the list'}: name files or a folder"
+            )
 
     def _work(self, store: RunStore) -> int:
         """Look at everything pending; return how many results from before stood."""

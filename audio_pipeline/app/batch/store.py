@@ -241,7 +241,9 @@ class RunStore(StoreReader):
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InvalidInputError(f"cannot make the folder {shown(out)!r}: {error.strerror}") from None
+            raise InvalidInputError(
+                f"cannot make the folder {shown(out)!r}: {error.strerror}"
+            ) from None
         self.out = out
         self.key = json.loads(json.dumps(key))
         path = out / STORE_NAME
@@ -382,7 +384,9 @@ class FolderLock:
             # Descriptors are not inherited by the workers, so these cannot keep the lock alive.
             self._file = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise InvalidInputError(f"cannot write in the folder {name!r}: {error.strerror}") from None
+            raise InvalidInputError(
+                f"cannot write in the folder {name!r}: {error.strerror}"
+            ) from None
         try:
             _lock(self._file)
         except OSError as error:

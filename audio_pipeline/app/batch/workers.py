@@ -30,7 +30,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 
-from audio_pipeline.analysis.pipeline import Extraction, SegmentedRecording, describe, extract, hear
+from audio_pipeline.analysis.pipeline import (
+    Extraction,
+    SegmentedRecording,
+    extract,
+    extract_features,
+    segment_recording,
+)
 from audio_pipeline.app.batch.store import Pending
 from audio_pipeline.app.outputs import writing
 from audio_pipeline.audio.discovery import file_system, is_url

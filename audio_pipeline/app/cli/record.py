@@ -280,7 +280,11 @@ class _Session:
         return _Recorded(analysis, done, take, metadata)
 
     def _capture(
-        self, microphone: Microphone, take: CaptureFile, live: LiveAnalysis, stop: Callable[[], bool]
+        self,
+        microphone: Microphone,
+        take: CaptureFile,
+        live: LiveAnalysis,
+        stop: Callable[[], bool],
     ) -> Capture:
         """Record, with the meter on the screen when somebody sits there."""
         from audio_pipeline.analysis.guided import planned_phases

@@ -14,7 +14,7 @@ import pytest
 from batch_support import clicks, small_model, tables, write_clicks, write_folder
 
 from audio_pipeline.analysis.config import AnalysisConfig
-from audio_pipeline.analysis.pipeline import describe, extract, hear
+from audio_pipeline.analysis.pipeline import extract, extract_features, segment_recording
 from audio_pipeline.app.batch.run import documents
 from audio_pipeline.app.cli import main
 from audio_pipeline.audio.recording import Recording

@@ -112,9 +112,7 @@ def test_a_recording_that_hangs_is_given_up(
 
 def test_workers_end_with_the_process_that_started_them(recordings: list[Path]) -> None:
     with closing(LocalWorkers(2)) as pool:
-        next(
-            pool.outcomes((pending(path) for path in recordings), AnalysisConfig(), verify=False)
-        )
+        next(pool.outcomes((pending(path) for path in recordings), AnalysisConfig(), verify=False))
         children = multiprocessing.active_children()
         assert len(children) == 2
     for process in children:
