@@ -253,7 +253,7 @@ def test_an_emergency_invites_nobody_to_twist(
     card: VirtualSoundCard, tmp_path: Path, person: Callable[..., Person]
 ) -> None:
     someone = person("record", "-o", "twist.flac", "--region", "GB")
-    answer_emergency_questions(someone, "2")
+    answer_emergency_questions(someone, "4")
     someone.wait_for("999")
     assert someone.leave() == 0
     assert "Press Enter when you are ready" not in someone.screen

@@ -64,9 +64,26 @@ class Catalogue:
         """Return what a question is about, to follow "You did not tell us about"."""
         return str(self.messages["questions"][question]["topic"])
 
+    def why(self, question: str) -> str:
+        """Return why a question is asked."""
+        return str(self.messages["questions"][question]["why"])
+
+    def lead(self, question: str) -> str:
+        """Return what is said before a question; mostly nothing."""
+        return str(self.messages["questions"][question].get("lead", ""))
+
     def option(self, question: str, option: str) -> str:
         """Return the wording of an answer."""
         return str(self.messages["questions"][question]["options"][option])
+
+    def detail_option(self, question: str, option: str) -> str:
+        """Return the wording of an answer to what is asked of a ticked item."""
+        own = self.messages["questions"][question].get("details", {})
+        return str(own.get(option) or self.option(question, option))
+
+    def group(self, group: str, key: str) -> str:
+        """Return ``text`` or ``why`` of a list to tick."""
+        return str(self.messages["groups"][group][key])
 
     def tick(self, question: Question) -> str:
         """Return the line of a question that is asked in a list to tick."""
@@ -106,6 +123,7 @@ def missing_messages(messages: Mapping[str, Any], tables: Tables) -> list[str]:
         "safety_net": list(tables.safety_net),
         "questions": list(tables.questions),
         "disagreements": [entry.id for entry in tables.disagreements],
+        "groups": sorted({each.group for each in tables.questions.values() if each.group}),
     }
     absent = [
         f"{section}.{key}"
@@ -118,8 +136,9 @@ def missing_messages(messages: Mapping[str, Any], tables: Tables) -> list[str]:
             absent += [f"{section}.{key}.{field}" for field in fields if not entry.get(field)]
     for question in tables.questions.values():
         worded = messages.get("questions", {}).get(question.id, {})
-        needed = ["text", "topic"]
+        needed = ["text", "topic", "why"]
         needed += ["tick"] if question.group else []
+        needed += ["detail"] if question.group and question.details else []
         needed += ["urgent"] if question.emergency else []
         absent += [f"questions.{question.id}.{field}" for field in needed if not worded.get(field)]
         options = worded.get("options", {})

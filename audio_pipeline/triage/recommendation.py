@@ -319,11 +319,18 @@ def _reason(rule: Rule, answers: Answers, standing: Standing, words: Catalogue) 
             state = "not_told" if value is None else "unsure" if value == UNSURE else "told"
             topics[state][question.id] = words.topic(question.id)
     if rule.question is None and rule.condition.holds(standing.told):
-        text, told = words.text("reasons", rule.id), "all"
+        named = [name for name in topics["told"] if name not in _pain_questions()]
+        about = words.listing([topics["told"][name] for name in named])
+        text, told = words.text("reasons", rule.id, topics=about), "all"
     else:
         text, told = _open_text(rule, topics, words), "part" if topics["told"] else "none"
     questions = frozenset().union(*topics.values())
     return Reason(rule.id, rule.level, text, rule.sources, rule.question, told, questions)
+
+
+def _pain_questions() -> set[str]:
+    """Return the questions about pain as such, which a reason need not name."""
+    return {name for scale in load_tables().combined.values() for name in scale.questions}
 
 
 def _open_text(rule: Rule, topics: Mapping[str, Mapping[str, str]], words: Catalogue) -> str:

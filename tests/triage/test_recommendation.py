@@ -9,7 +9,18 @@ import pytest
 from hypothesis import given as over
 from hypothesis import settings
 from hypothesis import strategies as st
-from triage_cases import ANSWERS, BASE, CASES, FEW_ANSWERS, SOUNDS, Case, given, values_of
+from triage_cases import (
+    ANSWERS,
+    BASE,
+    BOUNDARIES,
+    CASES,
+    FEW_ANSWERS,
+    PEOPLE,
+    SOUNDS,
+    Case,
+    given,
+    values_of,
+)
 
 from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.triage.answers import parse_answers
@@ -44,7 +55,9 @@ def test_case_is_within_its_range_and_for_its_reasons(case: Case) -> None:
 def test_cases_are_many_and_name_every_rule_and_known_sources() -> None:
     tables = load_tables()
     assert len(CASES) >= 120
-    assert {rule.id for rule in tables.rules} == set().union(*(case.because for case in CASES))
+    named = set().union(*(case.because for case in CASES), *(edge.fires for edge in BOUNDARIES))
+    assert {rule.id for rule in tables.rules} == named
+    assert len(PEOPLE) >= 120
     assert all(case.sources and set(case.sources) <= set(tables.sources) for case in CASES)
 
 
@@ -340,7 +353,7 @@ def test_disagreeing_answers_are_pointed_out() -> None:
 
 
 def test_the_id_of_a_rule_tells_its_level() -> None:
-    letters = {"E": "emergency", "S": "same_day", "D": "soon", "R": "routine"}
+    letters = {"E": "emergency", "S": "same_day", "D": "soon", "R": "routine", "H": "self_care"}
     for rule in load_tables().rules:
         if rule.question is None:
             assert rule.level == letters[rule.id[0]]

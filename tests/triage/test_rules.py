@@ -64,7 +64,6 @@ def _rule(**changes: Any) -> dict[str, Any]:
         ({"sources": []}, "R99: it names no source"),
         ({"sources": ["GOSSIP"]}, "R99: unknown source 'GOSSIP'"),
         ({"level": "urgent"}, "R99: unknown level 'urgent'"),
-        ({"level": "self_care"}, "R99: unknown level 'self_care'"),
         ({"when": "fevr >= yes"}, "R99: unknown question 'fevr'"),
         ({"when": "fever >= hot"}, "R99: unknown option 'hot' of fever"),
         ({"when": "fever >= no"}, "R99: fever >= no always holds"),

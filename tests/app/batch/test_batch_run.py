@@ -230,7 +230,7 @@ def test_a_missing_folder_leaves_the_three_files(run: Any, tmp_path: Path) -> No
 
 
 def test_answers_become_recommendations(run: Any, tmp_path: Path) -> None:
-    emergency = next(question for question in questionnaire() if question.emergency)
+    emergency = next(question for question in questionnaire() if question.stop == "yes")
     (tmp_path / "answers.csv").write_text(
         f"recording,{emergency.id},age\nrec/tiny.wav,yes,40\nrec/empty.wav,,40\nrec/none.wav,,\n"
     )

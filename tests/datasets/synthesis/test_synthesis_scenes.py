@@ -16,17 +16,24 @@ from sklearn.metrics import roc_auc_score
 from audio_pipeline.app.cli.synthesize import command
 from audio_pipeline.audio.recording import read_recording
 from audio_pipeline.datasets.manifest import read_dataset
-from audio_pipeline.datasets.synthesis import Scene, SceneSettings, clip, scene
 from audio_pipeline.datasets.synthesis.channel import (
+    CODECS,
     ChannelSettings,
     draw_channel,
     equaliser,
     gain_control,
     room,
+    round_trip,
 )
-from audio_pipeline.datasets.synthesis.codecs import CODECS, round_trip
 from audio_pipeline.datasets.synthesis.dataset import COLUMNS, numbered_scene, write_dataset
-from audio_pipeline.datasets.synthesis.embedding import EmbedSettings, embed
+from audio_pipeline.datasets.synthesis.scenes import (
+    EmbedSettings,
+    SceneSettings,
+    clip,
+    embed,
+    scene,
+)
+from audio_pipeline.datasets.synthesis.sounds import Scene
 from audio_pipeline.exceptions import InvalidInputError
 
 RATE = 48_000
