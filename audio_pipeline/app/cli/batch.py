@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,15 +72,10 @@ def command(
     the same command: what is finished is never done again. The exit code is 1 when any recording
     failed; recordings.csv says why.
     """
-    from audio_pipeline.app.batch.threads import one_thread
-
-    # Before any numeric library is loaded: on small arrays their threads only hinder.
-    os.environ.update(one_thread())
-
-    from audio_pipeline.app.batch.answers_table import read_answers
+    from audio_pipeline.app.batch.answers import read_answers
     from audio_pipeline.app.batch.export import check_exports, parse_formats
-    from audio_pipeline.app.batch.progress import progress_for
     from audio_pipeline.app.batch.run import BatchRequest, run_batch
+    from audio_pipeline.app.progress import BatchProgress
     from audio_pipeline.audio.discovery import read_list
     from audio_pipeline.model.classifier import load_classifier
 
@@ -106,7 +101,7 @@ def command(
     )
     classifier = load_classifier(model, trusted=trusted)
     with _signals_stop():
-        ended = run_batch(request, classifier, progress_for())
+        ended = run_batch(request, classifier, BatchProgress(sys.stderr))
     if report:
         _write_report(report, request, read, overwrite)
     for name, reason in (*ended.unreadable, *ended.failures):

@@ -52,7 +52,7 @@ def command(
     column `doubt` says yes are shown apart, and recordings whose column `finding` says what should
     be found in them (see `takes`) are judged as wholes.
     """
-    from audio_pipeline.app.cli.progress import steps
+    from audio_pipeline.app.progress import steps
     from audio_pipeline.datasets.loading import fail_for_unreadable
     from audio_pipeline.datasets.manifest import read_dataset
     from audio_pipeline.model.classifier import load_classifier

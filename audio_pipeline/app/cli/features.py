@@ -45,8 +45,8 @@ def command(
     if not files or table is None:
         raise click.UsageError("give recordings and -o TABLE, or --list")
     from audio_pipeline.analysis.config import AnalysisConfig
-    from audio_pipeline.app.cli.progress import steps
     from audio_pipeline.app.feature_table import check_table, write_features
+    from audio_pipeline.app.progress import steps
     from audio_pipeline.app.sources import named_recordings
 
     check_table(table, files, overwrite=overwrite)

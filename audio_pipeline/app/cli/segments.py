@@ -56,8 +56,8 @@ def command(
     Then: crepitus train DIR -o MODEL_DIR. The clips of one recording stay together in every split;
     put the folders of one person into one folder to keep that person together.
     """
-    from audio_pipeline.app.cli.progress import steps
     from audio_pipeline.app.export_segments import CutSettings, cut_segments
+    from audio_pipeline.app.progress import steps
     from audio_pipeline.app.sources import named_recordings
     from audio_pipeline.model.classifier import load_classifier
 

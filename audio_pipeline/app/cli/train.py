@@ -110,7 +110,7 @@ def command(
     label, or with label tracks beside the recordings. Any labels will do. Without DATASET, and
     with --synthetic, made sounds are all there is.
     """
-    from audio_pipeline.app.cli.progress import steps
+    from audio_pipeline.app.progress import steps
     from audio_pipeline.app.reporting.model_card import card_and_plots
     from audio_pipeline.datasets.augmentation import MadeSettings
     from audio_pipeline.datasets.licences import permissive_only
