@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from audio_pipeline.app.cli.options import overwrite_option
+from audio_pipeline.app.cli.options import overwrite_option, trust_option
 from audio_pipeline.app.outputs import check_page
 from audio_pipeline.app.text import show, show_json, visible
 
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     metavar="NAMES",
     help="Of csv, parquet, jsonl, audacity, raven; separated by commas.",
 )
+@trust_option
 @click.option("--model", type=click.Path(file_okay=False), help="Model folder.")
 @click.option("--answers", metavar="TABLE.csv", help="A row of answers a recording.")
 @click.option("--report", metavar="FILE.html", help="Also write a summary page.")
@@ -57,6 +58,7 @@ def command(
     cluster: str | None,
     formats: str,
     model: str | None,
+    trusted: bool,
     answers: str | None,
     report: str | None,
     overwrite: bool,
@@ -97,7 +99,7 @@ def command(
         overwrite=overwrite,
         restart=restart,
     )
-    classifier = load_classifier(model)
+    classifier = load_classifier(model, trusted=trusted)
     with _signals_stop():
         ended = run_batch(request, classifier, BatchProgress(sys.stderr))
     if report:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from audio_pipeline.app.cli.options import trust_option
 from audio_pipeline.app.outputs import check_new_folder
 from audio_pipeline.app.text import show, show_json, visible
 from audio_pipeline.exceptions import CrepitusError
@@ -22,6 +23,7 @@ from audio_pipeline.exceptions import CrepitusError
     metavar="DIR",
     help="Folder for the clips; new or empty.",
 )
+@trust_option
 @click.option("--model", metavar="DIR", help="The model that suggests labels.")
 @click.option(
     "--format",
@@ -43,6 +45,7 @@ def command(
     recordings: tuple[str, ...],
     folder: Path,
     model: str | None,
+    trusted: bool,
     tracks: str,
     around: float,
     as_json: bool,
@@ -59,7 +62,7 @@ def command(
     from audio_pipeline.model.classifier import load_classifier
 
     check_new_folder(folder)
-    classifier = load_classifier(model)
+    classifier = load_classifier(model, trusted=trusted)
     sources = named_recordings(recordings)
     with steps() as progress:
         done = cut_segments(
