@@ -13,12 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from audio_pipeline.app.batch.answers import read_answers
 from hypothesis import given
 from hypothesis import strategies as st
 from made_sounds import background, with_impacts
 
 from audio_pipeline.analysis.pipeline import analyze_file
+from audio_pipeline.app.batch.answers import read_answers
 from audio_pipeline.app.batch.export import cell
 from audio_pipeline.app.cli import main
 from audio_pipeline.app.reporting.pages import environment
