@@ -19,7 +19,7 @@ from audio_pipeline.audio.recording import Recording, read_recording
 from audio_pipeline.datasets.examples import Events, labelled_rows
 from audio_pipeline.datasets.parallel import in_parallel
 from audio_pipeline.datasets.synthesis.dataset import DatasetSettings, numbered_scene
-from audio_pipeline.datasets.synthesis.embedding import EmbedSettings, embed
+from audio_pipeline.datasets.synthesis.scenes import EmbedSettings, embed
 from audio_pipeline.datasets.synthesis.sounds import LabelledEvent, Scene
 from audio_pipeline.exceptions import RecordingError
 from audio_pipeline.features.table import FEATURE_NAMES
@@ -143,6 +143,7 @@ def _events(made: Sequence[Made]) -> Events:
         np.array([weight for one in made for weight in one.weights], dtype=np.float64),
         np.full(sum(len(one.labels) for one in made), -1),
         np.full((sum(len(one.labels) for one in made), 2), np.nan),
+        np.array(["" for one in made for _ in one.labels], dtype=np.str_),
     )
 
 

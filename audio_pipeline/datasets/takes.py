@@ -28,10 +28,9 @@ from audio_pipeline.datasets.label_tracks import Region, audacity_track
 from audio_pipeline.datasets.manifest import Dataset, LabelledClip
 from audio_pipeline.datasets.parallel import in_parallel
 from audio_pipeline.datasets.synthesis.channel import ChannelSettings
-from audio_pipeline.datasets.synthesis.embedding import clip_sound
-from audio_pipeline.datasets.synthesis.recorded import Placed, recorded
+from audio_pipeline.datasets.synthesis.everyday import rustle
+from audio_pipeline.datasets.synthesis.scenes import Placed, clip_sound, recorded
 from audio_pipeline.datasets.synthesis.sounds import LabelledEvent, Sound
-from audio_pipeline.datasets.synthesis.textures import rustle
 from audio_pipeline.exceptions import CrepitusError, InvalidInputError, RecordingError
 
 COLUMNS: Final = (
