@@ -299,14 +299,34 @@ def test_it_asks_when_a_person_sits_at_a_terminal(tmp_path: Path) -> None:
     assert "Question 3" not in person.screen
 
 
-def test_analyze_shows_an_emergency_before_it_listens(tmp_path: Path) -> None:
+def test_analyze_says_what_it_heard_then_asks_and_an_emergency_stands_alone(tmp_path: Path) -> None:
     person = Person("analyze", str(SAMPLES / "twist_two_pops.flac"), "--region", "US", cwd=tmp_path)
+    person.wait_for("We heard 2 pops.")
+    person.wait_for("Enter, or n:")
+    person.type("\n")
     person.wait_for("Your answer:")
     person.type("4\n")
     person.wait_for("Get emergency help now")
     person.wait_for("911")
     assert person.leave() == 0
-    assert "pop" not in person.screen
+    assert "pop" not in person.screen.split("Get emergency help now")[1]
+
+
+def test_who_stops_gets_no_recommendation_unless_they_ask(tmp_path: Path) -> None:
+    person = Person("triage", "--region", "GB", cwd=tmp_path)
+    person.wait_for("Your answer:")
+    person.type("q\n")
+    person.wait_for("Press Enter to leave")
+    person.type("\n")
+    assert person.leave() == 0
+    assert "Watch out for" not in person.screen
+    asking = Person("triage", "--region", "GB", cwd=tmp_path)
+    asking.wait_for("Your answer:")
+    asking.type("q\n")
+    asking.wait_for("Press Enter to leave")
+    asking.type("r\n")
+    asking.wait_for("Watch out for")
+    assert asking.leave() == 0
 
 
 def test_triage_opens_no_socket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

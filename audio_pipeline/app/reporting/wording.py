@@ -153,7 +153,7 @@ def shown_advice(recommendation: Recommendation) -> ShownAdvice:
         unanswered=()
         if emergency
         else tuple(words.topic(name) for name in recommendation.answers.unanswered()),
-        sources=_sources([*why, *also]),
+        sources=() if emergency else _sources([*why, *also]),
         rules=words.text("page", "rules", version=recommendation.rules_version),
     )
 
