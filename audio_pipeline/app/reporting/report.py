@@ -105,11 +105,13 @@ def report_page(
     for number, assessment in enumerate(assessments, 1):
         analysis, advice = assessment.analysis, assessment.recommendation
         source = (sources or {}).get(analysis.source, analysis.source)
+        shown = None if advice is None else shown_advice(advice)
+        alone = shown is not None and shown.level == "emergency"  # it stands alone
         results.append(
             {
                 "number": number if len(assessments) > 1 else 0,
-                "shown": None if advice is None else shown_advice(advice),
-                "sound": _sound(analysis, source, embed_audio),
+                "shown": shown,
+                "sound": None if alone else _sound(analysis, source, embed_audio),
             }
         )
     rules = {a.recommendation.rules_version for a in assessments if a.recommendation}
