@@ -52,7 +52,7 @@ class MadeSettings:
     """
 
     scenes: int = 0
-    copies: Mapping[str, int] = field(default_factory=lambda: {"pop": 8, "grating": 6, "other": 2})
+    copies: Mapping[str, int] = field(default_factory=lambda: {"pop": 8, "grating": 6, "other": 1})
     dull_pop: float = 0.25
     dull_below: float = 1300.0
     seed: int = 0
