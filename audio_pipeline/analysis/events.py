@@ -192,9 +192,9 @@ def find(events: Sequence[Event], usable: bool, labels: Sequence[str] = LABELS) 
         confidence = max(event.probabilities["pop"] for event in pops)
         label = "single_pop" if len(pops) == 1 else "repeated_pops"
         return Finding(label, confidence, (f"{_count(len(pops), 'pop')}.",))
-    unsure = [event for event in events if event.uncertain]
+    unsure = [event for event in events if event.uncertain and event.label in JOINT_LABELS]
     if unsure:
-        confidence = max(event.probabilities[label] for event in unsure for label in JOINT_LABELS)
+        confidence = max(event.probabilities[event.label] for event in unsure)
         reason = f"{_count(len(unsure), 'sound')} could be a joint or something else."
         return Finding("uncertain", confidence, (reason,))
     if not events:
