@@ -185,7 +185,15 @@ def extract(
         Never raises for a recording that cannot be read: its `status` is then `failed`.
     """
     settings = settings or AnalysisSettings()
-    return describe([hear(source, settings, regions=regions)], settings)[0]
+    hearing = hear(source, settings, regions=regions)
+    try:
+        return describe([hearing], settings)[0]
+    except MemoryError:
+        name = hearing.extraction.source
+        return Extraction(name, "failed", NO_MEMORY, None, None, None, (), _NO_ROWS)
+
+
+NO_MEMORY = "there is not enough memory for it"
 
 
 @dataclass(frozen=True)
@@ -221,8 +229,10 @@ def hear(
                     clips = []
             clips += ear.finish(last)
             rate, truncated, comment = reader.sample_rate, reader.truncated, reader.comment
-    except RecordingError as error:
-        return Hearing(Extraction(name, "failed", str(error), None, None, None, (), _NO_ROWS))
+    except (RecordingError, MemoryError) as error:
+        # A header can claim any size: one recording's failure, and no end of the work.
+        reason = str(error) if isinstance(error, RecordingError) else NO_MEMORY
+        return Hearing(Extraction(name, "failed", reason, None, None, None, (), _NO_ROWS))
     segments += [clip.segment for clip in clips]
     times = [(segment.start, segment.end) for segment in segments]
     quality = ear.meter.result(times, truncated=truncated)

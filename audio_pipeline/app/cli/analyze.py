@@ -9,8 +9,7 @@ import click
 
 from audio_pipeline.app.cli.options import overwrite_option
 from audio_pipeline.app.outputs import check_page
-from audio_pipeline.app.text import show, show_json
-from audio_pipeline.exceptions import CrepitusError
+from audio_pipeline.app.text import show, show_failures, show_json
 
 if TYPE_CHECKING:
     from audio_pipeline.analysis.assessment import Assessment
@@ -69,22 +68,26 @@ def command(
     from audio_pipeline.analysis.pipeline import analyze_file
 
     assessments = []
-    for file in files:
-        assessment = assess(analyze_file(file, classifier), answers, region=region)
-        assessments.append(assessment)
-        if not as_json:
-            _show(assessment, first=len(assessments) == 1, highest_reached=reached)
-    if as_json:
-        show_json(document(assessments, classifier), 2)
+    failures = []
+    shown = 0
+    try:
+        for file in files:
+            assessment = assess(analyze_file(file, classifier), answers, region=region)
+            assessments.append(assessment)
+            analysis = assessment.analysis
+            if analysis.status == "failed":
+                failures.append((analysis.source, analysis.error or ""))
+            elif not as_json:
+                _show(assessment, first=shown == 0, highest_reached=reached)
+                shown += 1
+    finally:  # whatever ended it, what is done is told
+        if as_json:
+            show_json(document(assessments, classifier), 2)
     if report:
         from audio_pipeline.app.reporting.report import write_report
 
         write_report(report, assessments, classifier, embed_audio=embed_audio, overwrite=overwrite)
-    failed = [each for each in assessments if each.analysis.status == "failed"]
-    if failed:
-        first = failed[0].analysis
-        count = f"{len(failed)} of {len(files)} recordings failed, " if len(files) > 1 else ""
-        raise CrepitusError(f"{count}{first.source}: {first.error}")
+    show_failures(failures, len(files), "--json")
 
 
 def _show(assessment: Assessment, first: bool, highest_reached: str | None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ import click
 
 from audio_pipeline.app.cli.options import overwrite_option
 from audio_pipeline.app.outputs import check_page
-from audio_pipeline.app.text import show, show_json, visible
+from audio_pipeline.app.text import show, show_failures, show_json, visible
 
 if TYPE_CHECKING:
     from audio_pipeline.app.batch.run import BatchRequest
@@ -70,11 +69,6 @@ def command(
     the same command: what is finished is never done again. The exit code is 1 when any recording
     failed; recordings.csv says why.
     """
-    from audio_pipeline.app.batch.threads import one_thread
-
-    # Before any numeric library is loaded: on small arrays their threads only hinder.
-    os.environ.update(one_thread())
-
     from audio_pipeline.app.batch.answers_table import read_answers
     from audio_pipeline.app.batch.export import check_exports, parse_formats
     from audio_pipeline.app.batch.progress import progress_for
@@ -107,11 +101,9 @@ def command(
         ended = run_batch(request, classifier, progress_for())
     if report:
         _write_report(report, request, read, overwrite)
-    for name, reason in (*ended.unreadable, *ended.failures):
-        show(f"failed: {visible(name)}: {visible(reason)}", err=True)
     if as_json:
-        failures = [{"recording": name, "error": reason} for name, reason in ended.failures]
-        show_json({**ended.document, "failures": failures})
+        failed = [{"recording": name, "error": reason} for name, reason in ended.failures]
+        show_json({**ended.document, "failures": failed})
     else:
         counts = ended.counts
         show(
@@ -119,8 +111,8 @@ def command(
             f"before, {counts['failed']} failed, {counts['unusable']} unusable. "
             f"Results in {visible(out)}"
         )
-    if not ended.all_well:
-        raise click.exceptions.Exit(1)
+    failures = [*ended.unreadable, *ended.failures]
+    show_failures(failures, ended.counts["found"] + len(ended.unreadable), f"{out}/recordings.csv")
 
 
 class _Stopped(KeyboardInterrupt):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from audio_pipeline.app.cli.options import overwrite_option, where_option
+from audio_pipeline.app.cli.options import allow_outside_option, overwrite_option, where_option
 from audio_pipeline.app.outputs import check_page
 from audio_pipeline.app.text import show, show_json, visible
 
@@ -18,6 +18,7 @@ from audio_pipeline.app.text import show, show_json, visible
     "--report", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.html", help="A page."
 )
 @overwrite_option
+@allow_outside_option
 @where_option
 @click.option("--by", multiple=True, metavar="COLUMN", help="Also report by a manifest's column.")
 @click.option(
@@ -36,6 +37,7 @@ def command(
     model: Path | None,
     report: Path | None,
     overwrite: bool,
+    allow_outside: bool,
     where: dict[str, str],
     by: tuple[str, ...],
     group_by: str,
@@ -58,7 +60,7 @@ def command(
 
     check_page(report, [dataset], overwrite=overwrite)
     classifier = load_classifier(model)
-    given = read_dataset(dataset, group_by)
+    given = read_dataset(dataset, group_by, allow_outside=allow_outside)
     read = [dataset, *(clip.path for clips in given.recordings.values() for clip in clips)]
     check_page(report, read, overwrite=overwrite)
     given = given.where(where) if where else given

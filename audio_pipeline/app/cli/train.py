@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from audio_pipeline.app.cli.options import allow_outside_option
 from audio_pipeline.app.outputs import check_new_folder
 from audio_pipeline.app.text import show, show_json, visible
 
@@ -32,6 +33,7 @@ from audio_pipeline.app.text import show, show_json, visible
 @click.option("--folds", default=5, show_default=True, help="Folds of the cross-validation.")
 @click.option("--trees", default=250, show_default=True, help="Trees of each of the two kinds.")
 @click.option("--group-by", default="group", help="Manifest column that keeps recordings together.")
+@allow_outside_option
 @click.option("--synthetic", default=0, metavar="N", help="Train on N made scenes as well.")
 @click.option("--embed", is_flag=True, help="Train on each recording in new surroundings as well.")
 @click.option(
@@ -63,6 +65,7 @@ def command(
     folds: int,
     trees: int,
     group_by: str,
+    allow_outside: bool,
     synthetic: int,
     embed: bool,
     judge_only: bool,
@@ -105,7 +108,12 @@ def command(
         raise click.UsageError("give a DATASET, or --synthetic N to train on made sounds only")
     recipe = MadeSettings(synthetic if dataset else 0, seed=seed)
     made = made_by(recipe, embed) if synthetic or embed else None
-    with steps() as progress, read_or_make(dataset, synthetic, seed, group_by, progress) as given:
+    with (
+        steps() as progress,
+        read_or_make(
+            dataset, synthetic, seed, group_by, progress, allow_outside=allow_outside
+        ) as given,
+    ):
         chosen = permissive_only(given) if permissive else given
         result = train(chosen, folder, settings, start, made, progress)
     document = {"model": str(folder), **result.document()}
