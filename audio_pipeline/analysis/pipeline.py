@@ -368,7 +368,7 @@ def _event(
         {name: float(chance) for name, chance in zip(classifier.labels, chances, strict=True)},
         uncertain,
         len(segment.impacts),
-        reasons(segment, row, label, uncertain),
+        reasons(segment, row, label, uncertain, classifier.labels),
     )
 
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from made_sounds import background, with_impacts
 from spoken_cases import JOINTS, case_of, extraction, speaker
 
+from audio_pipeline.analysis.explanations import reasons
 from audio_pipeline.analysis.pipeline import Extraction
 from audio_pipeline.app.cli import main
 from audio_pipeline.app.reporting.evaluation_page import evaluation_page
@@ -26,6 +27,7 @@ from audio_pipeline.datasets.kinds import FAR_KINDS, NEAR_KINDS
 from audio_pipeline.datasets.label_tracks import Region
 from audio_pipeline.datasets.manifest import read_dataset
 from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.features.table import FEATURE_NAMES
 from audio_pipeline.model.breakdown import (
     MEASURED_SNR,
     column_values,
@@ -45,6 +47,7 @@ from audio_pipeline.model.scoring import (
 )
 from audio_pipeline.model.thresholds import TuningSettings
 from audio_pipeline.model.training import TrainSettings, train
+from audio_pipeline.segmentation.segment import Segment
 from tests.labelled_sounds import LABELS, write_people
 
 
@@ -388,3 +391,12 @@ def test_the_command(
     assert done.value.code == 1, "a recording failed"
     figures = json.loads(capsys.readouterr().out)["metrics"]
     assert (figures["n_recordings"], figures["coverage"]) == (2, 0.5)
+
+
+def test_a_model_without_pops_says_nothing_about_them() -> None:
+    segment = Segment(0.0, 0.2, (0.0,))
+    row = np.full(len(FEATURE_NAMES), 5.0, np.float32)
+    with_pops = " ".join(reasons(segment, row, "pop", False))
+    without = " ".join(reasons(segment, row, "clunk", False, ("clunk", "rasp")))
+    assert "pops" in with_pops
+    assert "pop" not in without

@@ -13,12 +13,11 @@ from starlette.responses import JSONResponse, Response
 
 from audio_pipeline._version import __version__
 from audio_pipeline.app.server.errors import ApiError
-from audio_pipeline.app.server.limits import MemoryBudget
 from audio_pipeline.app.server.pool import AnalysisPool
 from audio_pipeline.app.server.questionnaire import questionnaire_document
 from audio_pipeline.app.server.schemas import TriageInput
 from audio_pipeline.app.server.settings import ServerSettings
-from audio_pipeline.app.server.uploads import Upload, read_upload
+from audio_pipeline.app.server.uploads import MemoryBudget, Upload, read_upload
 from audio_pipeline.exceptions import RefusedError
 
 API_VERSION = 1
