@@ -19,7 +19,7 @@ from audio_pipeline.app.outputs import check_new_folder, table_header
 from audio_pipeline.app.text import file_name
 from audio_pipeline.audio.recording import Recording, open_recording, write_recording
 from audio_pipeline.datasets.label_tracks import Region, audacity_track, raven_table
-from audio_pipeline.exceptions import CrepitusError, RecordingError, RefusedError
+from audio_pipeline.exceptions import CrepitusError, InvalidInputError, RecordingError
 from audio_pipeline.files import csv_cell, csv_text, new_file, whole_text
 from audio_pipeline.model.classifier import Classifier
 
@@ -88,7 +88,7 @@ def cut_segments(
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         When the folder is not empty.
     CrepitusError
         When it cannot be written.
@@ -98,7 +98,7 @@ def cut_segments(
     where = folder.resolve()
     for source in sources:
         if where in source.resolve().parents:
-            raise RefusedError(f"{source} is in {folder}: an input is no output; name another")
+            raise InvalidInputError(f"{source} is in {folder}: an input is no output; name another")
     done: list[Cut] = []
     names = _folder_names(sources)
     try:
@@ -136,12 +136,12 @@ def check_folder(folder: Path, *, overwrite: bool = False) -> None:
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
     """
     if overwrite and folder.is_dir() and any(folder.iterdir()):
         index = folder / INDEX
         if index.is_symlink() or not index.is_file() or table_header(index) != list(COLUMNS):
-            raise RefusedError(f"{folder} holds no {INDEX} of ours; name a folder that is new")
+            raise InvalidInputError(f"{folder} holds no {INDEX} of ours; name a folder that is new")
         return
     check_new_folder(folder)
 

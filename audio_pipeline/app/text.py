@@ -87,7 +87,9 @@ def shortened(line: str, longest: int = 2000) -> str:
     return line if len(line) <= longest else f"{line[:half]} ... {line[-half:]}"
 
 
-def show_failures(failures: Sequence[tuple[str, str]], total: int, where: str) -> None:
+def show_failures(
+    failures: Sequence[tuple[str, str]], total: int, where: str, *, brief: bool = False
+) -> None:
     """Say what failed, the first few by name, and end the command with exit code 1 if any did.
 
     Parameters
@@ -97,11 +99,18 @@ def show_failures(failures: Sequence[tuple[str, str]], total: int, where: str) -
         Of how many.
     where : str
         What lists them all.
+    brief : bool
+        On one line, with the first only: a document tells the rest.
     """
     import click
 
     if not failures:
         return
+    if brief:
+        name, reason = failures[0]
+        count = f"{len(failures)} of {total} failed, first " if total > 1 else ""
+        show(f"crepitus: {shortened(f'{count}{visible(name)}: {visible(reason)}')}", err=True)
+        raise click.exceptions.Exit(1)
     for name, reason in failures[:_SHOWN_FAILURES]:
         show(f"crepitus: {shortened(f'{visible(name)}: {visible(reason)}')}", err=True)
     if total > 1:

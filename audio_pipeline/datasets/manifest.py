@@ -12,7 +12,7 @@ from typing import Final
 
 from audio_pipeline.audio.discovery import AUDIO_SUFFIXES
 from audio_pipeline.datasets.label_tracks import find_track, read_track
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.files import csv_text
 
 MANIFEST: Final = "manifest.csv"
@@ -95,13 +95,13 @@ class Dataset:
 
         Raises
         ------
-        RefusedError
+        InvalidInputError
             When there is no such column, or no clip is left.
         """
         own = {"file": "name", "label": "label", "group": "group"}
         for column in conditions:
             if column not in own and not any(column in clip.columns for clip in self.clips):
-                raise RefusedError(f"{self.source} has no column {column!r} to select by")
+                raise InvalidInputError(f"{self.source} has no column {column!r} to select by")
         clips = tuple(
             clip
             for clip in self.clips
@@ -112,7 +112,7 @@ class Dataset:
         )
         if not clips:
             asked = " and ".join(f"{column}={value}" for column, value in conditions.items())
-            raise RefusedError(f"no row of {self.source} has {asked}")
+            raise InvalidInputError(f"no row of {self.source} has {asked}")
         return replace(self, clips=clips)
 
 
@@ -140,23 +140,23 @@ def read_dataset(
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         When there is nothing to read, or a row is wrong; the message names the row.
     """
     path = Path(source)
     if "\0" in str(path):
-        raise RefusedError(f"{path}: a name cannot hold a NUL character")
+        raise InvalidInputError(f"{path}: a name cannot hold a NUL character")
     try:
         is_file, is_folder = path.is_file(), path.is_dir()
     except OSError as error:
-        raise RefusedError(f"cannot read {path}: {error.strerror}") from None
+        raise InvalidInputError(f"cannot read {path}: {error.strerror}") from None
     if is_file and _is_audio(path.name):
-        raise RefusedError(
+        raise InvalidInputError(
             f"{path} is a recording and no dataset: name a folder, or a CSV file with the columns "
             "file and label"
         )
     if not (is_file or is_folder):
-        raise RefusedError(f"{path} is neither a folder nor a CSV file")
+        raise InvalidInputError(f"{path} is neither a folder nor a CSV file")
     inside = _Inside(path if is_folder else path.parent, allow_outside)
     if is_file:
         return _read_manifest(path, group_by, inside)
@@ -166,7 +166,7 @@ def read_dataset(
     tracks = {recording: find_track(recording) for recording in recordings}
     for name in (*recordings, *filter(None, tracks.values())):
         if not inside(name):
-            raise RefusedError(_outside(name))
+            raise InvalidInputError(_outside(name))
     if any(tracks.values()):
         return _read_tracks(path, {rec: track for rec, track in tracks.items() if track})
     return _read_label_folders(path, recordings)
@@ -191,7 +191,7 @@ def _recordings_below(folder: Path) -> list[Path]:
                         found.append(Path(entry.path))
     except OSError as error:
         name = os.fsdecode(error.filename or folder)
-        raise RefusedError(f"cannot read {name}: {error.strerror}") from None
+        raise InvalidInputError(f"cannot read {name}: {error.strerror}") from None
     return sorted(found)
 
 
@@ -232,7 +232,7 @@ def _read_label_folders(folder: Path, recordings: list[Path]) -> Dataset:
         has_groups = has_groups or nested
         clips.append(LabelledClip(path, name, parts[0], parts[1] if nested else name))
     if not clips:
-        raise RefusedError(
+        raise InvalidInputError(
             f"{folder} holds no labelled recordings: give it a {MANIFEST} (file,label,group), "
             "one sub-folder a label, or label tracks beside the recordings"
         )
@@ -253,7 +253,7 @@ def _read_tracks(folder: Path, tracks: Mapping[Path, Path]) -> Dataset:
             for region in read_track(track)
         ]
     if not clips:
-        raise RefusedError(f"the label tracks in {folder} hold no labels")
+        raise InvalidInputError(f"the label tracks in {folder} hold no labels")
     return Dataset(folder, tuple(clips), has_groups)
 
 
@@ -266,7 +266,7 @@ def _read_manifest(manifest: Path, group_by: str, inside: _Inside) -> Dataset:
             wanted = {"file", "label"} | ({group_by} - {"group"})
             missing = wanted - set(columns)
             if missing:
-                raise RefusedError(f"{manifest} has no column {sorted(missing)[0]!r}")
+                raise InvalidInputError(f"{manifest} has no column {sorted(missing)[0]!r}")
             clips = []
             there, gone = set[str](), set[str]()
             for row in reader:
@@ -274,20 +274,20 @@ def _read_manifest(manifest: Path, group_by: str, inside: _Inside) -> Dataset:
                 clips.append(clip)
                 (there if exists else gone).add(clip.name)
                 if len(gone) >= _MANY_MISSING and len(gone) > len(there):
-                    raise RefusedError(
+                    raise InvalidInputError(
                         f"{manifest}: {len(gone)} of the first {len(there) + len(gone)} recordings "
                         f"are not there, like {clip.path}; paths are relative to the manifest"
                     )
                 if len(clips) > _MOST_ROWS:
-                    raise RefusedError(f"{manifest} has more than {_MOST_ROWS} rows")
+                    raise InvalidInputError(f"{manifest} has more than {_MOST_ROWS} rows")
     except UnicodeDecodeError:
-        raise RefusedError(f"{manifest} is not UTF-8 text; save it again as UTF-8") from None
+        raise InvalidInputError(f"{manifest} is not UTF-8 text; save it again as UTF-8") from None
     except csv.Error as error:
-        raise RefusedError(f"{manifest} is not a CSV file: {error}") from None
+        raise InvalidInputError(f"{manifest} is not a CSV file: {error}") from None
     except OSError as error:
-        raise RefusedError(f"cannot read {manifest}: {error.strerror}") from None
+        raise InvalidInputError(f"cannot read {manifest}: {error.strerror}") from None
     if not clips:
-        raise RefusedError(f"{manifest} has no rows")
+        raise InvalidInputError(f"{manifest} has no rows")
     has_groups = group_by in columns and any(clip.group != clip.name for clip in clips)
     return Dataset(manifest, tuple(clips), has_groups)
 
@@ -301,8 +301,8 @@ def _manifest_row(
 ) -> tuple[LabelledClip, bool]:
     """Read a row; return it, and whether its recording is there."""
 
-    def refuse(reason: str) -> RefusedError:
-        return RefusedError(f"{manifest}, line {line}: {reason}")
+    def refuse(reason: str) -> InvalidInputError:
+        return InvalidInputError(f"{manifest}, line {line}: {reason}")
 
     if None in row:
         raise refuse("it has more fields than the header")

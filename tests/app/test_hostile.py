@@ -25,7 +25,7 @@ from audio_pipeline.app.cli import main
 from audio_pipeline.audio.recording import Recording, write_recording
 from audio_pipeline.datasets.label_tracks import read_track
 from audio_pipeline.datasets.manifest import read_dataset
-from audio_pipeline.exceptions import CrepitusError, RefusedError
+from audio_pipeline.exceptions import CrepitusError, InvalidInputError
 from audio_pipeline.model.classifier import load_classifier
 
 RATE = 48_000
@@ -403,7 +403,7 @@ class TestDatasets:
         shutil.copy("a.flac", "set/a.flac")
         (here / "track.txt").write_text("0.1\t0.2\tpop\n")
         os.symlink(here / "track.txt", here / "set" / "a.txt")
-        with pytest.raises(RefusedError, match="outside"):
+        with pytest.raises(InvalidInputError, match="outside"):
             read_dataset(here / "set")
         assert len(read_dataset(here / "set", allow_outside=True).clips) == 1
 
@@ -437,10 +437,10 @@ class TestDatasets:
 
     def test_a_track_that_is_a_pipe_hangs_nothing(self, here: Path) -> None:
         os.mkfifo("a.txt")
-        with pytest.raises(RefusedError):
+        with pytest.raises(InvalidInputError):
             read_track(Path("a.txt"))
         Path("b.txt").write_text("0\tinf\tpop\n")
-        with pytest.raises(RefusedError):
+        with pytest.raises(InvalidInputError):
             read_track(Path("b.txt"))
 
 

@@ -19,7 +19,7 @@ import soundfile
 from scipy.signal import correlate
 from server_support import RATE, running, started, twist
 
-from audio_pipeline.analysis.assessment import assess, document
+from audio_pipeline.analysis.assessment import analyses_to_dict, assess
 from audio_pipeline.analysis.pipeline import analyze_file, extract
 from audio_pipeline.app.server.run import Service
 from audio_pipeline.app.server.settings import ServerSettings
@@ -213,7 +213,7 @@ def test_the_whole_way(launch: Launch, site: str, viewport: dict[str, int]) -> N
     audio = visit.saved("Save the recording")
     classifier = load_classifier()
     analysis = analyze_file(NamedBytes(audio, "twist.wav"), classifier)
-    expected = document([assess(analysis, parse_answers(answers))], classifier)
+    expected = analyses_to_dict([assess(analysis, parse_answers(answers))], classifier)
     assert result == json.loads(json.dumps(expected))
     assert json.loads(visit.saved("Save for programs")) == result
 

@@ -64,7 +64,7 @@ def command(
         if interview.emergency and report is None:  # help first; the recording can wait
             _show_recommendation(interview.recommendation(region=region), reached)
             return
-    from audio_pipeline.analysis.assessment import assess, document
+    from audio_pipeline.analysis.assessment import analyses_to_dict, assess
     from audio_pipeline.analysis.pipeline import analyze_file
 
     assessments = []
@@ -82,12 +82,12 @@ def command(
                 shown += 1
     finally:  # whatever ended it, what is done is told
         if as_json:
-            show_json(document(assessments, classifier), 2)
+            show_json(analyses_to_dict(assessments, classifier), 2)
     if report:
         from audio_pipeline.app.reporting.report import write_report
 
         write_report(report, assessments, classifier, embed_audio=embed_audio, overwrite=overwrite)
-    show_failures(failures, len(files), "--json")
+    show_failures(failures, len(files), "--json", brief=as_json)
 
 
 def _show(assessment: Assessment, first: bool, highest_reached: str | None) -> None:

@@ -112,7 +112,8 @@ def command(
             f"Results in {visible(out)}"
         )
     failures = [*ended.unreadable, *ended.failures]
-    show_failures(failures, ended.counts["found"] + len(ended.unreadable), f"{out}/recordings.csv")
+    total = ended.counts["found"] + len(ended.unreadable)
+    show_failures(failures, total, f"{out}/recordings.csv", brief=as_json)
 
 
 class _Stopped(KeyboardInterrupt):
@@ -157,7 +158,7 @@ def _write_report(
         if request.answers is not None:
             table = request.answers
             rows = (
-                (row.recording, {**row.document, "recommendation": table.recommend(row).document()})
+                (row.recording, {**row.document, "recommendation": table.recommend(row).to_dict()})
                 for row in store.rows()
             )
         write_batch_report(file, rows, inputs=read, overwrite=overwrite)

@@ -85,4 +85,6 @@ def command(
     else:
         show(f"{clips} sounds of {len(done)} recordings in {visible(str(folder))}")
         show(f"Correct the label tracks, then: crepitus train {visible(str(folder))} -o my_model")
-    show_failures([(one.source, one.error or "") for one in failed], len(done), "--json")
+    show_failures(
+        [(one.source, one.error or "") for one in failed], len(done), "--json", brief=as_json
+    )

@@ -116,7 +116,7 @@ def command(
     ):
         chosen = permissive_only(given) if permissive else given
         result = train(chosen, folder, settings, start, made, progress)
-    document = {"model": str(folder), **result.document()}
+    document = {"model": str(folder), **result.to_dict()}
     if as_json:
         show_json(document)
     else:

@@ -18,7 +18,7 @@ from audio_pipeline.app.server.questionnaire import questionnaire_document
 from audio_pipeline.app.server.schemas import TriageInput
 from audio_pipeline.app.server.settings import ServerSettings
 from audio_pipeline.app.server.uploads import MemoryBudget, Upload, read_upload
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.exceptions import InvalidInputError
 
 API_VERSION = 1
 
@@ -70,7 +70,7 @@ class Api:
 
     async def triage(self, request: Request) -> Response:
         """Recommend from answers, and from what a recording held if there was one."""
-        return JSONResponse(recommendation(await triage_input(request), self._region).document())
+        return JSONResponse(recommendation(await triage_input(request), self._region).to_dict())
 
     async def advice(self, request: Request) -> Response:
         """Return the recommendation in words, in the order in which a page shows them."""
@@ -79,7 +79,7 @@ class Api:
 
         result = recommendation(await triage_input(request), self._region)
         so_far = Interview(result.answers, result.sound)
-        document = shown_advice(result).document()
+        document = shown_advice(result).to_dict()
         return JSONResponse(
             {**document, "level_so_far": so_far.level, "may_twist": so_far.may_twist}
         )
@@ -166,7 +166,7 @@ def checked_answers(answers: Mapping[str, Any]) -> Any:
 
     try:
         return parse_answers(answers)
-    except RefusedError as error:
+    except InvalidInputError as error:
         raise ApiError(422, "bad_answers", str(error)) from None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from audio_pipeline.analysis.guided import Phase, ProtocolSettings, planned_phases
+from audio_pipeline.analysis.guided import Phase, ProtocolConfig, planned_phases
 from audio_pipeline.triage.answers import parse_answers
 from audio_pipeline.triage.interview import Interview
 from audio_pipeline.triage.messages import Catalogue, load_catalogue
@@ -54,7 +54,7 @@ def questionnaire_document(region: str) -> dict[str, Any]:
         },
         "level_titles": {level: words.level(level, "title") for level in LEVELS},
         "limits": words.text("safety_net", "N-LIMITS"),
-        "protocol": _protocol(ProtocolSettings()),
+        "protocol": _protocol(ProtocolConfig()),
     }
 
 
@@ -95,7 +95,7 @@ def _clear_options(question: Question) -> list[str]:
     return [value for value in question.answers if value in below]
 
 
-def _protocol(settings: ProtocolSettings) -> list[dict[str, Any]]:
+def _protocol(settings: ProtocolConfig) -> list[dict[str, Any]]:
     return [
         {
             "kind": phase.kind,
@@ -107,7 +107,7 @@ def _protocol(settings: ProtocolSettings) -> list[dict[str, Any]]:
     ]
 
 
-def _cues(phase: Phase, settings: ProtocolSettings) -> list[tuple[float, str]]:
+def _cues(phase: Phase, settings: ProtocolConfig) -> list[tuple[float, str]]:
     """Return what to say in a phase and when, in seconds after its start."""
     if phase.kind != "turn":
         return [(0.0, "Stay still and quiet")]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from audio_pipeline.app.server.review_queue import ReviewItem, ReviewQueue, most_informative
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.exceptions import InvalidInputError
 
 if TYPE_CHECKING:
     from audio_pipeline.datasets.manifest import Dataset, LabelledClip
@@ -38,7 +38,7 @@ def open_queue(
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         When there is nothing to label.
     """
     from audio_pipeline.app.batch.store_file import STORE_NAME
@@ -54,7 +54,7 @@ def open_queue(
             source.with_name(f"{source.stem}-{REVIEW_FILE}") if is_file else source / REVIEW_FILE
         )
     if not items:
-        raise RefusedError(f"{source} holds no sound to label")
+        raise InvalidInputError(f"{source} holds no sound to label")
     return ReviewQueue(items, labels, manifest)
 
 

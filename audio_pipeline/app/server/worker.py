@@ -157,7 +157,7 @@ def answer(
 def _answer(
     job: Mapping[str, Any], source: NamedBytes, classifier: Any
 ) -> tuple[dict[str, Any], bytes]:
-    from audio_pipeline.analysis.assessment import assess, document
+    from audio_pipeline.analysis.assessment import analyses_to_dict, assess
     from audio_pipeline.analysis.pipeline import analyze_file
     from audio_pipeline.triage.answers import parse_answers
 
@@ -178,7 +178,7 @@ def _answer(
             embed_audio=job["embed"],
         )
         return {"status": 200, "media_type": "text/html; charset=utf-8"}, page.encode()
-    body = json.dumps(document([assessment], classifier), ensure_ascii=False).encode()
+    body = json.dumps(analyses_to_dict([assessment], classifier), ensure_ascii=False).encode()
     return {"status": 200, "media_type": "application/json"}, body
 
 

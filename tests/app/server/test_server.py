@@ -28,12 +28,12 @@ from audio_pipeline.app.server.run import Service
 from audio_pipeline.app.server.settings import ServerSettings
 
 CLEAR = {
-    "saddle_numbness": "no",
-    "bladder_bowel": "no",
-    "both_legs": "no",
-    "leg_weakness": "no",
     "trauma": "none",
     "chest_or_abdomen": "no",
+    "leg_weakness": "no",
+    "both_legs": "no",
+    "bladder_bowel": "no",
+    "saddle_numbness": "no",
 }
 
 SETTINGS = ServerSettings(
