@@ -124,10 +124,17 @@ class TestReport:
         recommendation = assessment.recommendation
         assert recommendation is not None
         assert recommendation.catalogue.level(recommendation.level, "title") in words
+        if recommendation.level == "emergency":
+            assert recommendation.reasons[0].text in words
+            assert recommendation.advice[0][1] in words
+            assert "What to watch for" not in words
+            assert "Pop at" not in words
+            return
         for reason in recommendation.reasons:
             assert reason.told != "all" or reason.text in words
         for _, text in (*recommendation.advice, *recommendation.safety_net):
             assert text in words
+        assert all(item.text in words for item in recommendation.explanation)
         assert all(text in words for text in recommendation.disagreements)
         assert recommendation.sound_note in words
         assert "Pop at 1.00 s" in words

@@ -18,12 +18,16 @@ from audio_pipeline.analysis.pipeline import Analysis, analyze_file, printable
 from audio_pipeline.app.outputs import check_new_folder, table_header
 from audio_pipeline.app.text import file_name
 from audio_pipeline.audio.recording import Recording, open_recording, write_recording
-from audio_pipeline.datasets.label_tracks import Region, audacity_track, raven_table
+from audio_pipeline.datasets.label_tracks import (
+    SEGMENTS_INDEX,
+    Region,
+    audacity_track,
+    raven_table,
+)
 from audio_pipeline.exceptions import CrepitusError, InvalidInputError, RecordingError
 from audio_pipeline.files import csv_cell, csv_text, new_file, whole_text
 from audio_pipeline.model.classifier import Classifier
 
-INDEX: Final = "segments.csv"
 _ENDINGS: Final = {"audacity": ".txt", "raven": ".Table.1.selections.txt"}
 COLUMNS: Final = ("clip", "recording", "start", "end", "label", "probability", "uncertain")
 
@@ -105,7 +109,7 @@ def cut_segments(
         if overwrite:
             _remove_earlier(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        with new_file(folder / INDEX) as raw:
+        with new_file(folder / SEGMENTS_INDEX) as raw:
             file = io.TextIOWrapper(raw, encoding="utf-8", newline="", write_through=True)
             table = csv.writer(file, lineterminator="\r\n")
             table.writerow(COLUMNS)
@@ -125,7 +129,7 @@ def cut_segments(
         else:
             then = "nothing was cut"
             with suppress(OSError):
-                (folder / INDEX).unlink()
+                (folder / SEGMENTS_INDEX).unlink()
                 folder.rmdir()
         raise CrepitusError(f"cannot write to {folder}: {error.strerror}; {then}") from None
     return done
@@ -139,18 +143,20 @@ def check_folder(folder: Path, *, overwrite: bool = False) -> None:
     InvalidInputError
     """
     if overwrite and folder.is_dir() and any(folder.iterdir()):
-        index = folder / INDEX
+        index = folder / SEGMENTS_INDEX
         if index.is_symlink() or not index.is_file() or table_header(index) != list(COLUMNS):
-            raise InvalidInputError(f"{folder} holds no {INDEX} of ours; name a folder that is new")
+            raise InvalidInputError(
+                f"{folder} holds no {SEGMENTS_INDEX} of ours; name a folder that is new"
+            )
         return
     check_new_folder(folder)
 
 
 def _remove_earlier(folder: Path) -> None:
     """Remove the clips and label tracks that an index lists, and nothing else."""
-    if not (folder / INDEX).is_file():
+    if not (folder / SEGMENTS_INDEX).is_file():
         return
-    with (folder / INDEX).open(encoding="utf-8", newline="") as file:
+    with (folder / SEGMENTS_INDEX).open(encoding="utf-8", newline="") as file:
         clips = [csv_text(row["clip"] or "") for row in csv.DictReader(file)]
     for clip in clips:
         where, _, name = clip.partition("/")
@@ -162,13 +168,13 @@ def _remove_earlier(folder: Path) -> None:
             (inside / f"{stem}{ending}").unlink(missing_ok=True)
         with suppress(OSError):  # there is more in it
             inside.rmdir()
-    (folder / INDEX).unlink()
+    (folder / SEGMENTS_INDEX).unlink()
 
 
 def _folder_names(sources: Sequence[Path]) -> list[str]:
     """Return a name for each recording: its own without the ending, numbered where it is taken."""
     names: list[str] = []
-    taken = {INDEX}
+    taken = {SEGMENTS_INDEX}
     last: dict[str, int] = {}
     for source in sources:
         stem = file_name(source.stem)

@@ -108,14 +108,14 @@ def show_failures(
         return
     if brief:
         name, reason = failures[0]
-        count = f"{len(failures)} of {total} failed, first " if total > 1 else ""
+        count = f"{len(failures)} of {total} recordings failed, " if total > 1 else ""
         show(f"crepitus: {shortened(f'{count}{visible(name)}: {visible(reason)}')}", err=True)
         raise click.exceptions.Exit(1)
     for name, reason in failures[:_SHOWN_FAILURES]:
         show(f"crepitus: {shortened(f'{visible(name)}: {visible(reason)}')}", err=True)
     if total > 1:
         all_of = f"; {where} lists them all" if len(failures) > _SHOWN_FAILURES else ""
-        show(f"crepitus: {len(failures)} of {total} failed{all_of}", err=True)
+        show(f"crepitus: {len(failures)} of {total} recordings failed{all_of}", err=True)
     raise click.exceptions.Exit(1)
 
 

@@ -466,7 +466,7 @@ class TestFailures:
             assert ran.code == 1
             lines = ran.err.splitlines()
             assert len(lines) < 10
-            assert "300 of 301 failed" in lines[-1]
+            assert "300 of 301 recordings failed" in lines[-1]
         with open("out/recordings.csv", encoding="utf-8", newline="") as file:
             assert sum(row["status"] == "failed" for row in csv.DictReader(file)) == 300
 

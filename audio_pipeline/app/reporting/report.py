@@ -190,7 +190,8 @@ def _result(
     else:
         shown = shown_advice(recommendation)
         parts.append(_recommendation(shown))
-    parts.append(_sound(assessment.analysis, shown, source, embed_audio, number))
+    if shown is None or shown.level != "emergency":  # an emergency stands alone
+        parts.append(_sound(assessment.analysis, shown, source, embed_audio, number))
     return tag("section", *parts)
 
 
@@ -214,8 +215,11 @@ def _recommendation(shown: ShownAdvice) -> Markup:
         _listing("What we do not know", shown.urgent, "notice"),
         _listing("" if shown.urgent.items else "What we do not know", shown.unknown),
         _listing("Please check", Listing("", shown.check)),
-        _listing("What to watch for", shown.watch),
         _listing("What may help", Listing("", shown.advice)),
+        _listing("Why it cracks", Listing("", shown.explanation)),
+        _listing("What to watch for", shown.watch),
+        _listing("", shown.watch_today),
+        _listing("", shown.watch_later),
         join(tag("h2", "Other reasons"), _reasons(shown.also)) if shown.also else None,
         _sources(shown.sources),
         tag("p", f"Not answered: {', '.join(shown.unanswered)}.", class_="note")
