@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from audio_pipeline.app.cli.options import overwrite_option, trust_option
+from audio_pipeline.app.cli.options import FiniteRange, overwrite_option, trust_option
 from audio_pipeline.app.outputs import check_page
 from audio_pipeline.app.reporting.conversation import read, read_line, say
 from audio_pipeline.app.reporting.guidance import (
@@ -53,7 +53,7 @@ COUNT_IN_SECONDS = 3
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     metavar="N",
     help="Record this long, without the guided turns.",
 )
