@@ -22,6 +22,8 @@ COMMANDS: dict[str, str] = {
     "questions": "Print the questionnaire, or an empty answers file.",
     "batch": "Classify many recordings; resumable.",
     "export": "Write the results of a batch in other formats.",
+    "history": "The results that you kept on this machine.",
+    "compare": "Two takes of one session side by side.",
     "serve": "Open the page to record on, and the HTTP API.",
     "train": "Train a model on labelled recordings.",
     "evaluate": "Measure a model on labelled recordings.",
