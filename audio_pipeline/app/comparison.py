@@ -13,8 +13,11 @@ days (ICC .24 to .33 at the tibia, 0 to .82 at the kneecap; Kalo et al. 2020).
 from __future__ import annotations
 
 import datetime
+import math
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from audio_pipeline.exceptions import InvalidInputError
 
@@ -252,9 +255,25 @@ def difference(
 
 
 def chance_of(count: int, total: int, share: float) -> float:
-    """Return the two-sided exact binomial probability of a count as unlikely as this one."""
-    if total == 0:
-        return 1.0
-    from scipy.stats import binomtest
+    """Return the two-sided exact binomial probability of a count as unlikely as this one.
 
-    return float(binomtest(count, total, share).pvalue)
+    Parameters
+    ----------
+    count, total
+        0 <= count <= total.
+    share
+        Probability of each to fall into `count`, in (0, 1).
+    """
+    # Not scipy.stats, which takes a second to import and a millisecond a test.
+    logarithms = np.cumsum(np.log(np.arange(1, total + 1)))
+    factorials = np.concatenate([[0.0], logarithms])
+    counts = np.arange(total + 1)
+    log_pmf = (
+        factorials[total]
+        - factorials
+        - factorials[::-1]
+        + counts * math.log(share)
+        + (total - counts) * math.log1p(-share)
+    )
+    as_unlikely = log_pmf <= log_pmf[count] + 1e-7
+    return float(min(1.0, np.exp(log_pmf[as_unlikely]).sum()))

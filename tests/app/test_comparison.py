@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 from server_support import sound_file, twist
 
 from audio_pipeline.app.cli import app as command_line
@@ -50,6 +51,14 @@ def test_the_bounds_are_where_the_verdict_turns(
 def test_the_order_of_equal_takes_does_not_matter(first: int, second: int) -> None:
     there, back = difference("pop", first, second, 9, 9), difference("pop", second, first, 9, 9)
     assert there.probability == pytest.approx(back.probability)
+
+
+@given(total=st.integers(0, 300), part=st.floats(0, 1), share=st.floats(0.01, 0.99))
+@settings(max_examples=25, deadline=None)
+def test_it_is_the_exact_test_of_scipy(total: int, part: float, share: float) -> None:
+    count = round(part * total)
+    expected = binomtest(count, total, share).pvalue if total else 1.0
+    assert chance_of(count, total, share) == pytest.approx(expected, rel=1e-6, abs=1e-9)
 
 
 def test_chance_seldom_counts_as_a_difference() -> None:

@@ -41,6 +41,11 @@ def result(pops: int = 1, gratings: int = 0, unsure: int = 0, source: str = "a.w
     }
 
 
+@pytest.fixture(autouse=True)
+def _quick_to_encrypt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("audio_pipeline.app.history.SCRYPT_N", 2**14)
+
+
 @pytest.fixture
 def history(tmp_path: Path) -> History:
     return History(tmp_path / "kept" / "history.sqlite")
@@ -181,7 +186,7 @@ class TestPage:
         for word in ("better", "worse", "improve", "normal"):
             assert word not in page.lower()
 
-    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(name=st.text())
     def test_names_and_answers_are_data(self, name: str) -> None:
         from audio_pipeline.app.history import Entry
