@@ -6,10 +6,9 @@ import datetime
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from audio_pipeline._version import __version__
 from audio_pipeline.app.history import Entry, counts_by_week
-from audio_pipeline.app.outputs import GENERATOR
-from audio_pipeline.app.reporting.terminal import NAMES, finding_sentence, strength
+from audio_pipeline.app.reporting.pages import render_page
+from audio_pipeline.app.reporting.terminal import NAMES, SENTENCES, strength
 from audio_pipeline.app.text import visible
 from audio_pipeline.triage.messages import Catalogue, load_catalogue
 
@@ -32,26 +31,20 @@ def history_page(
         HTML that needs nothing else. It never says better or worse: recordings of different days
         cannot be compared.
     """
-    import jinja2
-
     today = datetime.datetime.now().astimezone().date()
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("audio_pipeline.app.reporting"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
     words = load_catalogue("GB")
     shown = []
     before: Mapping[str, Any] = {}
     for entry in entries:
         shown.append(_shown(entry, before, words))
         before = entry.answers or before
-    return environment.get_template("history.html").render(
-        generator=f"{GENERATOR} {__version__}",
-        first=first or (entries[0].made.date() if entries else today),
-        last=last or (entries[-1].made.date() if entries else today),
+    first = first or (entries[0].made.date() if entries else today)
+    last = last or (entries[-1].made.date() if entries else today)
+    return render_page(
+        "history.html",
+        f"Sounds of a back, {first} to {last}",
+        first=first,
+        last=last,
         entries=shown,
         weeks=counts_by_week(entries),
     )
@@ -64,7 +57,7 @@ def _shown(entry: Entry, before: Mapping[str, Any], words: Catalogue) -> dict[st
     events = [event for event in entry.recording.get("events", ()) if not event["uncertain"]]
     return {
         "made": entry.made.strftime("%A %d %B %Y, %H:%M"),
-        "finding": finding_sentence(entry.finding),
+        "finding": _finding(entry),
         "level": words.level(entry.level, "title") if entry.level else None,
         "events": [
             {
@@ -77,6 +70,12 @@ def _shown(entry: Entry, before: Mapping[str, Any], words: Catalogue) -> dict[st
         "answered": bool(answers),
         "answers": [_answer(name, value, words) for name, value in changed.items()],
     }
+
+
+def _finding(entry: Entry) -> str:
+    count = entry.count("pop")
+    known = SENTENCES.get(entry.finding, f"Likeliest sound: {visible(entry.finding)}.")
+    return known.replace("{pops}", "1 pop" if count == 1 else f"{count} pops")
 
 
 def _answer(name: str, value: Any, words: Catalogue) -> dict[str, str]:
