@@ -214,9 +214,7 @@ class TestAnswers:
         assert [each["id"] for each in words["questions"]] == list(load_tables().questions)
         assert all(each["why"] for each in words["questions"])
         assert words["explanation"][0]["id"] == "X-BUBBLE"
-        error_of(
-            client.post("/api/v1/advice", json={"answers": {}, "skipped": ["shoe_size"]}), 422
-        )
+        error_of(client.post("/api/v1/advice", json={"answers": {}, "skipped": ["shoe_size"]}), 422)
 
     def test_who_may_twist(self, client: httpx.Client) -> None:
         def advice(answers: dict[str, str]) -> Any:
