@@ -277,7 +277,9 @@ def _chart(title: str, inches: tuple[float, float], draw_on: Callable[[Any], Non
     with mpl.rc_context(style), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a name may have letters that no font has
         figure = Figure(figsize=inches, layout="constrained")
-        draw_on(figure.subplots())
+        axes = figure.subplots()
+        axes.set_title(visible(title).replace("$", r"\$"), loc="left")
+        draw_on(axes)
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     element = file.getvalue().partition("<svg")[2]
     return f'<svg role="img" aria-label="{html.escape(title)}"{element}'
