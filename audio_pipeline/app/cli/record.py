@@ -13,14 +13,16 @@ import click
 
 from audio_pipeline.app.cli.options import FiniteRange, overwrite_option, trust_option
 from audio_pipeline.app.outputs import check_page
-from audio_pipeline.app.reporting.conversation import read, read_line, say
-from audio_pipeline.app.reporting.guidance import (
+from audio_pipeline.app.reporting.terminal import (
     FREE_PLAN,
     GUIDED_PLAN,
     HOW_TO_RECORD,
     NO_TWIST,
     TIMED_PLAN,
     quality_verdict,
+    read,
+    read_line,
+    say,
 )
 from audio_pipeline.app.text import show, show_json, visible
 

@@ -75,7 +75,7 @@ class Api:
 
     async def advice(self, request: Request) -> Response:
         """Return the recommendation in words, in the order in which a page shows them."""
-        from audio_pipeline.app.reporting.wording import shown_advice
+        from audio_pipeline.app.reporting.recommendation import shown_advice
         from audio_pipeline.triage.interview import Interview
 
         given = await triage_input(request)
