@@ -25,6 +25,8 @@ COMMANDS: dict[str, str] = {
     "why": "Say why a back cracks when it twists, with sources.",
     "batch": "Classify many recordings; resumable.",
     "export": "Write the results of a batch in other formats.",
+    "history": "The results that you kept on this machine.",
+    "compare": "Two takes of one session side by side.",
     "serve": "Open the page to record on, and the HTTP API.",
     "train": "Train a model on labelled recordings.",
     "evaluate": "Measure a model on labelled recordings.",

@@ -110,8 +110,7 @@ def _show(assessment: Assessment, first: bool, offer: bool) -> None:
 def _with_answers(assessment: Assessment, region: str) -> Assessment:
     """Offer the questions to the person at the terminal, and say what to do where they answer."""
     from audio_pipeline.analysis.assessment import Assessment, heard
-    from audio_pipeline.app.reporting.conversation import read, read_line, say
-    from audio_pipeline.app.reporting.guidance import OFFER_QUESTIONS
+    from audio_pipeline.app.reporting.terminal import OFFER_QUESTIONS, read, read_line, say
     from audio_pipeline.triage.interview import Interview, ask
 
     say("")

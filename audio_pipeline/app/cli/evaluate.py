@@ -83,7 +83,7 @@ def command(
     if as_json:
         show_json(evaluation.to_dict())
     else:
-        from audio_pipeline.app.reporting.model_summary import evaluation_text
+        from audio_pipeline.app.reporting.model_card import evaluation_text
 
         show(evaluation_text(evaluation))
         if report is not None:

@@ -169,7 +169,7 @@ def command(
     if as_json:
         show_json(document)
     else:
-        from audio_pipeline.app.reporting.model_summary import training_page
+        from audio_pipeline.app.reporting.model_card import training_page
 
         show(training_page(result, visible(str(folder))))
     fail_for_unreadable(result.cautions)
