@@ -12,20 +12,36 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import sklearn
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.frozen import FrozenEstimator
+from sklearn.metrics import log_loss, make_scorer
+from sklearn.model_selection import (
+    GridSearchCV,
+    LeaveOneGroupOut,
+    ParameterGrid,
+    StratifiedGroupKFold,
+)
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import has_fit_parameter
 
 from audio_pipeline.analysis.events import ContextConfig
 from audio_pipeline.datasets.examples import Events, balanced_weights, joined
 from audio_pipeline.model.classifier import clean_table, feature_columns
-from audio_pipeline.model.estimator import DEFAULT, STEP, make_classifier, param_grid
+from audio_pipeline.model.estimator import (
+    DEFAULT,
+    STEP,
+    ContinuedForest,
+    make_classifier,
+    param_grid,
+    without_training_parts,
+)
 from audio_pipeline.model.thresholds import choose_thresholds
-
-if TYPE_CHECKING:
-    from sklearn.base import BaseEstimator
-    from sklearn.pipeline import Pipeline
 
 Labels = NDArray[np.str_]
 Groups = NDArray[np.str_]
@@ -145,8 +161,6 @@ def grouped_folds(labels: Labels, groups: Groups, n_splits: int, seed: int) -> l
         Every row is tested once and every training part holds every label. Empty when a label
         occurs in fewer than two groups: then no honest split exists.
     """
-    from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold
-
     names, label = np.unique(labels, return_inverse=True)
     if not names.size or min(np.unique(groups[label == k]).size for k in range(names.size)) < 2:
         return []
@@ -247,7 +261,6 @@ def select_model(
         least_kept=settings.least_kept,
     )
     thresholds |= {label: p for label, p in settings.thresholds.items() if label in labels}
-    from audio_pipeline.model.continued_forest import without_training_parts
 
     return Selection(without_training_parts(estimator), thresholds, params)
 
@@ -300,8 +313,6 @@ def _pipeline(
     settings: TrainingSettings, n_rows: int, base: BaseEstimator | None, labels: Sequence[str]
 ) -> tuple[Pipeline, dict[str, list[Any]]]:
     if base is not None:
-        from audio_pipeline.model.continued_forest import ContinuedForest
-
         continued = ContinuedForest(base, tuple(labels), random_state=settings.seed)
         pipeline = make_classifier()
         pipeline.steps[-1] = (STEP, continued)
@@ -337,8 +348,6 @@ class _Weighted:
         self._weights = weights
 
     def __enter__(self) -> _Weighted:
-        import sklearn
-        from sklearn.utils.validation import has_fit_parameter
 
         self._routing = sklearn.config_context(enable_metadata_routing=True)
         self._routing.__enter__()
@@ -351,7 +360,7 @@ class _Weighted:
             classifier.set_fit_request(sample_weight="train_weight")
             inner = getattr(classifier, "estimator", None)
             if inner is not None and has_fit_parameter(inner, "sample_weight"):
-                inner.set_fit_request(sample_weight=True)
+                inner.set_fit_request(sample_weight="train_weight")
             self._given = {"train_weight": self._weights}
         return self
 
@@ -360,8 +369,6 @@ class _Weighted:
 
     def candidates(self, grid: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
         """Return every combination of a grid; one that is empty for an empty grid."""
-        from sklearn.model_selection import ParameterGrid
-
         return list(ParameterGrid(dict(grid)))
 
     def use_fewer_trees(self, most: int) -> None:
@@ -370,8 +377,6 @@ class _Weighted:
 
     def fit(self, X: NDArray[np.float32], rows: Ints, params: Mapping[str, Any]) -> Pipeline:
         """Fit the pipeline with some parameters to some rows."""
-        from sklearn.base import clone
-
         pipeline = clone(self._pipeline).set_params(**params)
         weights = {name: weight[rows] for name, weight in self._given.items()}
         return pipeline.fit(X[rows], self._y[rows], **weights)
@@ -384,10 +389,6 @@ class _Weighted:
         most_trees: int,
     ) -> dict[str, Any]:
         """Return the parameters of a grid with the least log loss on the folds."""
-        from sklearn.base import clone
-        from sklearn.metrics import log_loss, make_scorer
-        from sklearn.model_selection import GridSearchCV
-
         candidates = self.candidates(grid)
         if len(candidates) == 1:
             return candidates[0]
@@ -415,10 +416,6 @@ class _Weighted:
         self, X: NDArray[np.float32], folds: Sequence[Fold], params: Mapping[str, Any]
     ) -> BaseEstimator:
         """Fit the pipeline to all rows and one temperature to its out-of-fold answers."""
-        from sklearn.base import clone
-        from sklearn.calibration import CalibratedClassifierCV
-        from sklearn.frozen import FrozenEstimator
-
         pipeline = clone(self._pipeline).set_params(**params)
         if len(folds) == 1:  # what was held out of the one split is never learnt from
             pipeline = FrozenEstimator(self.fit(X, folds[0].train, params))

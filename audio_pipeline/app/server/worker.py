@@ -214,7 +214,7 @@ class Stream:
     """
 
     def __init__(self, sample_rate: int, classifier: Any) -> None:
-        from audio_pipeline.analysis.pipeline import StreamAnalyzer
+        from audio_pipeline.analysis.streaming import StreamAnalyzer
         from audio_pipeline.app.capture.level import LevelMeter, VoiceMeter
 
         self._analyzer = StreamAnalyzer(sample_rate, classifier, remember=False)
