@@ -53,7 +53,7 @@ _NAMED: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
         {"max_iter": 100, "early_stopping": False},
     ),
     "logistic": ("sklearn.linear_model.LogisticRegression", {"max_iter": 2000}),
-    "svm": ("sklearn.svm.SVC", {}),
+    "svm": ("sklearn.svm.SVC", {"class_weight": "balanced"}),
     "neighbors": ("sklearn.neighbors.KNeighborsClassifier", {"algorithm": "brute"}),
 }
 NAMES: Final = tuple(_NAMED)

@@ -32,6 +32,7 @@ from sklearn.utils.validation import has_fit_parameter
 
 from audio_pipeline.analysis.events import ContextConfig
 from audio_pipeline.datasets.examples import Events, balanced_weights, joined
+from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.model.classifier import clean_table, feature_columns
 from audio_pipeline.model.estimator import (
     DEFAULT,
@@ -356,11 +357,15 @@ class _Weighted:
         for _, step in self._pipeline.steps[:-1]:
             if has_fit_parameter(step, "sample_weight"):
                 step.set_fit_request(sample_weight=False)
-        if has_fit_parameter(classifier, "sample_weight"):
+        self._judged = {"sample_weight": self._judge_weights}
+        if isinstance(classifier, CalibratedClassifierCV):
+            # An SVC, which weighs classes itself; scikit-learn cannot hand two kinds of weights
+            # through two calibrations.
+            self._judged = {}
+            if not self._judge_weights.all():
+                raise InvalidInputError("an svm cannot learn from made sounds; take another one")
+        elif has_fit_parameter(classifier, "sample_weight"):
             classifier.set_fit_request(sample_weight="train_weight")
-            inner = getattr(classifier, "estimator", None)
-            if inner is not None and has_fit_parameter(inner, "sample_weight"):
-                inner.set_fit_request(sample_weight="train_weight")
             self._given = {"train_weight": self._weights}
         return self
 
@@ -399,7 +404,7 @@ class _Weighted:
             greater_is_better=False,
             response_method="predict_proba",
             labels=np.unique(self._y),
-        ).set_score_request(sample_weight=True)
+        ).set_score_request(sample_weight=bool(self._judged))
         search = GridSearchCV(
             quick,
             dict(grid),
@@ -408,7 +413,7 @@ class _Weighted:
             refit=False,
             error_score="raise",
         )
-        search.fit(X, self._y, sample_weight=self._judge_weights, **self._given)
+        search.fit(X, self._y, **self._judged, **self._given)
         best: dict[str, Any] = search.best_params_
         return best
 
@@ -428,7 +433,7 @@ class _Weighted:
             pipeline, method="temperature", cv=splits, ensemble=False
         )
         given = self._given if len(folds) > 1 else {}
-        calibrated.fit(X, self._y, sample_weight=self._judge_weights, **given)
+        calibrated.fit(X, self._y, **self._judged, **given)
         # Where a dozen events are all told right, no temperature is low enough for them.
         for calibrator in calibrated.calibrated_classifiers_[0].calibrators:
             calibrator.beta_ = np.clip(calibrator.beta_, 1 / _SHARPEST, _SHARPEST)

@@ -268,7 +268,7 @@ def test_a_padded_or_deep_schema(model: Path) -> None:
         _put_estimator(model, _packed(members))
         _refused(model)
     deep = schema
-    for _ in range(500):
+    for _ in range(100):
         deep = {**schema, "content": {**schema["content"], "content": {"a": deep}}}
     members["schema.json"] = json.dumps(deep).encode()
     _put_estimator(model, _packed(members))
@@ -428,14 +428,13 @@ def test_shapes_of_linear_models(tmp_path: Path) -> None:
     for file, data in members.items():
         if file.endswith(".npy"):
             array = np.lib.format.read_array(io.BytesIO(data))
-            if array.dtype.kind == "f" and array.size:
+            if array.dtype.kind == "f" and array.ndim:
                 _put_estimator(folder, _packed({**members, file: _npy(array.ravel()[:-1])}))
                 _refused(folder)
                 broken = array.copy()
                 broken.ravel()[0] = np.nan
                 _put_estimator(folder, _packed({**members, file: _npy(broken)}))
-                with pytest.raises(InvalidInputError):
-                    load_classifier(folder)
+                _refused(folder)
 
 
 @pytest.mark.parametrize(
