@@ -1,14 +1,15 @@
-"""One set of figures: write what ``models/default/evaluation.json`` measured into the documents.
+"""One set of figures: write what ``docs/evaluation.json`` says into the documents.
 
-``python docs/figures.py`` puts the figures between their marks in every document; ``--check`` only
-says which differ (a test does that too). ``--clips evaluation.json --takes takes.json --command
-'...'`` first makes ``models/default/evaluation.json`` of what ``crepitus evaluate --json`` printed;
-a model that ``crepitus train`` measured out of fold brings its own.
+``python docs/figures.py`` puts the figures between their marks in every document; ``--check``
+only says which differ (a test does that too). ``--model --command '...'`` first makes
+``docs/evaluation.json`` of ``models/default/evaluation.json``, which ``crepitus train`` measured
+out of fold; ``--clips FILE [--takes FILE] --command '...'`` of what ``evaluate --json`` printed.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import re
 import sys
@@ -18,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-EVALUATION = ROOT / "models" / "default" / "evaluation.json"
+EVALUATION = ROOT / "docs" / "evaluation.json"
+MODEL = ROOT / "models" / "default"
 DOCUMENTS = ("README.md", "docs/recognition.md")
 NOTEBOOKS = ("notebooks/2_classify_a_folder.ipynb", "notebooks/why_recognition_fails.ipynb")
 KEPT = (
@@ -81,7 +83,7 @@ def source(given: Figures) -> str:
     """Say where the figures are from."""
     model = given["model"]
     return _wrapped(
-        f"Measured on {given['date']}, model {model['name']} ({model['sha256'][:12]}), "
+        f"Measured on {given['date']}: model {model['name']} ({model['sha256'][:12]}); "
         f"{given['metrics']['scheme']}: `{given['command']}`"
     )
 
@@ -237,12 +239,18 @@ def main() -> int:
     """Refresh or check the documents."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing, say what differs")
+    parser.add_argument("--model", action="store_true", help="take the figures of the model folder")
     parser.add_argument("--clips", type=Path, help="`evaluate --json` on clips")
     parser.add_argument("--takes", type=Path, help="`evaluate --json` on takes")
     parser.add_argument("--command", default="", help="what was run")
     given = parser.parse_args()
-    if given.clips:
-        measured = json.loads(given.clips.read_text(encoding="utf-8"))
+    if given.clips or given.model:
+        path = MODEL / "evaluation.json" if given.model else given.clips
+        measured = json.loads(path.read_text(encoding="utf-8"))
+        if given.model:
+            description = (MODEL / "model.json").read_bytes()
+            digest = hashlib.sha256(description).hexdigest()
+            measured["model"] = {"name": json.loads(description)["name"], "sha256": digest}
         measured |= {"date": date.today().isoformat(), "command": given.command}
         if given.takes:
             measured["takes"] = json.loads(given.takes.read_text(encoding="utf-8"))["takes"]

@@ -62,6 +62,9 @@ class Evidence:
     ----------
     outside : tuple of bool
         One per event: it fell outside the movement.
+    once : tuple of bool
+        One per event: a grating, and gratings came in one turn only, of three or more. On made
+        takes 21 of 25 such had another cause, and 15 of 16 that came back were gratings.
     event_reasons : tuple of tuple of str
         One tuple per event: sentences about that event, often none.
     reasons : tuple of str
@@ -69,6 +72,7 @@ class Evidence:
     """
 
     outside: tuple[bool, ...]
+    once: tuple[bool, ...]
     event_reasons: tuple[tuple[str, ...], ...]
     reasons: tuple[str, ...]
 
@@ -155,7 +159,8 @@ def weigh_evidence(
     plan = settings or ProtocolConfig()
     turns = [phase for phase in phases if phase.kind == "turn"]
     if not turns:
-        return Evidence((False,) * len(events), ((),) * len(events), ())
+        nothing = (False,) * len(events)
+        return Evidence(nothing, nothing, ((),) * len(events), ())
     first = turns[0].start - plan.early_seconds
     last = turns[-1].end + plan.late_seconds
     outside = tuple(not first <= event.start < last for event in events)
@@ -164,6 +169,7 @@ def weigh_evidence(
         ["It came while you were asked to keep still, so it is not counted."] if out else []
         for out in outside
     ]
+    once = [False] * len(events)
     reasons = []
     for label in JOINT_LABELS:
         moving = [
@@ -183,6 +189,8 @@ def weigh_evidence(
                 )
         elif len(heard_in) == 1:
             reasons.append(_ONCE[label].format(turns=len(whole)))
+            for index in moving:
+                once[index] = label == "grating"
     joint_outside = sum(
         out and event.label in JOINT_LABELS for out, event in zip(outside, events, strict=True)
     )
@@ -192,17 +200,25 @@ def weigh_evidence(
             f"{what} came while you were asked to keep still. A tap or a cough can sound like "
             "that, so it does not count."
         )
-    return Evidence(outside, tuple(tuple(note) for note in notes), tuple(reasons))
+    return Evidence(outside, tuple(once), tuple(tuple(note) for note in notes), tuple(reasons))
+
+
+_CAME_BACK = "came back at the same point"
+
+
+def came_back(reasons: Sequence[str]) -> bool:
+    """Return whether the reasons of a finding say that a sound returned in each turn."""
+    return any(_CAME_BACK in reason for reason in reasons)
 
 
 _RETURNS = {
     "pop": (
-        "The pop came back at the same point in {count} of {turns} turns. A joint that has just "
+        f"The pop {_CAME_BACK} in {{count}} of {{turns}} turns. A joint that has just "
         "cracked stays quiet for about 20 minutes, so this is more likely a tendon or another "
         "soft part that flicks over a ridge each time."
     ),
     "grating": (
-        "The grinding sound came back at the same point in {count} of {turns} turns, so it goes "
+        f"The grinding sound {_CAME_BACK} in {{count}} of {{turns}} turns, so it goes "
         "with the movement."
     ),
 }

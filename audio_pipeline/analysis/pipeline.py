@@ -304,8 +304,9 @@ def apply_protocol(
 ) -> Analysis:
     """Return the analysis of a guided recording with the protocol's evidence in it.
 
-    An event outside the movement becomes uncertain, so it cannot decide the finding, and what
-    the turns tell is added to the reasons. Labels and probabilities stay as they were heard.
+    An event outside the movement becomes uncertain, and so does a grating that came in one turn
+    only, so they cannot decide the finding; what the turns tell is added to the reasons. Labels and
+    probabilities stay as they were heard.
 
     Parameters
     ----------
@@ -322,9 +323,13 @@ def apply_protocol(
         return analysis
     evidence = weigh_evidence(phases, analysis.events, settings)
     events = tuple(
-        replace(event, uncertain=event.uncertain or out, reasons=(*event.reasons, *said))
-        for event, out, said in zip(
-            analysis.events, evidence.outside, evidence.event_reasons, strict=True
+        replace(event, uncertain=event.uncertain or out or once, reasons=(*event.reasons, *said))
+        for event, out, once, said in zip(
+            analysis.events,
+            evidence.outside,
+            evidence.once,
+            evidence.event_reasons,
+            strict=True,
         )
     )
     finding = find(events, analysis.quality.usable, labels)

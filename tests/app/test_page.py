@@ -203,7 +203,7 @@ def test_the_whole_way(launch: Launch, site: str, viewport: dict[str, int]) -> N
     with tab.expect_response("**/api/v1/analyses") as received:
         tab.click("#more-next")
     tab.wait_for_selector("#result h1")
-    assert visit.heading() == "See someone within a week"
+    assert visit.heading() == "Get medical advice today"
 
     capture = json.loads(tab.evaluate("window.sent.get('capture')"))
     assert not any(capture[name] for name in ("echoCancellation", "noiseSuppression"))

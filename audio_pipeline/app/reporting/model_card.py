@@ -11,25 +11,13 @@ import numpy as np
 from audio_pipeline.app.reporting.charts import interval_chart, share_chart
 from audio_pipeline.model import metrics as figures
 from audio_pipeline.model.classifier import CARD
-from audio_pipeline.model.scoring import PredictionTable
+from audio_pipeline.model.findings import OUTCOMES
+from audio_pipeline.model.scoring import FIGURE_NAMES, PredictionTable
 
 if TYPE_CHECKING:
     from audio_pipeline.datasets.examples import Case
     from audio_pipeline.model.training import Training
 
-_FIGURES = (
-    ("recording_balanced_accuracy", "balanced accuracy, every recording answered"),
-    ("balanced_accuracy", "balanced accuracy of the answers given"),
-    ("coverage", "share of the recordings answered"),
-    ("strict_balanced_accuracy", "balanced accuracy, no answer counted as an error"),
-    ("auc", "area under the ROC curve, mean over labels"),
-    ("ece", "calibration error (15 bins of equal count)"),
-    ("brier", "Brier score"),
-    ("pop_against_grating", "pop against grating, given an answer of these"),
-    ("false_alarms_per_minute", "false sure pops and gratings a minute of other sound"),
-    ("false_grating_recordings", "share of other recordings with a false sure grating"),
-    ("shortcut_balanced_accuracy", "balanced accuracy of recording conditions alone"),
-)
 _NEVER_MEASURED = (
     "how well any of this holds for a microphone, a room or a person that is not in the data",
     "whether a sound says anything about health: a model hears sounds, it cannot examine anyone",
@@ -202,13 +190,16 @@ def _figure_lines(training: Training) -> list[str]:
         return ["No figure is given: no honest split of the data exists.", ""]
     metrics, given = training.metrics, validation.table
     lines = ["| figure | value | 95 % interval |", "|---|---|---|"]
-    for name, text in _FIGURES:
+    for name, text in FIGURE_NAMES:
         value = metrics.get(name)
         if value is None:
             continue
         low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
         interval = f"{low:.2f} to {high:.2f}" if low is not None and high is not None else ""
         lines.append(f"| {text} | {value:.3f} | {interval} |")
+    if metrics["weighed_by"]:
+        lines += ["", f"Every {metrics['weighed_by']} of a label weighs alike."]
+    lines += _taken_for(training) + _takes(training)
     lines += ["", "Every recording answered, by label and by group (Wilson intervals):", ""]
     lines += ["| label | recall | precision |", "|---|---|---|"]
     table = figures.confusion(given.y_true, given.y_pred, len(given.labels))
@@ -229,6 +220,36 @@ def _figure_lines(training: Training) -> list[str]:
         ]
         lines += ["", curve_sentence([p.recording_balanced_accuracy for p in training.curve])]
     return [*lines, ""]
+
+
+def _taken_for(training: Training) -> list[str]:
+    """Return a table of kinds, with what each is taken for."""
+    kinds = training.evaluation.kinds if training.evaluation else []
+    if not kinds:
+        return []
+    names = list(kinds[0]["taken_for"])
+    rows = [
+        f"| {_cell(row['label'])}: {_cell(row['kind'])} | {row['count']} | {row['groups']} | "
+        + " | ".join(_share(row["taken_for"][name]) for name in names)
+        + " |"
+        for row in kinds
+    ]
+    header = ["kind", "number", "groups", *names]
+    return ["", f"| {' | '.join(header)} |", "|---" * len(header) + "|", *rows]
+
+
+def _takes(training: Training) -> list[str]:
+    """Return how often findings on recordings put together from the clips are right."""
+    scores = training.evaluation.findings if training.evaluation else None
+    if scores is None:
+        return []
+    rows = [scores.total, *(row for rows in scores.by.values() for row in rows)]
+    header = ["whole recordings", "number", *OUTCOMES, "false grating, where there is none"]
+    lines = ["", f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
+    for row in rows:
+        cells = [_share(row.shares[name]) for name in OUTCOMES] + [_share(row.false_grating)]
+        lines.append(f"| {row.name} | {row.count} | {' | '.join(cells)} |")
+    return lines
 
 
 def curve_sentence(accuracies: Sequence[float]) -> str:

@@ -77,11 +77,16 @@ class Api:
         from audio_pipeline.app.reporting.wording import shown_advice
         from audio_pipeline.triage.interview import Interview
 
-        result = recommendation(await triage_input(request), self._region)
-        so_far = Interview(result.answers, result.sound)
-        document = shown_advice(result).to_dict()
+        given = await triage_input(request)
+        result = recommendation(given, self._region)
+        so_far = Interview(result.answers, result.sound, known_questions(given.skipped))
         return JSONResponse(
-            {**document, "level_so_far": so_far.level, "may_twist": so_far.may_twist}
+            {
+                **shown_advice(result).to_dict(),
+                "level_so_far": so_far.level,
+                "may_twist": so_far.may_twist,
+                "screens": [screen.to_dict() for screen in so_far.screens()],
+            }
         )
 
     async def fhir(self, request: Request) -> Response:
@@ -199,6 +204,23 @@ async def triage_input(request: Request) -> TriageInput:
         place = ".".join(str(part) for part in first["loc"])
         message = f"The request is wrong at {place!r:.80}: {first['msg']}."
         raise ApiError(422, "bad_request_shape", message) from None
+
+
+def known_questions(names: list[str]) -> list[str]:
+    """Return the names that are questions, each once.
+
+    Raises
+    ------
+    ApiError
+        422 when one is not.
+    """
+    from audio_pipeline.triage.rules import load_tables
+
+    questions = load_tables().questions
+    for name in names:
+        if name not in questions:
+            raise ApiError(422, "bad_answers", f"skipped: unknown question {name!r:.80}.")
+    return list(dict.fromkeys(names))
 
 
 def recommendation(given: TriageInput, region: str) -> Any:

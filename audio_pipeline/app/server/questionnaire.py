@@ -7,19 +7,21 @@ from typing import Any
 
 from audio_pipeline.analysis.guided import Phase, ProtocolConfig, planned_phases
 from audio_pipeline.triage.answers import parse_answers
+from audio_pipeline.triage.explanation import explain
 from audio_pipeline.triage.interview import Interview
-from audio_pipeline.triage.messages import Catalogue, load_catalogue
+from audio_pipeline.triage.messages import CALL_ADVICE, load_catalogue
+from audio_pipeline.triage.questionnaire import form_document
 from audio_pipeline.triage.recommendation import recommend
 from audio_pipeline.triage.rules import LEVELS, SKIP, Question, load_tables
 
 SECTION_TITLES = {
     "emergency": "Safety questions",
     "now": "How your back is now",
-    "course": "How it started and how it goes",
     "health": "Your health",
+    "course": "How it started and how it goes",
     "crack": "The cracking",
 }
-"""Sections in the order in which the page asks them."""
+"""Sections in the order of their questions."""
 
 
 @cache
@@ -34,47 +36,51 @@ def questionnaire_document(region: str) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``questions`` in the order asked, each with ``id``, ``section``, ``text``, ``type``
-        (``choice`` or ``integer``), ``options`` or ``minimum`` and ``maximum``; its
-        ``emergency_options`` (option to reason), which are an emergency whatever the other
-        answers are; and its ``clear_options``, which rule its worry out. Then what the page needs
-        before it can ask the server: ``sections``, ``emergency``, ``level_titles``, ``limits``
-        and ``protocol``.
+        ``questions`` and ``groups`` as :func:`~audio_pipeline.triage.questionnaire.form_document`
+        describes them, with ``value`` for the id of an option; each question also has its
+        ``emergency_options`` (option to reason), which are an emergency whatever the other answers
+        are, and its ``clear_options``, which rule its worry out. Then what the page needs before it
+        can ask the server: ``sections``, ``emergency``, ``level_titles``, ``limits``,
+        ``explanation`` (why a back cracks) and ``protocol``. Which screen comes next is in the
+        answer to ``/api/v1/advice``.
     """
     tables, words = load_tables(), load_catalogue(region)
+    form = form_document(words)
     return {
         "rules_version": tables.version,
         "region": region,
         "sections": [{"id": key, "title": title} for key, title in SECTION_TITLES.items()],
-        "questions": [_question(entry, words) for entry in tables.questions.values()],
+        "questions": [
+            _question(entry, tables.questions[entry["id"]], region) for entry in form["questions"]
+        ],
+        "groups": form["groups"],
         "emergency": {
             "title": words.level("emergency", "title"),
             "number": words.messages["regions"][region]["emergency_number"],
-            "advice": words.text("advice", "A-EMERG"),
+            "advice": words.text("advice", CALL_ADVICE),
         },
         "level_titles": {level: words.level(level, "title") for level in LEVELS},
-        "limits": words.text("safety_net", "N-LIMITS"),
+        "limits": words.text("safety_net", tables.limits),
+        "explanation": [item.to_dict() for item in explain({"unknown"}, words)],
         "protocol": _protocol(ProtocolConfig()),
     }
 
 
-def _question(question: Question, words: Catalogue) -> dict[str, Any]:
-    document: dict[str, Any] = {
-        "id": question.id,
-        "section": question.section,
-        "text": words.question(question.id),
-        "type": "integer" if question.numeric else "choice",
-    }
+def _question(entry: dict[str, Any], question: Question, region: str) -> dict[str, Any]:
     if question.numeric:
-        return document | {"minimum": question.minimum, "maximum": question.maximum}
-    options = question.answers
+        return entry
+    document = {**entry, "options": _valued(entry["options"])}
+    if entry.get("detail"):
+        detail = entry["detail"]
+        document["detail"] = {**detail, "options": _valued(detail["options"])}
     return document | {
-        "options": [
-            {"value": value, "text": words.option(question.id, value)} for value in options
-        ],
-        "emergency_options": _emergency_options(question, words.region),
+        "emergency_options": _emergency_options(question, region),
         "clear_options": _clear_options(question),
     }
+
+
+def _valued(options: list[dict[str, str]]) -> list[dict[str, str]]:
+    return [{"value": option["id"], "text": option["text"]} for option in options]
 
 
 def _emergency_options(question: Question, region: str) -> dict[str, str]:

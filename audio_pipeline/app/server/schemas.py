@@ -52,6 +52,7 @@ class TriageInput(Strict):
 
     answers: dict[str, Any]
     sound: SoundInput | None = None
+    skipped: list[str] = []
 
 
 class ErrorOutput(BaseModel):
@@ -85,6 +86,12 @@ class Text(BaseModel):
     text: str
 
 
+class ExplanationOutput(Text):
+    """A part of why a back cracks."""
+
+    sources: list[Source]
+
+
 class RecommendationOutput(BaseModel):
     """What to do next; the document of ``crepitus triage --json``."""
 
@@ -96,13 +103,15 @@ class RecommendationOutput(BaseModel):
     unanswered: list[str]
     no_self_manipulation: bool
     rules_version: str
+    explanation: list[ExplanationOutput]
 
 
 class AdviceOutput(BaseModel):
     """The recommendation in words, in the order in which a page shows them.
 
     `level_so_far` counts only what was answered; `may_twist` is false where a recording must not
-    be asked for.
+    be asked for. `screens` are those still to come, the next one first: ids of the questions asked
+    at once, and the `group` whose list they are. It is empty at an emergency.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -110,6 +119,7 @@ class AdviceOutput(BaseModel):
     level: Level
     level_so_far: Level
     may_twist: bool
+    screens: list[dict[str, Any]]
     title: str
     who: str
     when: str
@@ -189,13 +199,26 @@ class OptionOutput(BaseModel):
     text: str
 
 
+class DetailOutput(BaseModel):
+    """What is asked of a line that was ticked."""
+
+    text: str
+    options: list[OptionOutput]
+
+
 class QuestionOutput(BaseModel):
-    """One question; nothing is mandatory."""
+    """One question; nothing is mandatory. `group` names the list it is a line (`tick`) of."""
 
     id: str
     section: str
+    group: str | None
     text: str
+    lead: str
+    why: str
+    topic: str
     type: Literal["choice", "integer"]
+    tick: str | None = None
+    detail: DetailOutput | None = None
     options: list[OptionOutput] | None = None
     minimum: int | None = None
     maximum: int | None = None

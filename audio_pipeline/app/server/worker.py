@@ -240,7 +240,7 @@ class Stream:
 
 
 def _events(heard: list[Any]) -> list[dict[str, Any]]:
-    return [{"type": "event", **each.event.document(), "final": each.final} for each in heard]
+    return [{"type": "event", **each.event.to_dict(), "final": each.final} for each in heard]
 
 
 def hear(

@@ -178,6 +178,46 @@ class TestAnswers:
             if "clear_options" in question
         )
 
+    def test_the_page_is_led_through_the_same_questions_as_the_terminal(
+        self, client: httpx.Client
+    ) -> None:
+        from triage_cases import BASE
+
+        from audio_pipeline.triage.interview import Interview
+        from audio_pipeline.triage.rules import load_tables
+
+        values = {**BASE, "age": 66, "back_pain": "yes", "severity": 3, "pregnancy": None}
+        served: list[list[str]] = []
+        answers: dict[str, Any] = {}
+        skipped: list[str] = []
+        while screens := client.post(
+            "/api/v1/advice", json={"answers": answers, "skipped": skipped}
+        ).json()["screens"]:
+            names = screens[0]["questions"]
+            served.append(names)
+            answers |= {name: values[name] for name in names if values[name] is not None}
+            skipped += [name for name in names if values[name] is None]
+        asked: list[list[str]] = []
+        interview = Interview()
+        while screen := interview.next_screen():
+            asked.append([question.id for question in screen.questions])
+            lowest = {question.id: question.lowest for question in screen.questions}
+            interview.give(
+                screen,
+                {
+                    name: "no" if screen.ticked and values[name] == lowest[name] else values[name]
+                    for name in asked[-1]
+                },
+            )
+        assert served == asked
+        words = client.get("/api/v1/questions").json()
+        assert [each["id"] for each in words["questions"]] == list(load_tables().questions)
+        assert all(each["why"] for each in words["questions"])
+        assert words["explanation"][0]["id"] == "X-BUBBLE"
+        error_of(
+            client.post("/api/v1/advice", json={"answers": {}, "skipped": ["shoe_size"]}), 422
+        )
+
     def test_who_may_twist(self, client: httpx.Client) -> None:
         def advice(answers: dict[str, str]) -> Any:
             return client.post("/api/v1/advice", json={"answers": answers}).json()
@@ -219,6 +259,9 @@ class TestAnswers:
         assert page.headers["content-type"] == "text/html; charset=utf-8"
         assert "Get emergency help now" in page.text
         assert "911" in page.text
+        assert "data:audio" not in page.text  # an emergency stands alone
+        data |= {"answers": "{}"}
+        page = client.post("/api/v1/reports", files=files, data=data)
         assert "data:audio/flac;base64," in page.text
         quiet = client.post("/api/v1/reports", files=files, data={"answers": "{}"})
         assert "data:audio" not in quiet.text
