@@ -465,7 +465,13 @@ def made_by(recipe: MadeSettings, embed: bool) -> MadeEvents:
 
 @contextmanager
 def read_or_make(
-    source: Path | None, synthetic: int, seed: int, group_by: str, progress: Progress
+    source: Path | None,
+    synthetic: int,
+    seed: int,
+    group_by: str,
+    progress: Progress,
+    *,
+    allow_outside: bool = False,
 ) -> Iterator[Dataset]:
     """Give the dataset to train on: the one named, or made scenes while the block runs.
 
@@ -474,7 +480,7 @@ def read_or_make(
     recordings.
     """
     if source is not None:
-        yield read_dataset(source, group_by)
+        yield read_dataset(source, group_by, allow_outside=allow_outside)
         return
     with tempfile.TemporaryDirectory(prefix="crepitus-") as scratch:
         folder = Path(scratch) / "made"

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from audio_pipeline.app.cli.options import overwrite_option, trust_option
-from audio_pipeline.app.text import show, show_json, visible
-from audio_pipeline.exceptions import CrepitusError
+from audio_pipeline.app.text import show, show_failures, show_json, visible
 
 if TYPE_CHECKING:
     from audio_pipeline.analysis.config import AnalysisConfig
@@ -85,9 +84,9 @@ def command(
         show_json({**document, "failed": problems})
     else:
         show(f"{rows} sounds of {len(sources)} recordings in {visible(str(table))}")
-    if failed:
-        first = failed[0]
-        raise CrepitusError(f"{len(failed)} recordings failed: {first.source}: {first.error}")
+    show_failures(
+        [(one.source, one.error or "") for one in failed], len(sources), "--json", brief=as_json
+    )
 
 
 def _is_dataset(files: tuple[str, ...]) -> bool:
