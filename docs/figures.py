@@ -195,7 +195,7 @@ GOALS = (
     ("takes: surely right", "takes", "right", 0.60, 0.45, percent),
     ("takes: wrong", "takes", "wrong", -0.08, -0.12, percent),
     (
-        "takes: false grating, where there is none",
+        "takes: false grating in those without",
         "takes",
         "false_grating",
         -0.015,

@@ -220,7 +220,15 @@ def extract(
         Never raises for a recording that cannot be read: its `status` is then `failed`.
     """
     settings = settings or AnalysisConfig()
-    return extract_features([segment_recording(source, settings, regions=regions)], settings)[0]
+    segmented = segment_recording(source, settings, regions=regions)
+    try:
+        return extract_features([segmented], settings)[0]
+    except MemoryError:
+        name = segmented.extraction.source
+        return Extraction(name, "failed", NO_MEMORY, None, None, None, (), NO_ROWS)
+
+
+NO_MEMORY = "there is not enough memory for it"
 
 
 @dataclass(frozen=True)
@@ -260,10 +268,10 @@ def segment_recording(
                     clips = []
             clips += stream.finish(last)
             rate, truncated, comment = reader.sample_rate, reader.truncated, reader.comment
-    except RecordingError as error:
-        return SegmentedRecording(
-            Extraction(name, "failed", str(error), None, None, None, (), NO_ROWS)
-        )
+    except (RecordingError, MemoryError) as error:
+        # A header can claim any size: one recording's failure, and no end of the work.
+        reason = str(error) if isinstance(error, RecordingError) else NO_MEMORY
+        return SegmentedRecording(Extraction(name, "failed", reason, None, None, None, (), NO_ROWS))
     segments += [clip.segment for clip in clips]
     times = [(segment.start, segment.end) for segment in segments]
     quality = stream.meter.result(times, truncated=truncated)

@@ -214,9 +214,7 @@ class TestAnswers:
         assert [each["id"] for each in words["questions"]] == list(load_tables().questions)
         assert all(each["why"] for each in words["questions"])
         assert words["explanation"][0]["id"] == "X-BUBBLE"
-        error_of(
-            client.post("/api/v1/advice", json={"answers": {}, "skipped": ["shoe_size"]}), 422
-        )
+        error_of(client.post("/api/v1/advice", json={"answers": {}, "skipped": ["shoe_size"]}), 422)
 
     def test_who_may_twist(self, client: httpx.Client) -> None:
         def advice(answers: dict[str, str]) -> Any:
@@ -405,10 +403,15 @@ class TestHttp:
         error_of(client.post("/api/v1/analyses", content=b"", headers=headers), 422)
 
     @pytest.mark.parametrize("length", [5_000, 200_000])
-    def test_long_headers_of_a_part(self, client: httpx.Client, length: int) -> None:
+    def test_long_headers_of_a_part(
+        self, client: httpx.Client, length: int, capfd: pytest.CaptureFixture[str]
+    ) -> None:
         part = b"--x\r\nX: " + b"a" * length + b"\r\n"
+        capfd.readouterr()
         headers = {"content-type": "multipart/form-data; boundary=x"}
         error_of(client.post("/api/v1/analyses", content=part, headers=headers), 422)
+        error_of(client.post("/api/v1/analyses", content=b"--x\r\n\xff: \r", headers=headers), 422)
+        assert "".join(capfd.readouterr()) == ""
 
     def test_uploads_that_are_broken_off_print_nothing(
         self, client: httpx.Client, recording: bytes, capfd: pytest.CaptureFixture[str]
