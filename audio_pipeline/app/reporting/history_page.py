@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from audio_pipeline.app.history import Entry, counts_by_week
-from audio_pipeline.app.reporting.pages import render_page
+from audio_pipeline.app.reporting.report import render_page
 from audio_pipeline.app.reporting.terminal import NAMES, SENTENCES, strength
 from audio_pipeline.app.text import visible
 from audio_pipeline.triage.messages import Catalogue, load_catalogue
