@@ -137,8 +137,21 @@ class Interview:
         return [] if self.emergency else self._open_screens(emergency_only)
 
     def remaining(self, *, emergency_only: bool = False) -> int:
-        """Return how many screens are still to come, as far as can be known now."""
-        return len(self._open_screens(emergency_only))
+        """Return how many screens are still to come where nothing more is found.
+
+        Who says yes to something may be asked a few more.
+        """
+        ahead = Interview()
+        ahead.sound, ahead._values, ahead._details = (
+            self.sound,
+            dict(self._values),
+            set(self._details),
+        )
+        count = 0
+        while screen := ahead.next_screen(emergency_only=emergency_only):
+            ahead.give(screen, {each.id: _nothing_found(each) for each in screen.questions})
+            count += 1
+        return count
 
     def give(self, screen: Screen, given: Given) -> None:
         """Take the answers of a screen.
@@ -261,9 +274,16 @@ class Interview:
         }
 
 
+def _nothing_found(question: Question) -> str | int | None:
+    """Return the answer of somebody in whom nothing is found."""
+    if question.numeric:
+        return {"age": 40}.get(question.id, question.minimum)
+    return question.lowest or question.answers[0]
+
+
 def _tick(question: Question, value: str | int | None) -> str | int | None:
     """Return the answer that a line of a list gives; None where a closer look must follow."""
-    if value == "no":
+    if value in ("no", question.lowest):
         return question.lowest
     if value == TICKED and TICKED not in question.options:
         return None

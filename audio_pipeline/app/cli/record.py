@@ -6,25 +6,29 @@ import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import click
 
-from audio_pipeline.app.cli.options import overwrite_option, trust_option
+from audio_pipeline.app.cli.options import FiniteRange, overwrite_option, trust_option
 from audio_pipeline.app.outputs import check_page
-from audio_pipeline.app.reporting.conversation import read, read_line, say
-from audio_pipeline.app.reporting.guidance import (
+from audio_pipeline.app.reporting.terminal import (
     FREE_PLAN,
     GUIDED_PLAN,
     HOW_TO_RECORD,
     NO_TWIST,
     TIMED_PLAN,
     quality_verdict,
+    read,
+    read_line,
+    say,
 )
 from audio_pipeline.app.text import show, show_json, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from concurrent.futures import Future
 
     from rich.console import Console
 
@@ -53,7 +57,7 @@ COUNT_IN_SECONDS = 3
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     metavar="N",
     help="Record this long, without the guided turns.",
 )
@@ -63,6 +67,8 @@ COUNT_IN_SECONDS = 3
 @trust_option
 @click.option("--model", metavar="DIR", help="Model folder; the shipped one by default.")
 @click.option("--report", metavar="FILE.html", help="Also write the result as one HTML file.")
+@click.option("--keep", is_flag=True, help="Keep the result in your history on this machine.")
+@click.option("--keep-take", is_flag=True, help="Keep the recording there too.")
 @overwrite_option
 @click.option("--region", type=click.Choice(REGIONS), help="Whose emergency numbers to show.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document; ask nothing.")
@@ -75,6 +81,8 @@ def command(
     model: str | None,
     trusted: bool,
     report: str | None,
+    keep: bool,
+    keep_take: bool,
     overwrite: bool,
     region: str | None,
     as_json: bool,
@@ -88,10 +96,10 @@ def command(
     Without a terminal, or with --json, it asks and says nothing: it records for --seconds, or
     until Ctrl-C, and prints the result.
     """
+    from audio_pipeline.app.capture.live_analysis import load_in_background
     from audio_pipeline.app.capture.recorder import LONGEST_IN_MEMORY_SECONDS, LONGEST_SECONDS
     from audio_pipeline.audio.capture_file import check_target
-    from audio_pipeline.audio.remembered_device import pick_device
-    from audio_pipeline.model.classifier import load_classifier
+    from audio_pipeline.audio.microphone import pick_device
 
     longest = LONGEST_IN_MEMORY_SECONDS if output is None else LONGEST_SECONDS
     if seconds is not None and seconds > longest:
@@ -105,12 +113,14 @@ def command(
     if output is not None:
         check_target(output, overwrite=overwrite)
     check_page(report, [answers_file], overwrite=overwrite)
-    classifier = load_classifier(model, trusted=trusted)
     at_terminal = sys.stdin.isatty() and not as_json
+    loading = load_in_background(model, trusted=trusted)
+    if model is not None or not at_terminal:
+        loading.result()  # a model that is missing or altered is refused before any work
     session = _Session(
         device=pick_device(device),
         device_is_chosen=device is not None,
-        classifier=classifier,
+        loading=loading,
         output=output,
         seconds=seconds,
         longest=longest,
@@ -124,6 +134,7 @@ def command(
     if result is None:
         return
     assessment, recorded, highest_reached = result
+    classifier = loading.result()
     _show(assessment, classifier, as_json, highest_reached)
     if session.asks and output is None and recorded.take.frames:
         _offer_to_keep(recorded)
@@ -136,8 +147,27 @@ def command(
         write_report(
             report, [assessment], classifier, sources={sound.source: sound}, overwrite=overwrite
         )
+    if keep or keep_take:
+        _keep_in_history(assessment, recorded, classifier.sha256, keep_take)
     if recorded.capture.failure is not None:
         raise recorded.capture.failure
+
+
+def _keep_in_history(
+    assessment: Assessment, recorded: _Recorded, model: str, keep_take: bool
+) -> None:
+    from audio_pipeline.app.history import History
+
+    take = None
+    if keep_take and recorded.take.frames:
+        with TemporaryDirectory() as folder:
+            file = Path(folder, "take.flac")
+            recorded.take.save(recorded.metadata, file)
+            take = ("take.flac", file.read_bytes())
+    told = assessment.recommendation
+    answers = None if told is None else dict(told.answers.values)
+    entry = History().add(assessment.to_dict(), model, answers=answers, take=take)
+    say(f"Kept in your history as number {entry.id}. To see or delete it: crepitus history")
 
 
 @dataclass(frozen=True)
@@ -146,7 +176,7 @@ class _Session:
 
     device: Device
     device_is_chosen: bool
-    classifier: Classifier
+    loading: Future[Classifier]
     output: Path | None
     seconds: float | None
     longest: float
@@ -261,14 +291,13 @@ class _Session:
         )
         from audio_pipeline.app.capture.stop_request import StopRequest
         from audio_pipeline.audio.capture_file import CaptureFile
-        from audio_pipeline.audio.microphone import Microphone
-        from audio_pipeline.audio.remembered_device import remember_device
+        from audio_pipeline.audio.microphone import Microphone, remember_device
 
         with StopRequest() as stop:
             with Microphone(self.device) as microphone:
                 if self.device_is_chosen:
                     remember_device(self.device)
-                live = LiveAnalysis(microphone.sample_rate, self.classifier)
+                live = LiveAnalysis(microphone.sample_rate, self.loading.result())
                 if self.at_terminal:
                     if not count_in(microphone, COUNT_IN_SECONDS, stop.asked, _say_number):
                         raise click.Abort
@@ -283,7 +312,7 @@ class _Session:
         if done.overflows:
             say(lost_sound_line(done))
         source = "microphone" if self.output is None else str(self.output)
-        analysis = conclude_take(done, take, live, self.classifier, source)
+        analysis = conclude_take(done, take, live, self.loading.result(), source)
         return _Recorded(analysis, done, take, metadata)
 
     def _capture(

@@ -11,7 +11,7 @@ CERTIFICATE_WORDS = """\
 The phone's browser will warn that the connection is not private. That is expected: no company
 has signed for this computer. It is your own network, and the page is encrypted all the same.
 Choose "Advanced" or "Show details", then go on to the page. To be sure that it is this computer,
-compare the certificate's SHA-256 fingerprint:
+compare the certificate's SHA-256 fingerprint. It is kept, so the same address warns only once:
 """
 
 
@@ -24,7 +24,7 @@ compare the certificate's SHA-256 fingerprint:
     show_default=True,
     help="0: any free one.",
 )
-@click.option("--https", is_flag=True, help="Encrypt, with a certificate made for this run.")
+@click.option("--https", is_flag=True, help="Encrypt, with a certificate of your own.")
 @click.option(
     "--phone",
     is_flag=True,
@@ -36,22 +36,36 @@ compare the certificate's SHA-256 fingerprint:
     default=None,
     help="Model folder [default: the one that comes with Crepitus].",
 )
+@click.option(
+    "--history",
+    is_flag=True,
+    help="Let the page keep results on this machine; whoever uses the page can see them.",
+)
 @click.option("--region", default=None, help="Whose emergency numbers to show: GB, US, EU or AU.")
 def command(
-    host: str | None, port: int, https: bool, phone: bool, model: Path | None, region: str | None
+    host: str | None,
+    port: int,
+    https: bool,
+    phone: bool,
+    model: Path | None,
+    history: bool,
+    region: str | None,
 ) -> None:
     """Open the page to record on, and the HTTP API.
 
     By default only this machine can reach it. With --phone it listens on the local network and
-    prints a code: scan it with the phone's camera. Nothing is stored and nothing is logged.
+    prints a code: scan it with the phone's camera. Nothing is logged, and nothing is stored
+    unless you say --history and then choose to keep a result.
     """
+    from audio_pipeline.app.history import History
     from audio_pipeline.exceptions import CrepitusError
     from audio_pipeline.triage.messages import default_region, load_catalogue
 
     region = region or default_region()
     load_catalogue(region)  # an unknown region is refused before any work
     try:
-        from audio_pipeline.app.server.run import LOOPBACK, Service
+        from audio_pipeline.app.server.app import LOOPBACK, Service
+        from audio_pipeline.app.server.certificate import default_path
     except ImportError as error:
         raise CrepitusError(
             f'the page needs {error.name}; install it with: pip install "crepitus[serve]"'
@@ -62,7 +76,14 @@ def command(
 
     host = host or ("0.0.0.0" if phone else LOOPBACK)  # noqa: S104
     service = Service(
-        host, port, https or phone, region, model, on_paired=lambda address: _show(address, True)
+        host,
+        port,
+        https or phone,
+        default_path(),
+        region,
+        model,
+        history=History() if history else None,
+        on_paired=lambda address: _show(address, True),
     )
     if service.pairing is None:
         click.echo(f"Crepitus is at {service.address}  (Ctrl-C stops it)")

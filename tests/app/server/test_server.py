@@ -24,8 +24,8 @@ from click.testing import CliRunner
 from server_support import running, sound_file, twist
 
 from audio_pipeline.app.cli import app as command_line
-from audio_pipeline.app.server.run import Service
-from audio_pipeline.app.server.settings import ServerSettings
+from audio_pipeline.app.server.app import Service
+from audio_pipeline.app.server.guards import ServerSettings
 
 CLEAR = {
     "trauma": "none",
@@ -214,9 +214,7 @@ class TestAnswers:
         assert [each["id"] for each in words["questions"]] == list(load_tables().questions)
         assert all(each["why"] for each in words["questions"])
         assert words["explanation"][0]["id"] == "X-BUBBLE"
-        error_of(
-            client.post("/api/v1/advice", json={"answers": {}, "skipped": ["shoe_size"]}), 422
-        )
+        error_of(client.post("/api/v1/advice", json={"answers": {}, "skipped": ["shoe_size"]}), 422)
 
     def test_who_may_twist(self, client: httpx.Client) -> None:
         def advice(answers: dict[str, str]) -> Any:
@@ -405,10 +403,15 @@ class TestHttp:
         error_of(client.post("/api/v1/analyses", content=b"", headers=headers), 422)
 
     @pytest.mark.parametrize("length", [5_000, 200_000])
-    def test_long_headers_of_a_part(self, client: httpx.Client, length: int) -> None:
+    def test_long_headers_of_a_part(
+        self, client: httpx.Client, length: int, capfd: pytest.CaptureFixture[str]
+    ) -> None:
         part = b"--x\r\nX: " + b"a" * length + b"\r\n"
+        capfd.readouterr()
         headers = {"content-type": "multipart/form-data; boundary=x"}
         error_of(client.post("/api/v1/analyses", content=part, headers=headers), 422)
+        error_of(client.post("/api/v1/analyses", content=b"--x\r\n\xff: \r", headers=headers), 422)
+        assert "".join(capfd.readouterr()) == ""
 
     def test_uploads_that_are_broken_off_print_nothing(
         self, client: httpx.Client, recording: bytes, capfd: pytest.CaptureFixture[str]
@@ -555,6 +558,18 @@ class TestWhoMayAsk:
         assert headers["cache-control"] == "no-store"
         assert "set-cookie" not in headers
         assert "access-control-allow-origin" not in headers
+
+
+def test_files_of_the_installed_page_come_from_the_top_or_not_at_all(client: httpx.Client) -> None:
+    for name, kind in (
+        ("manifest.webmanifest", "application/manifest+json"),
+        ("service-worker.js", "text/javascript; charset=utf-8"),
+    ):
+        response = client.get(f"/{name}")
+        assert response.status_code in (200, 404)
+        assert response.status_code == client.get(f"/static/{name}").status_code
+        assert response.status_code == 404 or response.headers["content-type"] == kind
+    assert "manifest-src 'self'" in client.get("/").headers["content-security-policy"]
 
 
 def test_the_page_names_no_other_place(client: httpx.Client) -> None:
