@@ -126,8 +126,8 @@ class TrainingSettings:
     kind_balance: float = 0.0
     group_balance: float = 1.0
     synthetic_share: float = 0.25
-    budgets: Mapping[str, float] = field(default_factory=lambda: {"pop": 0.05, "grating": 0.01})
-    least_kept: float = 0.2
+    budgets: Mapping[str, float] = field(default_factory=lambda: {"pop": 0.1, "grating": 0.01})
+    least_kept: float = 0.05
     thresholds: Mapping[str, float] = field(default_factory=dict)
     judge_only: bool = False
     folds: int = 5

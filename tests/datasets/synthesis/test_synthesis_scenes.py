@@ -18,8 +18,8 @@ from audio_pipeline.audio.recording import read_recording
 from audio_pipeline.datasets.manifest import read_dataset
 from audio_pipeline.datasets.synthesis.channel import (
     CODECS,
-    Codec,
     ChannelSettings,
+    Codec,
     draw_channel,
     equaliser,
     gain_control,
