@@ -37,6 +37,7 @@ MEDIA_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
+    ".png": "image/png",
     ".webmanifest": "application/manifest+json",
 }
 
@@ -123,7 +124,9 @@ def create_app(
     _add_api(app, api)
     add_history(app, PREFIX, api, history)
     app.add_api_websocket_route(f"{PREFIX}/live", LiveStreams(pool, settings).serve)
-    add_page(app, {"/": "index.html", "/docs": "docs.html"})
+    # A service worker may only look after what lies below its own address, so it lies on top.
+    offline = {f"/{name}": name for name in ("manifest.webmanifest", "service-worker.js")}
+    add_page(app, {"/": "index.html", "/docs": "docs.html", **offline})
     _describe_requests(app)
     guard(app, settings, hosts, pairing)
     return app

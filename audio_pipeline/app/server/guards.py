@@ -34,6 +34,7 @@ CONTENT_SECURITY_POLICY = "; ".join(
         "media-src 'self' blob:",
         "connect-src 'self'",
         "worker-src 'self'",
+        "manifest-src 'self'",
         "base-uri 'none'",
         "form-action 'none'",
         "frame-ancestors 'none'",

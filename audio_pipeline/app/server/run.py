@@ -10,9 +10,14 @@ import uvicorn
 
 from audio_pipeline.app.history import History
 from audio_pipeline.app.server.app import create_app
-from audio_pipeline.app.server.certificate import Certificate, make_certificate
+from audio_pipeline.app.server.certificate import (
+    Certificate,
+    kept_certificate,
+    make_certificate,
+)
 from audio_pipeline.app.server.connections import (
     host_names,
+    lasting_name,
     listen,
     local_addresses,
     make_server,
@@ -34,7 +39,9 @@ class Service:
     host, port
         Where it listens; port 0 takes a free one.
     https
-        Whether to speak TLS with a certificate made for this run.
+        Whether to speak TLS.
+    certificate_file
+        Where the certificate is kept; None to make one for this run.
     region
         Country whose emergency number is shown.
     model
@@ -50,6 +57,7 @@ class Service:
     host: str = LOOPBACK
     port: int = 8000
     https: bool = False
+    certificate_file: Path | None = None
     region: str = "GB"
     model: Path | None = None
     settings: ServerSettings = field(default_factory=ServerSettings)
@@ -63,7 +71,11 @@ class Service:
             names.append(self.host.lower())
         # Whoever reaches the server from another machine must have seen this one's screen.
         self.pairing = None if is_loopback(self.host) else Pairing(own, self._paired)
-        self.certificate: Certificate | None = make_certificate(names) if self.https else None
+        self.certificate: Certificate | None = None
+        if self.https and self.certificate_file is not None:
+            self.certificate = kept_certificate(names, self.certificate_file)
+        elif self.https:
+            self.certificate = make_certificate(names)
         self.app = create_app(
             self.model,
             settings=self.settings,
@@ -74,7 +86,9 @@ class Service:
         )
         self.listener = listen(self.host, self.port)
         self.port = self.listener.getsockname()[1]
-        self._shown_host = self.host if self.host not in EVERYWHERE else (own or [LOOPBACK])[0]
+        self._shown_host = self.host
+        if self.host in EVERYWHERE:
+            self._shown_host = lasting_name() or (own or [LOOPBACK])[0]
 
     @property
     def address(self) -> str:

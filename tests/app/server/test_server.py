@@ -560,6 +560,18 @@ class TestWhoMayAsk:
         assert "access-control-allow-origin" not in headers
 
 
+def test_files_of_the_installed_page_come_from_the_top_or_not_at_all(client: httpx.Client) -> None:
+    for name, kind in (
+        ("manifest.webmanifest", "application/manifest+json"),
+        ("service-worker.js", "text/javascript; charset=utf-8"),
+    ):
+        response = client.get(f"/{name}")
+        assert response.status_code in (200, 404)
+        assert response.status_code == client.get(f"/static/{name}").status_code
+        assert response.status_code == 404 or response.headers["content-type"] == kind
+    assert "manifest-src 'self'" in client.get("/").headers["content-security-policy"]
+
+
 def test_the_page_names_no_other_place(client: httpx.Client) -> None:
     """No page, script or sheet points anywhere but to this server."""
     names = {"/", "/docs"}
