@@ -64,8 +64,8 @@ def command(
     region = region or default_region()
     load_catalogue(region)  # an unknown region is refused before any work
     try:
+        from audio_pipeline.app.server.app import LOOPBACK, Service
         from audio_pipeline.app.server.certificate import default_path
-        from audio_pipeline.app.server.run import LOOPBACK, Service
     except ImportError as error:
         raise CrepitusError(
             f'the page needs {error.name}; install it with: pip install "crepitus[serve]"'

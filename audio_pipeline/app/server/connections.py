@@ -17,8 +17,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from audio_pipeline.app.server.certificate import Certificate
-from audio_pipeline.app.server.guards import SECURITY_HEADERS, is_loopback
-from audio_pipeline.app.server.settings import ServerSettings
+from audio_pipeline.app.server.guards import SECURITY_HEADERS, ServerSettings, is_loopback
 from audio_pipeline.exceptions import CrepitusError
 
 # In one turn of the event loop; the rest wait in the system's queue. Few, because a newcomer needs

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 from audio_pipeline.app.comparison import compare, counted
 from audio_pipeline.app.history import Entry, History, counts_by_week, history_page
 from audio_pipeline.app.server.api import Api, json_object
-from audio_pipeline.app.server.errors import ApiError
+from audio_pipeline.app.server.schemas import ApiError
 from audio_pipeline.exceptions import CrepitusError, InvalidInputError
 
 Result = TypeVar("Result")

@@ -24,8 +24,8 @@ from click.testing import CliRunner
 from server_support import running, sound_file, twist
 
 from audio_pipeline.app.cli import app as command_line
-from audio_pipeline.app.server.run import Service
-from audio_pipeline.app.server.settings import ServerSettings
+from audio_pipeline.app.server.app import Service
+from audio_pipeline.app.server.guards import ServerSettings
 
 CLEAR = {
     "trauma": "none",
