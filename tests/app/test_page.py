@@ -239,7 +239,7 @@ def test_the_whole_way(launch: Launch, site: str, viewport: dict[str, int]) -> N
     )
     assert pressed == "true"
     page = visit.saved("Save as a page").decode()
-    assert "See someone within a week" in page
+    assert "Get medical advice today" in page
     assert f"{sounds[0]['start']:.2f} s" in page
     visit.check_manners()
     visit.close()
