@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from audio_pipeline.datasets.kinds import FAR_KINDS
+from audio_pipeline.datasets.manifest import FAR_KINDS
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
