@@ -40,6 +40,7 @@ from audio_pipeline.model.classifier import (
     refuse_existing_model,
     save_classifier,
 )
+from audio_pipeline.model.controls import ControlSettings, with_controls
 from audio_pipeline.model.crossvalidation import (
     CrossValidation,
     CurvePoint,
@@ -209,8 +210,12 @@ def train(
     metrics = _no_metrics(material, usable, settings)
     if validation:
         evaluation = _evaluation(validation, material, usable, settings, labels)
+        if settings.controls:
+            asked = ControlSettings(settings.estimator, settings.params, seed=settings.seed)
+            evaluation = with_controls(evaluation, asked)
         metrics = evaluation.figures
-        cautions += [one for one in evaluation.cautions if one.code == "shortcut"]
+        told = ("shortcut", "control_")
+        cautions += [one for one in evaluation.cautions if one.code.startswith(told)]
     if progress:
         progress("Fitting the model", 0, 1)
     selection = select_model(events, labels, settings, material.settings.context, forest)
