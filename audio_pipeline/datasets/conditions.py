@@ -30,7 +30,7 @@ CONDITIONS: Final = (
     "dc",
     "bandwidth",
 )
-"""Recording conditions, in the order of :attr:`Survey.conditions`.
+"""Recording conditions, in the order of :attr:`RecordingConditions.conditions`.
 
 Seconds; Hz; dB of full scale: the lower quartile of the frames, and the quietest tenth of them in
 all and by band; dB of the strongest mains harmonic over its surroundings in the quietest half
@@ -51,7 +51,7 @@ _SILENCE: Final = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
-class Survey:
+class RecordingConditions:
     """What one look at a recording gave.
 
     Attributes
@@ -73,14 +73,14 @@ class Survey:
     moments: NDArray[np.float32]
 
 
-def survey(path: Path) -> Survey:
+def measure_conditions(path: Path) -> RecordingConditions:
     """Look at one recording; one that cannot be read gives an empty survey, not an error."""
     recording = read_start(path)
     if recording is None or not len(recording.samples):
-        return Survey("", 0, np.full(len(CONDITIONS), np.nan), _moments(np.zeros(0, np.float32)))
+        return RecordingConditions("", 0, np.full(len(CONDITIONS), np.nan), _moments(np.zeros(0, np.float32)))
     digest = hashlib.sha256(np.int32(recording.sample_rate).tobytes())
     digest.update(recording.samples.tobytes())
-    return Survey(
+    return RecordingConditions(
         digest.hexdigest()[:32],
         recording.sample_rate,
         recording_conditions(recording),

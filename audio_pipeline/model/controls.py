@@ -21,17 +21,15 @@ from numpy.typing import NDArray
 from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.analysis.pipeline import extract
 from audio_pipeline.audio.recording import Recording, read_recording
-from audio_pipeline.datasets.conditions import CONDITIONS
-from audio_pipeline.datasets.examples import Case
-from audio_pipeline.datasets.loading import Caution, Material
-from audio_pipeline.datasets.parallel import in_parallel
+from audio_pipeline.datasets.conditions import CONDITIONS, in_parallel
+from audio_pipeline.datasets.examples import Example
+from audio_pipeline.datasets.loading import DataWarning, TrainingData
 from audio_pipeline.exceptions import RecordingError
 from audio_pipeline.features.table import FEATURE_NAMES
-from audio_pipeline.model.bootstrap import group_intervals
 from audio_pipeline.model.classifier import clean_table
 from audio_pipeline.model.estimator import DEFAULT, NAMES, STEP, last_step, make_classifier
 from audio_pipeline.model.evaluation import Control, Evaluation
-from audio_pipeline.model.metrics import balanced_accuracy
+from audio_pipeline.model.metrics import balanced_accuracy, group_intervals
 from audio_pipeline.model.selection import Fold, grouped_folds
 
 if TYPE_CHECKING:
@@ -84,7 +82,7 @@ class ControlSettings:
 
 
 def negative_controls(
-    material: Material,
+    material: TrainingData,
     kept: NDArray[np.int64],
     accuracy: float | None,
     settings: ControlSettings | None = None,
@@ -201,7 +199,7 @@ def _told_from(
 
 
 def _tables(
-    material: Material, kept: NDArray[np.int64], cases: Sequence[Case]
+    material: TrainingData, kept: NDArray[np.int64], cases: Sequence[Example]
 ) -> dict[str, Floats]:
     """Return what each control may see of each case, one row a case; NaN for what is not known."""
     conditions = material.conditions[kept]
@@ -231,14 +229,14 @@ def _tables(
     return tables if order is None else {**tables, "order": order}
 
 
-def _gaps(case: Case) -> list[float]:
+def _gaps(case: Example) -> list[float]:
     """Return the shortest, middle and longest time between the sounds of a recording."""
     starts = sorted(segment.start for segment in case.extraction.segments)
     gaps = [later - sooner for sooner, later in pairwise(starts)]
     return [min(gaps), float(np.median(gaps)), max(gaps)] if gaps else [np.nan] * 3
 
 
-def _order(cases: Sequence[Case]) -> Floats | None:
+def _order(cases: Sequence[Example]) -> Floats | None:
     """Return where each recording came among those of its group, 0 to 1; None if nobody knows."""
     name = next(
         (name for name in _ORDER_COLUMNS if all(case.columns.get(name) for case in cases)), None
@@ -263,7 +261,7 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def quiet_span(case: Case) -> tuple[float, float] | None:
+def quiet_span(case: Example) -> tuple[float, float] | None:
     """Return the stretch of a recording without any sound: the guided one, else the longest.
 
     Returns
@@ -287,7 +285,7 @@ def quiet_span(case: Case) -> tuple[float, float] | None:
 
 
 def _quiet_table(
-    cases: Sequence[Case], paths: Mapping[str, Path], config: AnalysisConfig
+    cases: Sequence[Example], paths: Mapping[str, Path], config: AnalysisConfig
 ) -> Floats:
     """Describe the quiet stretch of each case by the model's own features."""
     work = [
@@ -307,9 +305,9 @@ def _quiet_row(path: Path, span: tuple[float, float], config: AnalysisConfig) ->
 
 
 def _swapped(
-    material: Material,
+    material: TrainingData,
     kept: NDArray[np.int64],
-    cases: Sequence[Case],
+    cases: Sequence[Example],
     groups: NDArray[np.str_],
     classifier: Classifier,
     rng: np.random.Generator,
@@ -346,7 +344,7 @@ def _swapped(
     return np.array(own), np.array(said), np.array(whose)
 
 
-def _with_sounds_of(person: Case, other: Case, paths: Mapping[str, Path]) -> Recording:
+def _with_sounds_of(person: Example, other: Example, paths: Mapping[str, Path]) -> Recording:
     """Return the quiet of one recording with the sounds of another in it, at their level."""
     home, away = read_recording(paths[person.name]), read_recording(paths[other.name])
     span = quiet_span(person)
@@ -398,5 +396,5 @@ def with_controls(
     place = {id(case): number for number, case in enumerate(evaluation.material.cases)}
     kept = np.array([place[id(one.case)] for one in evaluation.predictions], np.int64)
     controls = negative_controls(evaluation.material, kept, accuracy, settings, classifier)
-    caught = [Caution(f"control_{one.name}", one.verdict) for one in controls if one.caught]
-    return replace(evaluation, controls=tuple(controls), cautions=(*evaluation.cautions, *caught))
+    caught = [DataWarning(f"control_{one.name}", one.verdict) for one in controls if one.caught]
+    return replace(evaluation, controls=tuple(controls), data_warnings=(*evaluation.data_warnings, *caught))
