@@ -106,7 +106,9 @@ def find_copies(surveys: Sequence[RecordingConditions], paths: Sequence[Path]) -
     return [copies[pair] for pair in sorted(copies)]
 
 
-def _candidates(surveys: Sequence[RecordingConditions], indices: Sequence[int]) -> list[tuple[int, int]]:
+def _candidates(
+    surveys: Sequence[RecordingConditions], indices: Sequence[int]
+) -> list[tuple[int, int]]:
     """Return pairs with an almost equal moment, the best few of each recording."""
     counts = [len(surveys[index].moments) for index in indices]
     if not sum(counts):

@@ -171,7 +171,9 @@ def gather(
         *_groups_warning(dataset, ignore_groups),
         *_sizes_warning(cases, groups),
     ]
-    return TrainingData(dataset, settings, heard, cases, groups, surveys, copies, tuple(data_warnings))
+    return TrainingData(
+        dataset, settings, heard, cases, groups, surveys, copies, tuple(data_warnings)
+    )
 
 
 def load_examples(dataset: Dataset | Path | str, *, sample_rate: int | None = None) -> Bunch:
@@ -298,7 +300,9 @@ def _guesses_warning(dataset: Dataset) -> list[DataWarning]:
     return [DataWarning("own_guesses", text)]
 
 
-def _rate_warning(surveys: dict[str, RecordingConditions], settings: AnalysisConfig) -> list[DataWarning]:
+def _rate_warning(
+    surveys: dict[str, RecordingConditions], settings: AnalysisConfig
+) -> list[DataWarning]:
     """Say so when a few recordings of a low rate lower it for all."""
     usual = AnalysisConfig().sample_rate
     low = [name for name, one in surveys.items() if 0 < one.sample_rate < usual]

@@ -397,4 +397,6 @@ def with_controls(
     kept = np.array([place[id(one.case)] for one in evaluation.predictions], np.int64)
     controls = negative_controls(evaluation.material, kept, accuracy, settings, classifier)
     caught = [DataWarning(f"control_{one.name}", one.verdict) for one in controls if one.caught]
-    return replace(evaluation, controls=tuple(controls), data_warnings=(*evaluation.data_warnings, *caught))
+    return replace(
+        evaluation, controls=tuple(controls), data_warnings=(*evaluation.data_warnings, *caught)
+    )

@@ -93,7 +93,9 @@ def predict_cases(cases: Sequence[Example], classifier: Classifier) -> list[Case
     return predictions
 
 
-def analyze_annotated(heard: Sequence[AnnotatedRecording], classifier: Classifier) -> list[tuple[AnnotatedRecording, Analysis]]:
+def analyze_annotated(
+    heard: Sequence[AnnotatedRecording], classifier: Classifier
+) -> list[tuple[AnnotatedRecording, Analysis]]:
     """Analyse whole recordings of a dataset where the whole matters.
 
     Parameters

@@ -188,7 +188,11 @@ def train(
         events = joined(events, made(material.settings, clips, progress))
         events = events.rows(np.isin(events.labels, labels))
     folds = case_folds(cases, groups, settings.folds, settings.seed)
-    data_warnings = [*material.data_warnings, *silence_warning(cases), *_base_warning(base, material)]
+    data_warnings = [
+        *material.data_warnings,
+        *silence_warning(cases),
+        *_base_warning(base, material),
+    ]
     validation = None
     if folds:
         validation = cross_validate(
@@ -213,8 +217,9 @@ def train(
             asked = ControlSettings(settings.estimator, settings.params, seed=settings.seed)
             evaluation = with_controls(evaluation, asked)
         metrics = evaluation.figures
-        told = ("shortcut", "control_")
-        data_warnings += [one for one in evaluation.data_warnings if one.code.startswith(told)]
+        data_warnings += [
+            one for one in evaluation.data_warnings if one.code.startswith(("shortcut", "control_"))
+        ]
     if progress:
         progress("Fitting the model", 0, 1)
     selection = select_model(events, labels, settings, material.settings.context, forest)
@@ -239,7 +244,9 @@ def train(
         "warnings": [{"code": one.code, "text": one.text} for one in data_warnings],
     }
     classifier = replace(unsaved, description=description)
-    result = Training(classifier, metrics, tuple(data_warnings), curve, validation, evaluation, material)
+    result = Training(
+        classifier, metrics, tuple(data_warnings), curve, validation, evaluation, material
+    )
     files = dict(extra_files(result)) if extra_files else {}
     if evaluation is not None:
         files[EVALUATION] = (json.dumps(evaluation.published(), indent=1) + "\n").encode()
@@ -293,7 +300,9 @@ def _base_warning(base: Classifier | None, material: TrainingData) -> list[DataW
     return [DataWarning("overlap", text)]
 
 
-def _no_split(cases: Sequence[Example], material: TrainingData, usable: Sequence[int]) -> DataWarning:
+def _no_split(
+    cases: Sequence[Example], material: TrainingData, usable: Sequence[int]
+) -> DataWarning:
     groups: dict[str, set[str]] = {}
     for case, index in zip(cases, usable, strict=True):
         groups.setdefault(case.label, set()).add(str(material.groups[index]))
