@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from starlette.requests import Request
@@ -15,8 +15,8 @@ from audio_pipeline._version import __version__
 from audio_pipeline.app.server.errors import ApiError
 from audio_pipeline.app.server.limits import MemoryBudget
 from audio_pipeline.app.server.pool import AnalysisPool
-from audio_pipeline.app.server.questionnaire import questionnaire_document
-from audio_pipeline.app.server.schemas import TriageInput
+from audio_pipeline.app.server.questionnaire import interview_document, questionnaire_document
+from audio_pipeline.app.server.schemas import InterviewInput, Strict, TriageInput
 from audio_pipeline.app.server.settings import ServerSettings
 from audio_pipeline.app.server.uploads import Upload, read_upload
 from audio_pipeline.exceptions import RefusedError
@@ -69,16 +69,28 @@ class Api:
         region = request.query_params.get("region", self._region)
         return JSONResponse(questionnaire_document(known_region(region)))
 
+    async def interview(self, request: Request) -> Response:
+        """Return what the interview asks next, and the way it has taken."""
+        given = await json_input(request, InterviewInput)
+        region = known_region(given.region or self._region)
+        try:
+            document = interview_document(given.answers, given.details, region)
+        except RefusedError as error:
+            raise ApiError(422, "bad_answers", str(error)) from None
+        return JSONResponse(document)
+
     async def triage(self, request: Request) -> Response:
         """Recommend from answers, and from what a recording held if there was one."""
-        return JSONResponse(recommendation(await triage_input(request), self._region).document())
+        return JSONResponse(
+            recommendation(await json_input(request, TriageInput), self._region).document()
+        )
 
     async def advice(self, request: Request) -> Response:
         """Return the recommendation in words, in the order in which a page shows them."""
         from audio_pipeline.app.reporting.wording import shown_advice
         from audio_pipeline.triage.interview import Interview
 
-        result = recommendation(await triage_input(request), self._region)
+        result = recommendation(await json_input(request, TriageInput), self._region)
         so_far = Interview(result.answers, result.sound)
         document = shown_advice(result).document()
         return JSONResponse(
@@ -89,7 +101,7 @@ class Api:
         """Return the answers as a FHIR R4 QuestionnaireResponse."""
         from audio_pipeline.triage.fhir import response_resource
 
-        answers = checked_answers((await triage_input(request)).answers)
+        answers = checked_answers((await json_input(request, TriageInput)).answers)
         now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
         resource = response_resource(answers, authored=now, region=self._region)
         return JSONResponse(resource, media_type="application/fhir+json")
@@ -181,8 +193,11 @@ def known_region(region: str) -> str:
     return region
 
 
-async def triage_input(request: Request) -> TriageInput:
-    """Read the body of a triage request.
+S = TypeVar("S", bound=Strict)
+
+
+async def json_input(request: Request, shape: type[S]) -> S:
+    """Read the JSON body of a request.
 
     Raises
     ------
@@ -194,7 +209,7 @@ async def triage_input(request: Request) -> TriageInput:
         raise ApiError(415, "not_json", "Send application/json.", {"Connection": "close"})
     body = json_object(await request.body(), "request")
     try:
-        return TriageInput.model_validate(body)
+        return shape.model_validate(body)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
@@ -210,4 +225,4 @@ def recommendation(given: TriageInput, region: str) -> Any:
     sound = None
     if given.sound is not None:
         sound = Sound(given.sound.finding, given.sound.confidence)
-    return recommend(answers, sound, region=region)
+    return recommend(answers, sound, region=known_region(given.region or region))

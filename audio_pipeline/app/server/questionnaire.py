@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any
 
 from audio_pipeline.analysis.guided import Phase, ProtocolSettings, planned_phases
 from audio_pipeline.triage.answers import parse_answers
-from audio_pipeline.triage.interview import Interview
+from audio_pipeline.triage.interview import Interview, Screen
 from audio_pipeline.triage.messages import Catalogue, load_catalogue
 from audio_pipeline.triage.recommendation import recommend
-from audio_pipeline.triage.rules import LEVELS, SKIP, Question, load_tables
+from audio_pipeline.triage.rules import LEVELS, SKIP, UNSURE, Question, load_tables
 
 SECTION_TITLES = {
     "emergency": "Safety questions",
@@ -58,6 +59,98 @@ def questionnaire_document(region: str) -> dict[str, Any]:
     }
 
 
+def interview_document(
+    answers: Mapping[str, Any], details: Collection[str], region: str
+) -> dict[str, Any]:
+    """Return where the interview stands after some answers, and what it asks next.
+
+    It is walked anew each time by the same :class:`Interview` that asks in a terminal, so the page
+    can go back, change an answer and reload without a state on the server.
+
+    Parameters
+    ----------
+    answers
+        Question to answer, None where the person left it out. What is not asked any more, since
+        other answers have settled it, is left aside.
+    details
+        Ticked items whose detail the person left out.
+    region
+        One of ``audio_pipeline.triage.messages.REGIONS``.
+
+    Returns
+    -------
+    dict
+        ``trail`` (screens answered or left out, in order), ``screen`` (the next one, None at the
+        end), ``remaining`` (screens still to come, as far as can be known), ``first_part_done``
+        (nothing that must come before an invitation to twist is open), ``level_so_far``,
+        ``may_twist``.
+
+    Raises
+    ------
+    RefusedError
+        A value is not an answer to its question.
+    """
+    words, interview = load_catalogue(region), Interview()
+    trail: list[dict[str, Any]] = []
+    screen = interview.next_screen()
+    while screen is not None:
+        given = _known(screen, answers, details)
+        if given is None:
+            break
+        interview.give(screen, given)
+        trail.append(_screen(screen, words))
+        screen = interview.next_screen()
+    return {
+        "trail": trail,
+        "screen": screen and _screen(screen, words),
+        "remaining": interview.remaining(),
+        "first_part_done": interview.next_screen(emergency_only=True) is None,
+        "level_so_far": interview.level,
+        "may_twist": interview.may_twist,
+    }
+
+
+def _known(
+    screen: Screen, answers: Mapping[str, Any], details: Collection[str]
+) -> dict[str, Any] | None:
+    """Return what is known of a screen's questions, None when one was not asked yet."""
+    ids = [question.id for question in screen.questions]
+    if not all(name in answers for name in ids):
+        return None
+    if screen.ticked:
+        plain = ("no", UNSURE, None)
+        return {name: answers[name] if answers[name] in plain else "yes" for name in ids}
+    if not screen.detail or answers[ids[0]] in screen.offered:
+        return {ids[0]: answers[ids[0]]}
+    return {ids[0]: None} if ids[0] in details else None
+
+
+def _screen(screen: Screen, words: Catalogue) -> dict[str, Any]:
+    """Return one screen in words."""
+    first = screen.questions[0]
+    title = words.question(first.id)
+    if screen.ticked:
+        title = words.text("interview", "history")
+    elif screen.detail:
+        title = words.detail(first.id)
+    questions = [_question(question, words) for question in screen.questions]
+    if screen.ticked:
+        for question in questions:
+            question["text"] = words.tick(load_tables().questions[question["id"]])
+    elif screen.offered:
+        questions[0]["options"] = [
+            {"value": value, "text": words.option(first.id, value)} for value in screen.offered
+        ]
+    return {
+        "title": title,
+        "why": "",
+        "ticked": screen.ticked,
+        "detail": screen.detail,
+        "none": words.text("interview", "none"),
+        "questions": questions,
+    }
+
+
 def _question(question: Question, words: Catalogue) -> dict[str, Any]:
     document: dict[str, Any] = {
         "id": question.id,
@@ -101,17 +194,22 @@ def _protocol(settings: ProtocolSettings) -> list[dict[str, Any]]:
             "kind": phase.kind,
             "turn": phase.turn,
             "seconds": phase.end - phase.start,
-            "cues": [{"after": after, "words": words} for after, words in _cues(phase, settings)],
+            "cues": _cues(phase, settings),
         }
         for phase in planned_phases(settings)
     ]
 
 
-def _cues(phase: Phase, settings: ProtocolSettings) -> list[tuple[float, str]]:
-    """Return what to say in a phase and when, in seconds after its start."""
+def _cues(phase: Phase, settings: ProtocolSettings) -> list[dict[str, Any]]:
+    """Return what to tell in a phase: when, s after its start, with which sign and words."""
+
+    def cue(after: float, kind: str, words: str, spoken: str) -> dict[str, Any]:
+        return {"after": after, "kind": kind, "words": words, "spoken": spoken}
+
     if phase.kind != "turn":
-        return [(0.0, "Stay still and quiet")]
+        return [cue(0.0, phase.kind, "Stay still and quiet", "Stay still")]
+    number = f"Turn {phase.turn} of {settings.turns}"
     return [
-        (0.0, f"Turn {phase.turn} of {settings.turns}: slowly to one side"),
-        (settings.turn_seconds / 2, f"Turn {phase.turn} of {settings.turns}: slowly back"),
+        cue(0.0, "turn", f"{number}: slowly to one side", f"Turn {phase.turn}"),
+        cue(settings.turn_seconds / 2, "back", f"{number}: slowly back", "Back"),
     ]

@@ -52,6 +52,18 @@ class TriageInput(Strict):
 
     answers: dict[str, Any]
     sound: SoundInput | None = None
+    region: str | None = Field(default=None, max_length=20)
+
+
+class InterviewInput(Strict):
+    """Answers so far; null where the person left a question out.
+
+    `details` names ticked items whose detail was left out.
+    """
+
+    answers: dict[str, Any] = Field(max_length=200)
+    details: list[str] = Field(default=[], max_length=200)
+    region: str | None = Field(default=None, max_length=20)
 
 
 class ErrorOutput(BaseModel):
@@ -213,6 +225,32 @@ class QuestionnaireOutput(BaseModel):
     questions: list[QuestionOutput]
 
 
+class ScreenOutput(BaseModel):
+    """What is asked at once: one question, or a list to tick (with `none` of them)."""
+
+    title: str
+    why: str
+    ticked: bool
+    detail: bool
+    none: str
+    questions: list[QuestionOutput]
+
+
+class InterviewOutput(BaseModel):
+    """Where the interview stands: the way so far, what is asked next, how much is left.
+
+    `level_so_far` counts only what was answered; `may_twist` is false where a recording must not
+    be asked for, and means something once `first_part_done` is true.
+    """
+
+    trail: list[ScreenOutput]
+    screen: ScreenOutput | None
+    remaining: int
+    first_part_done: bool
+    level_so_far: Level
+    may_twist: bool
+
+
 class HealthOutput(BaseModel):
     """Whether the server is alive, has loaded its model, and how many analyses are under way."""
 
@@ -280,7 +318,16 @@ TRIAGE_BODY: dict[str, Any] = {
 }
 
 
+INTERVIEW_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/InterviewInput"}}},
+}
+
+
 def request_schemas() -> dict[str, Any]:
     """Return the schemas of JSON request bodies by name, for the OpenAPI components."""
-    schema = TriageInput.model_json_schema(ref_template="#/components/schemas/{model}")
-    return {"TriageInput": schema, **schema.pop("$defs", {})}
+    found: dict[str, Any] = {}
+    for model in (TriageInput, InterviewInput):
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        found |= {model.__name__: schema, **schema.pop("$defs", {})}
+    return found

@@ -2,12 +2,12 @@
 // Whatever sounds is noted with its time, so that the analysis never takes a cue for a sound of the
 // back. Screen readers are not used for cues: they would speak into the recording.
 
-const TONE_SECONDS = 0.14;
-const GAP_SECONDS = 0.06;
+const TONE_SECONDS = 0.1;
+const GAP_SECONDS = 0.03;
 const LOUDNESS = 0.25;
 const FADE_SECONDS = 0.02;
-// How long a sound needs from the loudspeaker back into the recording, at most.
-const LATE_SECONDS = 0.4;
+// How long a sound needs from the loudspeaker back into the recording, and how long it rings.
+const LATE_SECONDS = 0.2;
 
 // Each phase has its own tones (Hz) and its own buzz (ms on, off, on, ...). Low: joints crack far
 // above. The test of the page recognises the phases by these.
@@ -35,6 +35,12 @@ export class Cues {
   unlock() {
     if (this.settings.tones) this.context ??= new AudioContext();
     this.context?.resume().catch(() => {});
+    // iOS speaks later only when it has spoken once in answer to a tap; nothing is heard of this.
+    if (this.settings.speech && canSpeak()) {
+      const silent = new SpeechSynthesisUtterance(" ");
+      silent.volume = 0;
+      speechSynthesis.speak(silent);
+    }
   }
 
   give(kind, words = "") {

@@ -29,7 +29,7 @@ const decode = (text) => Uint8Array.from(atob(text), (letter) => letter.charCode
 async function key() {
   const kept = sessionStorage.getItem(KEY);
   if (kept) return crypto.subtle.importKey("raw", decode(kept), "AES-GCM", false, ["encrypt", "decrypt"]);
-  const made = await crypto.subtle.generateKey("AES-GCM", true, ["encrypt", "decrypt"]);
+  const made = await crypto.subtle.generateKey({ name: "AES-GCM", length: 256 }, true, ["encrypt", "decrypt"]);
   sessionStorage.setItem(KEY, encode(await crypto.subtle.exportKey("raw", made)));
   return made;
 }
