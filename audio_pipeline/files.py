@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and tables that no spreadsheet runs."""
 
 from __future__ import annotations
 
@@ -11,8 +11,23 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+
 PARTIAL_PATTERN = ".crepitus-*.partial"
 """The names of files that are being written; what is left of one was left by a kill."""
+
+
+def csv_cell(text: str) -> str:
+    """Return text as a cell of a CSV table: one that would be a formula gets a leading ``'``.
+
+    For text only: a negative number is no formula.
+    """
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+
+
+def csv_text(cell: str) -> str:
+    """Return what :func:`csv_cell` was given."""
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA_STARTS) else cell
 
 
 @contextmanager

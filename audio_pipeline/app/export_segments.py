@@ -11,11 +11,12 @@ from typing import Final
 import numpy as np
 
 from audio_pipeline.analysis.events import Event
-from audio_pipeline.analysis.pipeline import Analysis, analyze_file
+from audio_pipeline.analysis.pipeline import Analysis, analyze_file, printable
 from audio_pipeline.app.outputs import check_new_folder
 from audio_pipeline.audio.recording import Recording, open_recording, write_recording
 from audio_pipeline.datasets.label_tracks import Region, audacity_track, raven_table
 from audio_pipeline.exceptions import CrepitusError
+from audio_pipeline.files import csv_cell
 from audio_pipeline.model.classifier import Classifier
 
 INDEX: Final = "segments.csv"
@@ -137,11 +138,11 @@ def _cut_one(
         probability = event.probabilities[event.label]
         rows.append(
             (
-                f"{stem}.wav",
-                analysis.source,
+                csv_cell(f"{stem}.wav"),
+                csv_cell(printable(analysis.source)),
                 f"{event.start:.4f}",
                 f"{event.end:.4f}",
-                event.label,
+                csv_cell(event.label),
                 f"{probability:.4f}",
                 str(event.uncertain).lower(),
             )

@@ -15,6 +15,7 @@ from audio_pipeline.analysis.pipeline import Extraction, extract, printable
 from audio_pipeline.app.outputs import check_output, is_parquet, is_table, replaced
 from audio_pipeline.exceptions import RefusedError
 from audio_pipeline.features.table import FEATURE_NAMES
+from audio_pipeline.files import csv_cell
 
 COLUMNS = ("recording", "start", "end", "n_impacts", *FEATURE_NAMES)
 
@@ -104,7 +105,7 @@ def _write_csv(file: IO[bytes], rows: Iterator[tuple[Any, ...]]) -> int:
     writer.writerow(COLUMNS)
     for name, start, end, impacts, *values in rows:
         shown = [f"{value:.7g}" for value in values]
-        writer.writerow([name, f"{start:.4f}", f"{end:.4f}", impacts, *shown])
+        writer.writerow([csv_cell(name), f"{start:.4f}", f"{end:.4f}", impacts, *shown])
         count += 1
     text.detach()
     return count

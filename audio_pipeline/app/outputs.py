@@ -8,7 +8,6 @@ needs ``--overwrite`` whoever wrote it, a folder is new or empty, and an input i
 from __future__ import annotations
 
 import csv
-import json
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from audio_pipeline.app.text import json_text
 from audio_pipeline.exceptions import CrepitusError, RefusedError
 from audio_pipeline.files import PARTIAL_PATTERN, whole_file, whole_text
 
@@ -175,7 +175,7 @@ def replaced(path: Path, **options: bool) -> Iterator[Any]:
 def write_json(path: Path, document: Any) -> None:
     """Write one JSON document."""
     with written(path, newline="\n") as file:
-        file.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+        file.write(json_text(document, 2) + "\n")
 
 
 def write_page(

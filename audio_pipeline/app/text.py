@@ -1,19 +1,27 @@
 r"""Names are data: text from outside, made harmless before a person or a program reads it.
 
 File names, labels, names of models and devices, metadata: any of them may hold escape sequences
-that retitle or forge a terminal, or characters that turn the reading direction around.
+that retitle or forge a terminal, or characters that turn the reading direction around. Whatever a
+command prints goes through :func:`show` or :func:`show_json`, and a name through :func:`visible`
+where it is put into a sentence.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
+from typing import Any
 
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _JOINERS = "\u200c\u200d"
 """They shape letters and emoji, and hide nothing."""
 
-_PLAIN = re.compile(r"[ -~]*")
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Unicode's control, format (direction, invisible), half and separating characters."""
+
+_UNUSUAL = re.compile(r"[^ -~]")
+_UNUSUAL_IN_LINES = re.compile(r"[^ -~\n]")
 
 
 def visible(text: str) -> str:
@@ -34,9 +42,40 @@ def visible(text: str) -> str:
     >>> print(visible("a\x1b]0;b\x07\u202e.wav"))
     a\x1b]0;b\x07\u202e.wav
     """
-    if _PLAIN.fullmatch(text):
-        return text
-    return "".join(map(_shown, text))
+    return _UNUSUAL.sub(lambda match: _shown(match[0]), text)
+
+
+def visible_lines(text: str) -> str:
+    """Return the same for text of several lines, which stay lines."""
+    return _UNUSUAL_IN_LINES.sub(lambda match: _shown(match[0]), text)
+
+
+def show(text: str = "", *, err: bool = False) -> None:
+    """Print lines, on standard error where `err`; nothing in them moves the cursor."""
+    import click
+
+    click.echo(visible_lines(text.removesuffix("\n")), err=err)
+
+
+def show_json(document: Any, indent: int | None = None) -> None:
+    """Print one JSON document."""
+    import click
+
+    click.echo(json_text(document, indent))
+
+
+def json_text(document: Any, indent: int | None = None) -> str:
+    """Return JSON that holds every name exactly and no character that is not seen.
+
+    Raises
+    ------
+    ValueError
+        For a number that JSON does not have (NaN, infinity).
+    """
+    text = json.dumps(document, ensure_ascii=False, indent=indent, allow_nan=False)
+    return _UNUSUAL_IN_LINES.sub(
+        lambda match: json.dumps(match[0])[1:-1] if _is_hidden(match[0]) else match[0], text
+    )
 
 
 def file_name(text: str) -> str:
@@ -56,11 +95,14 @@ def file_name(text: str) -> str:
     return shown.encode("utf-8")[:60].decode("utf-8", errors="ignore").strip(". ") or "_"
 
 
+def _is_hidden(character: str) -> bool:
+    return unicodedata.category(character) in _HIDDEN and character not in _JOINERS
+
+
 def _shown(character: str) -> str:
     if character in _SHORT:
         return _SHORT[character]
-    kind = unicodedata.category(character)
-    if kind not in {"Cc", "Cf", "Cs", "Zl", "Zp"} or character in _JOINERS:
+    if not _is_hidden(character):
         return character
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:  # a byte of a path that is no UTF-8

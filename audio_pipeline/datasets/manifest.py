@@ -12,6 +12,7 @@ from typing import Final
 from audio_pipeline.audio.discovery import AUDIO_SUFFIXES
 from audio_pipeline.datasets.label_tracks import find_track, read_track
 from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.files import csv_text
 
 MANIFEST: Final = "manifest.csv"
 _MOST_ROWS: Final = 5_000_000
@@ -231,7 +232,7 @@ def _manifest_row(
 
     if None in row:
         raise refuse("it has more fields than the header")
-    given = {str(key): (value or "").strip() for key, value in row.items()}
+    given = {str(key): csv_text((value or "").strip()) for key, value in row.items()}
     file, label = given.pop("file"), given.pop("label")
     if not file or not label:
         raise refuse("file and label must not be empty")

@@ -13,9 +13,10 @@ import numpy as np
 from audio_pipeline.analysis.events import Event
 from audio_pipeline.analysis.pipeline import Analysis
 from audio_pipeline.datasets.examples import Case, Heard
+from audio_pipeline.datasets.kinds import is_near
 from audio_pipeline.model import metrics
 from audio_pipeline.model.metrics import plain
-from audio_pipeline.model.scoring import PredictionTable, is_near
+from audio_pipeline.model.scoring import PredictionTable
 
 MEASURED_SNR = "measured_snr"
 """What is always reported by: how far the sounds stand out of the noise, in steps of 10 dB."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from audio_pipeline._version import __version__
 from audio_pipeline.analysis.pipeline import Analysis, conclude
 from audio_pipeline.datasets.examples import Case, Heard
+from audio_pipeline.datasets.kinds import KIND, in_doubt
 from audio_pipeline.datasets.loading import Caution, Material, Progress, gather, shown_names
 from audio_pipeline.datasets.manifest import Dataset
 from audio_pipeline.exceptions import RefusedError
@@ -36,7 +37,6 @@ from audio_pipeline.model.metrics import plain
 from audio_pipeline.model.provenance import seen_by
 from audio_pipeline.model.scoring import (
     FIGURES,
-    KIND,
     CasePrediction,
     PredictionTable,
     figures_with_intervals,
@@ -47,9 +47,6 @@ from audio_pipeline.model.scoring import (
 SCHEMA_VERSION = 2
 COLUMNS = ("tier", "snr", "family", KIND)
 """Manifest columns that are reported by where they are there."""
-
-DOUBT = "doubt"
-"""Where this column of a manifest says yes, the row is in no figure but those of its own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,13 +233,15 @@ def evaluate(
         scheme = f"the model {classifier.name}, also on what it was trained on"
     cases = [material.cases[index] for index in kept]
     names = {case.name for case in cases}
+    heard = [one for one in material.heard if one.name in names]
     evaluation = assemble(
         material,
         kept,
         predict_cases(cases, classifier),
-        analyze_heard([one for one in material.heard if one.name in names], classifier),
+        analyze_heard(heard, classifier),
         classifier.labels,
         scheme,
+        unguided=analyze_heard(without_phases(heard), classifier),
         by=by,
         seed=seed,
         cautions=cautions,
@@ -265,6 +264,7 @@ def assemble(
     labels: Sequence[str],
     scheme: str,
     *,
+    unguided: Sequence[tuple[Heard, Analysis]] = (),
     by: Sequence[str] = (),
     seed: int = 0,
     cautions: Sequence[Caution] = (),
@@ -283,6 +283,8 @@ def assemble(
     labels : sequence of str
     scheme : str
         In words: which model on what.
+    unguided : sequence of (AnnotatedRecording, Analysis)
+        Guided recordings once more, without what their protocol tells.
     by : sequence of str
         Further manifest columns to report by.
     seed : int
@@ -291,7 +293,7 @@ def assemble(
         Further ones, after those of the data.
     """
     cautions = [*material.cautions, *cautions]
-    sure = np.array([not _in_doubt(one.case) for one in predictions], bool)
+    sure = np.array([not in_doubt(one.case.columns) for one in predictions], bool)
     everything = prediction_table(predictions, labels, material.groups[kept])
     given = everything.subset(np.flatnonzero(sure))
     judged = [one for one, certain in zip(predictions, sure, strict=True) if certain]
@@ -338,9 +340,20 @@ def assemble(
         ),
         metrics.reliability(highest, right),
         score_events(analyses, labels),
-        score_findings([(one.cases[0].columns, analysis) for one, analysis in analyses], seed),
+        _findings(analyses, unguided, seed),
         tuple(cautions),
     )
+
+
+def _findings(
+    analyses: Sequence[tuple[Heard, Analysis]],
+    unguided: Sequence[tuple[Heard, Analysis]],
+    seed: int,
+) -> FindingScores | None:
+    told = [(one.cases[0].columns, analysis) for one, analysis in analyses]
+    bare = score_findings([(one.cases[0].columns, analysis) for one, analysis in unguided], seed)
+    scores = score_findings(told, seed)
+    return replace(scores, without_protocol=bare.total) if scores and bare else scores
 
 
 def _sizes(given: PredictionTable, cases: Sequence[Case]) -> dict[str, int]:
@@ -356,12 +369,8 @@ def _point_figures(given: PredictionTable) -> dict[str, Any]:
     return {name: plain(figure(given)) for name, figure in FIGURES.items()}
 
 
-def _in_doubt(case: Case) -> bool:
-    return case.columns.get(DOUBT, "").lower() not in {"", "no", "false"}
-
-
 def _doubtful(given: PredictionTable, predictions: Sequence[CasePrediction]) -> dict[str, Any]:
-    cases = [one.case for one in predictions if _in_doubt(one.case)]
+    cases = [one.case for one in predictions if in_doubt(one.case.columns)]
     return _sizes(given, cases) | (_point_figures(given) if cases else {})
 
 
@@ -391,6 +400,15 @@ def analyze_heard(heard: Sequence[Heard], classifier: Classifier) -> list[tuple[
     return [
         (one, conclude(one.extraction, part, classifier))
         for one, part in zip(wanted, parts, strict=True)
+    ]
+
+
+def without_phases(heard: Sequence[Heard]) -> list[Heard]:
+    """Return the guided recordings as if nobody knew when they were to turn."""
+    return [
+        replace(one, extraction=replace(one.extraction, phases=()))
+        for one in heard
+        if one.extraction.phases
     ]
 
 

@@ -34,7 +34,7 @@ definition and three by ear."""
 Outcome = Literal["right", "partly", "uncertain", "missed", "wrong"]
 OUTCOMES: Final[tuple[Outcome, ...]] = ("right", "partly", "uncertain", "missed", "wrong")
 _SNR_STEP: Final = 10.0
-_BY: Final = ("guided", "snr", FINDING)
+_BY: Final = ("guided", "take_snr", FINDING)
 
 
 def outcome(expected: str, found: str) -> Outcome:
@@ -97,12 +97,16 @@ class FindingScores:
     intervals : dict of str to (float, float)
         95 % intervals of the total by bootstrap over groups, where there are at least three.
     by : dict of str to list of FindingShares
-        By ``guided``, by ``snr`` in steps of 10 dB, by the finding expected.
+        By ``guided``, by ``take_snr`` in steps of 10 dB, by the finding expected.
+    without_protocol : FindingShares or None
+        Of the guided recordings, had nobody known when they were to turn: what the protocol is
+        worth is the difference to ``guided``.
     """
 
     total: FindingShares
     intervals: dict[str, tuple[float, float]]
     by: dict[str, list[FindingShares]]
+    without_protocol: FindingShares | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -112,7 +116,8 @@ class FindingScores:
             for end, value in zip(("low", "high"), interval, strict=True)
         }
         rows = {name: [one.to_dict() for one in parts] for name, parts in self.by.items()}
-        return {**self.total.to_dict(), **ends, "by": rows}
+        bare = None if self.without_protocol is None else self.without_protocol.to_dict()
+        return {**self.total.to_dict(), **ends, "by": rows, "without_protocol": bare}
 
 
 def score_findings(
@@ -172,8 +177,8 @@ def score_findings(
 def _by(
     values: Sequence[str], name: str, shares: Callable[[NDArray[np.int64], str], FindingShares]
 ) -> list[FindingShares]:
-    column = np.array([_step(value) if name == "snr" else value for value in values])
-    order = sorted(set(column), key=lambda value: _low(value) if name == "snr" else 0.0)
+    column = np.array([_step(value) if name == "take_snr" else value for value in values])
+    order = sorted(set(column), key=lambda value: _low(value) if name == "take_snr" else 0.0)
     return [shares(np.flatnonzero(column == value), value) for value in order if value]
 
 

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 from audio_pipeline._version import __version__
-from audio_pipeline.datasets.examples import Events
+from audio_pipeline.datasets.examples import Case, Events
 from audio_pipeline.datasets.loading import Material
 from audio_pipeline.model.classifier import Classifier
 from audio_pipeline.model.thresholds import TuningSettings
@@ -60,9 +60,14 @@ def seen_by(classifier: Classifier, material: Material) -> list[bool]:
     digests = {name: one.digest for name, one in material.surveys.items()}
     return [
         (digests[case.name] != "" and digests[case.name] in recordings)
-        or group_mark(case.group) in groups
+        or not groups.isdisjoint(map(group_mark, _groups_of(case)))
         for case in material.cases
     ]
+
+
+def _groups_of(case: Case) -> list[str]:
+    """Return the case's group, and those of the clips it was put together from."""
+    return [case.group, *filter(None, case.columns.get("groups", "").split(";"))]
 
 
 def group_mark(group: str) -> str:

@@ -7,7 +7,7 @@ is, every kind of a label weighs alike, so that 181 keys do not outvote one zip.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
@@ -18,27 +18,12 @@ from numpy.typing import NDArray
 from audio_pipeline.analysis.events import JOINT_LABELS
 from audio_pipeline.analysis.pipeline import Analysis, conclude
 from audio_pipeline.datasets.examples import Case
+from audio_pipeline.datasets.kinds import KIND, is_near
 from audio_pipeline.model import metrics
 from audio_pipeline.model.bootstrap import group_intervals
 from audio_pipeline.model.classifier import Classifier
 
 BACKGROUND: Final = "other"
-KIND: Final = "kind"
-"""The manifest column whose values weigh alike."""
-
-NEAR_KINDS: Final = frozenset(
-    {
-        *("speech", "breath", "cough", "baby", "cloth", "chair", "footstep", "thud", "door"),
-        *("drawer", "knock", "clap", "key", "mouse", "tap", "click", "switch", "clock", "paper"),
-        *("plastic_rustle", "zip", "fan", "wind", "mechanical", "misc_household"),
-    }
-)
-FAR_KINDS: Final = frozenset(
-    {"coin", "dice", "cutlery", "glass", "fire", "water", "rain", "machine_saw"}
-)
-"""Everyday sounds near a person who records, and those that hardly ever are; a column `near`
-(``yes`` or ``no``) says otherwise. Kinds in neither count in no figure of the two."""
-
 _ANSWER_OF: Final = {
     "single_pop": "pop",
     "repeated_pops": "pop",
@@ -82,15 +67,6 @@ def answer_of(finding: str, labels: Sequence[str]) -> str | None:
     """Return the label a finding stands for; None for an abstention."""
     answer = finding if finding in labels else _ANSWER_OF.get(finding)
     return answer if answer in labels else None
-
-
-def is_near(columns: Mapping[str, str]) -> bool | None:
-    """Tell whether a sound is one of those near a person who records; None where nobody knows."""
-    said = columns.get("near", "").lower()
-    if said in {"yes", "true", "no", "false"}:
-        return said in {"yes", "true"}
-    kind = columns.get(KIND, "")
-    return True if kind in NEAR_KINDS else False if kind in FAR_KINDS else None
 
 
 def predict_cases(cases: Sequence[Case], classifier: Classifier) -> list[CasePrediction]:

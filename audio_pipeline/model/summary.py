@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from audio_pipeline.model.card import curve_sentence
@@ -83,6 +84,8 @@ def evaluation_text(evaluation: Evaluation) -> str:
 
 def _finding_lines(scores: FindingScores) -> list[str]:
     rows = [scores.total, *(row for rows in scores.by.values() for row in rows)]
+    if scores.without_protocol is not None:
+        rows.append(replace(scores.without_protocol, name="guided, had nobody known"))
     names = [*OUTCOMES, "false grating"]
     lines = [f"{'whole recordings':32}{'number':>8}" + "".join(f"{one:>15}" for one in names)]
     for row in rows:

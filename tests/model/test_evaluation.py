@@ -22,6 +22,7 @@ from audio_pipeline.app.reporting.evaluation_page import evaluation_page
 from audio_pipeline.audio.quality import QualityMeter, QualitySettings
 from audio_pipeline.audio.recording import read_recording
 from audio_pipeline.datasets.examples import Case, Heard
+from audio_pipeline.datasets.kinds import FAR_KINDS, NEAR_KINDS
 from audio_pipeline.datasets.label_tracks import Region
 from audio_pipeline.datasets.manifest import read_dataset
 from audio_pipeline.exceptions import RefusedError
@@ -37,9 +38,7 @@ from audio_pipeline.model.evaluation import Evaluation, analyze_heard, evaluate
 from audio_pipeline.model.findings import OUTCOMES, SOUNDS, outcome, score_findings
 from audio_pipeline.model.fit import FitSettings
 from audio_pipeline.model.scoring import (
-    FAR_KINDS,
     FIGURES,
-    NEAR_KINDS,
     answer_of,
     predict_cases,
     prediction_table,
@@ -158,7 +157,7 @@ def test_findings_of_whole_recordings() -> None:
         assert outcome(expected, "uncertain") == outcome(expected, "unusable") == "uncertain"
     said = {"single_pop": ["pop"], "grating": ["unsure"], "nothing_recognised": ["grating"]}
     recordings = [
-        ({"finding": finding, "group": finding, "snr": "12"}, one.analysis)
+        ({"finding": finding, "group": finding, "take_snr": "12"}, one.analysis)
         for finding, words in said.items()
         for one in predict_cases([case_of("other", words)], speaker())
     ]
@@ -170,7 +169,7 @@ def test_findings_of_whole_recordings() -> None:
     assert {name: share * 3 for name, share in scores.total.shares.items() if share} == (
         pytest.approx({"right": 1, "uncertain": 1, "wrong": 1})
     )
-    assert [row.name for row in scores.by["snr"]] == ["10 to 20"]
+    assert [row.name for row in scores.by["take_snr"]] == ["10 to 20"]
     assert set(scores.to_dict()) >= {*OUTCOMES, "right_low", "false_grating"}
     assert score_findings([({}, recordings[0][1])]) is None
 

@@ -16,6 +16,7 @@ from audio_pipeline.app.batch.store import Row, StoreReader
 from audio_pipeline.app.outputs import written
 from audio_pipeline.audio.discovery import readable
 from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.files import csv_text
 from audio_pipeline.triage.answers import Answers, parse_row
 from audio_pipeline.triage.recommendation import Recommendation, Sound, recommend
 
@@ -84,7 +85,7 @@ def read_answers(path: Path) -> AnswersTable:
                         "an unanswered question is an empty cell"
                     )
                 row = dict(zip(header, values, strict=True))
-                recording = row.pop("recording")
+                recording = csv_text(row.pop("recording"))
                 if recording in answers:
                     raise RefusedError(f"{where}: a second row for {recording!r}; keep one")
                 answers[recording] = parse_row(row, where)

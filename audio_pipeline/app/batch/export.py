@@ -25,7 +25,9 @@ from audio_pipeline.app.outputs import (
     table_header,
     written,
 )
+from audio_pipeline.app.text import json_text
 from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.files import csv_cell
 
 SCHEMA_VERSION = 1
 
@@ -89,7 +91,7 @@ def write_tables(store: StoreReader, out: Path) -> None:
     labels = store.labels
     with written(out / "events.csv") as events, written(out / "recordings.csv") as recordings:
         event_table = csv.writer(events)
-        event_table.writerow(event_columns(labels))
+        event_table.writerow(map(cell, event_columns(labels)))
         recording_table = csv.writer(recordings)
         recording_table.writerow(RECORDING_COLUMNS)
         for row in store.rows():
@@ -104,14 +106,16 @@ def cell(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return csv_cell(value) if isinstance(value, str) else str(value)
 
 
 def write_json_lines(store: StoreReader, out: Path) -> None:
     """Write ``recordings.jsonl``: an entry of ``analyze --json`` a line."""
     with written(out / "recordings.jsonl", newline="\n") as file:
         for row in store.rows():
-            file.write(json.dumps(row.document, ensure_ascii=False) + "\n")
+            file.write(json_text(row.document) + "\n")
 
 
 def write_parquet(store: StoreReader, out: Path) -> None:

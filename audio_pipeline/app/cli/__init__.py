@@ -29,6 +29,7 @@ COMMANDS: dict[str, str] = {
     "segments": "Cut out every sound found, with label tracks to correct.",
     "features": "Write the feature table of recordings.",
     "synthesize": "Make a labelled synthetic dataset.",
+    "takes": "Put labelled clips into recordings as a person makes them.",
     "devices": "List the microphones.",
     "check": "Is this machine ready: sound card, codecs, model?",
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import click
 
 from audio_pipeline.app.cli.options import overwrite_option
 from audio_pipeline.app.outputs import check_page
+from audio_pipeline.app.text import show, show_json
 from audio_pipeline.exceptions import CrepitusError
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def command(
         if not as_json:
             _show(assessment, first=len(assessments) == 1, highest_reached=reached)
     if as_json:
-        click.echo(json.dumps(document(assessments, classifier), ensure_ascii=False, indent=2))
+        show_json(document(assessments, classifier), 2)
     if report:
         from audio_pipeline.app.reporting.report import write_report
 
@@ -95,7 +95,7 @@ def _show(assessment: Assessment, first: bool, highest_reached: str | None) -> N
     if assessment.recommendation is not None:
         _show_recommendation(assessment.recommendation, highest_reached)
         click.echo()
-    click.echo(analysis_page(assessment.analysis), nl=False)
+    show(analysis_page(assessment.analysis))
     if assessment.recommendation is None and assessment.analysis.finding is not None:
         click.echo(
             "\nThis is only about the sound. Your symptoms decide what to do: run crepitus triage,"

@@ -13,6 +13,7 @@ import click
 
 from audio_pipeline.app.cli.options import overwrite_option
 from audio_pipeline.app.outputs import check_page
+from audio_pipeline.app.text import show, show_json, visible
 
 if TYPE_CHECKING:
     from audio_pipeline.app.batch.run import BatchRequest
@@ -74,8 +75,6 @@ def command(
     # Before any numeric library is loaded: on small arrays their threads only hinder.
     os.environ.update(one_thread())
 
-    import json
-
     from audio_pipeline.app.batch.answers_table import read_answers
     from audio_pipeline.app.batch.export import check_exports, parse_formats
     from audio_pipeline.app.batch.progress import progress_for
@@ -109,15 +108,16 @@ def command(
     if report:
         _write_report(report, request, read, overwrite)
     for name, reason in (*ended.unreadable, *ended.failures):
-        click.echo(f"failed: {name}: {reason}", err=True)
+        show(f"failed: {visible(name)}: {visible(reason)}", err=True)
     if as_json:
         failures = [{"recording": name, "error": reason} for name, reason in ended.failures]
-        click.echo(json.dumps({**ended.document, "failures": failures}, ensure_ascii=False))
+        show_json({**ended.document, "failures": failures})
     else:
         counts = ended.counts
-        click.echo(
+        show(
             f"{counts['found']} recordings: {counts['done']} done, {counts['resumed']} from "
-            f"before, {counts['failed']} failed, {counts['unusable']} unusable. Results in {out}"
+            f"before, {counts['failed']} failed, {counts['unusable']} unusable. "
+            f"Results in {visible(out)}"
         )
     if not ended.all_well:
         raise click.exceptions.Exit(1)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import click
+
+from audio_pipeline.app.text import show, show_json
 
 MARKS = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}
 
@@ -27,7 +27,7 @@ def command(device: str | None, model: str | None, as_json: bool) -> None:
     from audio_pipeline.exceptions import CrepitusError
 
     width = shutil.get_terminal_size().columns - 1
-    click.echo(
+    show(
         f"This takes some seconds. Near its end it records {TAKE_SECONDS:.0f} seconds: "
         "please keep quiet.",
         err=True,
@@ -37,13 +37,13 @@ def command(device: str | None, model: str | None, as_json: bool) -> None:
         checks.append(check)
         if not as_json:
             text = f"{MARKS[check.status]}  {check.name}: {check.text}"
-            click.echo(textwrap.fill(text, width, subsequent_indent=" " * 9))
+            show(textwrap.fill(text, width, subsequent_indent=" " * 9))
     problems = [check.name for check in checks if check.status == "problem"]
     if as_json:
         document = {"ready": not problems, "checks": [check.document() for check in checks]}
-        click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+        show_json(document, 2)
     if problems:
         raise CrepitusError(f"this machine is not ready: see {', '.join(problems)} above")
     if not as_json:
         notes = [check.name for check in checks if check.status == "note"]
-        click.echo(f"Ready, with notes on: {', '.join(notes)}." if notes else "Ready.")
+        show(f"Ready, with notes on: {', '.join(notes)}." if notes else "Ready.")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import click
+
+from audio_pipeline.app.text import show, show_json, visible
 
 
 @click.command(epilog="Example: crepitus devices")
@@ -20,15 +20,15 @@ def command(as_json: bool) -> None:
     try:
         found = devices()
     except CrepitusError as error:  # no PortAudio: this machine has no microphone we can use
-        click.echo(f"crepitus: {error}", err=True)
+        show(f"crepitus: {visible(str(error))}", err=True)
         found = []
     if as_json:
-        click.echo(json.dumps({"devices": [device.document() for device in found]}))
+        show_json({"devices": [device.document() for device in found]})
         return
     if not found:
-        click.echo("No microphone found.")
+        show("No microphone found.")
     for number, device in enumerate(found):
         mark = "   (used when none is chosen)" if device.default else ""
         channels = "1 channel" if device.channels == 1 else f"{device.channels} channels"
-        click.echo(f"{number:3}  {device.name}{mark}")
-        click.echo(f"     {device.host_api}, {channels}, {device.default_sample_rate} Hz")
+        show(f"{number:3}  {visible(device.name)}{mark}")
+        show(f"     {visible(device.host_api)}, {channels}, {device.default_sample_rate} Hz")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from audio_pipeline.app.cli.options import overwrite_option, where_option
 from audio_pipeline.app.outputs import check_page
+from audio_pipeline.app.text import show, show_json, visible
 
 
 @click.command(epilog="Example: crepitus evaluate my_recordings --report evaluation.html")
@@ -72,11 +72,11 @@ def command(
 
         write_page(report, evaluation_page(evaluation), read, overwrite=overwrite)
     if as_json:
-        click.echo(json.dumps(evaluation.to_dict(), allow_nan=False))
+        show_json(evaluation.to_dict())
     else:
         from audio_pipeline.model.summary import evaluation_text
 
-        click.echo(evaluation_text(evaluation))
+        show(evaluation_text(evaluation))
         if report is not None:
-            click.echo(f"Report: {report}")
+            show(f"Report: {visible(str(report))}")
     fail_for_unreadable(evaluation.cautions)

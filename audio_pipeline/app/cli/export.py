@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from audio_pipeline.app.cli.options import overwrite_option
+from audio_pipeline.app.text import show, show_json
 
 
 @click.command(
@@ -35,8 +36,6 @@ def command(out: str, formats: str, beside: bool, overwrite: bool, as_json: bool
     OUT is the folder of the batch. Label files for Audacity and Raven are named after their
     recording, like twist.wav.txt; a file that is already there is never replaced by another.
     """
-    import json
-
     from audio_pipeline.app.batch.export import FORMATS, check_exports, parse_formats
     from audio_pipeline.app.batch.label_files import KINDS, write_labels_beside
     from audio_pipeline.app.batch.store import StoreReader
@@ -64,9 +63,9 @@ def command(out: str, formats: str, beside: bool, overwrite: bool, as_json: bool
             "unfinished": totals.found - finished,
             "damaged": recovery is not None,
         }
-        click.echo(json.dumps(document))
+        show_json(document)
     else:
-        click.echo(f"{finished} recordings written as {', '.join(names)}")
+        show(f"{finished} recordings written as {', '.join(names)}")
     if recovery is not None:
         listed = "" if recovery.listed is None else f" of {recovery.listed}"
         raise CrepitusError(
@@ -74,4 +73,4 @@ def command(out: str, formats: str, beside: bool, overwrite: bool, as_json: bool
             f"and written; {GOES_ON}"
         )
     if totals.found > finished:
-        click.echo(f"{totals.found - finished} are not finished: run the batch again", err=True)
+        show(f"{totals.found - finished} are not finished: run the batch again", err=True)

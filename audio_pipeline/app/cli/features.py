@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from audio_pipeline.app.cli.options import overwrite_option
+from audio_pipeline.app.text import show, show_json, visible
 from audio_pipeline.exceptions import CrepitusError
 
 
@@ -65,9 +65,9 @@ def command(
     if as_json:
         problems = [{"source": one.source, "error": one.error} for one in failed]
         document = {"table": str(table), "rows": rows, "recordings": len(sources)}
-        click.echo(json.dumps({**document, "failed": problems}))
+        show_json({**document, "failed": problems})
     else:
-        click.echo(f"{rows} sounds of {len(sources)} recordings in {table}")
+        show(f"{rows} sounds of {len(sources)} recordings in {visible(str(table))}")
     if failed:
         first = failed[0]
         raise CrepitusError(f"{len(failed)} recordings failed: {first.source}: {first.error}")
@@ -77,4 +77,4 @@ def _list_columns() -> None:
     from audio_pipeline.features.table import FEATURES
 
     for feature in FEATURES:
-        click.echo(f"{feature.name} [{feature.unit}]: {feature.meaning} ({feature.source})")
+        show(f"{feature.name} [{feature.unit}]: {feature.meaning} ({feature.source})")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterable
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from audio_pipeline.app.text import show, show_json, visible
 
 if TYPE_CHECKING:
     from audio_pipeline.analysis.pipeline import LiveEvent
@@ -51,14 +52,14 @@ def command(
 
     classifier = load_classifier(model)
     chosen = pick_device(device)
-    click.echo("Getting ready ...", err=True)
+    show("Getting ready ...", err=True)
     warm_up(classifier)
     with StopRequest() as stop, Microphone(chosen, PROMPT_CAPTURE) as microphone:
         if device is not None:
             remember_device(chosen)
         analyzer = StreamAnalyzer(microphone.sample_rate, classifier, remember=False)
         keeper = ClipKeeper(save_events, microphone.sample_rate) if save_events else None
-        click.echo(f"Listening to {chosen.name}. Ctrl-C stops.", err=True)
+        show(f"Listening to {visible(chosen.name)}. Ctrl-C stops.", err=True)
         reporter = Reporter(as_json, keeper)
         lost: MicrophoneLostError | None = None
         reported_overflows = 0
@@ -72,7 +73,7 @@ def command(
                     keeper.add(block)
                 if microphone.overflows > reported_overflows:
                     reported_overflows = microphone.overflows
-                    click.echo(_overflow_line(microphone), err=True)
+                    show(_overflow_line(microphone), err=True)
             reporter.report(analyzer.finish())
         except MicrophoneLostError as error:
             lost = error
@@ -84,7 +85,7 @@ def command(
         if lost is not None:
             raise lost
         summary = _overflow_line(microphone) if microphone.overflows else "No sound was lost."
-        click.echo(f"Stopped. {summary}", err=True)
+        show(f"Stopped. {summary}", err=True)
 
 
 class Reporter:
@@ -99,7 +100,7 @@ class Reporter:
         """Print events in the order they come."""
         for event in events:
             if self._as_json:
-                print(json.dumps({**event.event.document(), "final": event.final}), flush=True)
+                show_json({**event.event.document(), "final": event.final})
             else:
                 self._print(event)
             if self._keeper is not None and event.final:
@@ -112,7 +113,7 @@ class Reporter:
         start, line = event.event.start, describe(event)
         before = self._printed.pop(start, None)
         if line != before:
-            print(line if before is None else f"  now heard as: {line}", flush=True)
+            show(line if before is None else f"  now heard as: {line}")
         if not event.final:
             self._printed[start] = line
         else:

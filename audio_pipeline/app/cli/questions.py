@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
+from audio_pipeline.app.text import show_json
 from audio_pipeline.triage.fhir import questionnaire_resource
 from audio_pipeline.triage.messages import REGIONS, default_region, load_catalogue
 from audio_pipeline.triage.questionnaire import answers_file, form_document, form_text
@@ -34,9 +33,9 @@ def command(form: str, region: str | None, as_json: bool) -> None:
     region = region or default_region()
     words = load_catalogue(region)
     if form == "fhir":
-        click.echo(json.dumps(questionnaire_resource(region), ensure_ascii=False, indent=2))
+        show_json(questionnaire_resource(region), 2)
     elif as_json:
-        click.echo(json.dumps(form_document(words), ensure_ascii=False, indent=2))
+        show_json(form_document(words), 2)
     elif form == "yaml":
         click.echo(answers_file(words), nl=False)
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from audio_pipeline.app.reporting.guidance import (
     TIMED_PLAN,
     quality_verdict,
 )
+from audio_pipeline.app.text import show, show_json, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -237,7 +237,7 @@ class _Session:
             )
         else:
             say(FREE_PLAN if self.seconds is None else TIMED_PLAN.format(seconds=self.seconds))
-        say(f"Microphone: {self.device.name} (another one: --device NAME)")
+        say(f"Microphone: {visible(self.device.name)} (another one: --device NAME)")
         if self.asks:
             read("Press Enter when you are ready. ")
 
@@ -272,7 +272,7 @@ class _Session:
             if self.output is not None:
                 done = keep_take(done, take, metadata)
         if self.at_terminal and done.kept:
-            say(f"Kept: {self.output} ({take.duration:.1f} s)")
+            say(f"Kept: {visible(str(self.output))} ({take.duration:.1f} s)")
         if done.overflows:
             say(lost_sound_line(done))
         source = "microphone" if self.output is None else str(self.output)
@@ -320,9 +320,9 @@ def _offer_to_keep(recorded: _Recorded) -> None:
             check_target(Path(name))
             recorded.take.save(recorded.metadata, Path(name))
         except CrepitusError as error:
-            say(str(error))
+            say(visible(str(error)))
             continue
-        say(f"Kept: {name}")
+        say(f"Kept: {visible(name)}")
         return
 
 
@@ -332,14 +332,14 @@ def _show(
     if as_json:
         from audio_pipeline.analysis.assessment import document
 
-        click.echo(json.dumps(document([assessment], classifier), ensure_ascii=False, indent=2))
+        show_json(document([assessment], classifier), 2)
         return
     from audio_pipeline.app.reporting.terminal import analysis_page
 
     if assessment.recommendation is not None:
         _show_recommendation(assessment.recommendation, highest_reached)
         click.echo()
-    click.echo(analysis_page(assessment.analysis), nl=False)
+    show(analysis_page(assessment.analysis))
 
 
 def _show_recommendation(

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from audio_pipeline.app.text import show, visible
+
 
 @click.command(epilog="Example: crepitus review out; then: crepitus train out/review.csv -o model")
 @click.argument("source", metavar="DATASET|OUT", type=click.Path(path_type=Path))
@@ -39,6 +41,7 @@ def command(source: Path, model: Path | None, port: int) -> None:
     listener = listen(LOOPBACK, port)
     server = make_server(create_review_app(queue), ServerSettings())
     waiting = sum(1 for _ in queue.open_items())
-    click.echo(f"{waiting} of {len(queue.items)} sounds to label; labels go to {queue.manifest}")
-    click.echo(f"The page is at http://{LOOPBACK}:{listener.getsockname()[1]}/  (Ctrl-C stops it)")
+    manifest = visible(str(queue.manifest))
+    show(f"{waiting} of {len(queue.items)} sounds to label; labels go to {manifest}")
+    show(f"The page is at http://{LOOPBACK}:{listener.getsockname()[1]}/  (Ctrl-C stops it)")
     run_server(server, [listener])

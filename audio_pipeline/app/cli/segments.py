@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from audio_pipeline.app.outputs import check_new_folder
+from audio_pipeline.app.text import show, show_json, visible
 from audio_pipeline.exceptions import CrepitusError
 
 
@@ -79,10 +79,10 @@ def command(
                 {"source": one.source, "clips": one.clips, "error": one.error} for one in done
             ],
         }
-        click.echo(json.dumps(document))
+        show_json(document)
     else:
-        click.echo(f"{clips} sounds of {len(done)} recordings in {folder}")
-        click.echo(f"Correct the label tracks, then: crepitus train {folder} -o my_model")
+        show(f"{clips} sounds of {len(done)} recordings in {visible(str(folder))}")
+        show(f"Correct the label tracks, then: crepitus train {visible(str(folder))} -o my_model")
     if failed:
         first = failed[0]
         raise CrepitusError(f"{len(failed)} recordings failed: {first.source}: {first.error}")

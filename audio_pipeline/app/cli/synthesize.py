@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from audio_pipeline.app.outputs import check_new_folder
+from audio_pipeline.app.text import show, show_json, visible
 
 
 @click.command(epilog="Example: crepitus synthesize -o synthetic --count 300 --seed 1")
@@ -41,10 +41,10 @@ def command(folder: Path, count: int, seed: int, as_json: bool) -> None:
             folder, count, seed, progress=lambda done: bar.update(task, completed=done)
         )
     if as_json:
-        click.echo(json.dumps(summary))
+        show_json(summary)
         return
     events = summary["events"]
     assert isinstance(events, dict)
     heard = ", ".join(f"{number} {label}" for label, number in events.items())
-    click.echo(f"{count} recordings ({summary['seconds']} s) with {heard} in {folder}")
-    click.echo(f"Next: crepitus train {folder} -o my_model")
+    show(f"{count} recordings ({summary['seconds']} s) with {heard} in {visible(str(folder))}")
+    show(f"Next: crepitus train {visible(str(folder))} -o my_model")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from audio_pipeline.app.outputs import check_new_folder
+from audio_pipeline.app.text import show, show_json, visible
 
 
 @click.command(epilog="Example: crepitus train my_recordings -o my_model")
@@ -110,11 +110,11 @@ def command(
         result = train(chosen, folder, settings, start, made, progress)
     document = {"model": str(folder), **result.document()}
     if as_json:
-        click.echo(json.dumps(document, allow_nan=False))
+        show_json(document)
     else:
         from audio_pipeline.model.summary import training_page
 
-        click.echo(training_page(result, str(folder)))
+        show(training_page(result, visible(str(folder))))
     fail_for_unreadable(result.cautions)
 
 

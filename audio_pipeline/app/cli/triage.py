@@ -11,6 +11,7 @@ import click
 
 from audio_pipeline.app.cli.options import overwrite_option
 from audio_pipeline.app.outputs import check_output, written
+from audio_pipeline.app.text import show_json
 from audio_pipeline.triage.answers import Answers, load_answers
 from audio_pipeline.triage.messages import REGIONS, default_region
 from audio_pipeline.triage.recommendation import FINDINGS, Sound, recommend
@@ -73,7 +74,7 @@ def command(
         _save_response(answers, declined, fhir, region, overwrite)
     recommendation = recommend(answers, heard, region=region)
     if as_json:
-        click.echo(json.dumps(recommendation.document(), ensure_ascii=False, indent=2))
+        show_json(recommendation.document(), 2)
         return
     from audio_pipeline.app.reporting.recommendation import recommendation_page, wants_colour
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
+from audio_pipeline.app.text import visible_lines
+
 _COLOURS = ("#1b6ca8", "#c8553d", "#2e7d32", "#7b4fa3", "#8a6d00", "#00796b")
 _WIDTH, _HEIGHT = 420, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 30, 44
@@ -103,7 +105,7 @@ def interval_chart(
 
 
 def _opening(width: int, height: int, title: str) -> str:
-    shown = html.escape(title)
+    shown = html.escape(visible_lines(title))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
         f'height="{height}" role="img" aria-label="{shown}" font-family="sans-serif" '
@@ -114,7 +116,7 @@ def _opening(width: int, height: int, title: str) -> str:
 def _text(x: float, y: float, text: str, anchor: str, colour: str = "#222") -> str:
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}">'
-        f"{html.escape(text)}</text>"
+        f"{html.escape(visible_lines(text))}</text>"
     )
 
 

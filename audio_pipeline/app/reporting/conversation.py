@@ -7,6 +7,8 @@ import textwrap
 
 import click
 
+from audio_pipeline.app.text import show
+
 
 def say(text: str) -> None:
     """Write lines, wrapped between words at the width of the terminal."""
@@ -14,7 +16,7 @@ def say(text: str) -> None:
     for line in text.splitlines() or [""]:
         # What follows a dash or a number is indented under its first word.
         indent = " " * (len(line) - len(line.lstrip(" -0123456789")))
-        click.echo("\n".join(textwrap.wrap(line, width, subsequent_indent=indent)), err=True)
+        show("\n".join(textwrap.wrap(line, width, subsequent_indent=indent)), err=True)
 
 
 def read(prompt: str) -> str:

@@ -14,6 +14,7 @@ from rich.text import Text
 from audio_pipeline.analysis.guided import Phase, phase_at
 from audio_pipeline.app.capture.level import FLOOR_DBFS, Advice
 from audio_pipeline.app.reporting.terminal import NAMES, strength
+from audio_pipeline.app.text import visible
 
 if TYPE_CHECKING:
     from audio_pipeline.analysis.pipeline import LiveEvent
@@ -60,7 +61,7 @@ def cue(phase: Phase, moment: float) -> tuple[str, float]:
 def describe(event: LiveEvent) -> str:
     """Return a heard event in a few words, such as ``7.1 s pop (likely)``."""
     heard = event.event
-    name = NAMES.get(heard.label, heard.label)
+    name = NAMES.get(heard.label) or visible(heard.label)
     sure = "unsure" if heard.uncertain else strength(heard.probabilities[heard.label])
     return f"{heard.start:.1f} s {name} ({sure})"
 

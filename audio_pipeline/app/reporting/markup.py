@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable
 
+from audio_pipeline.app.text import visible_lines
+
 VOID = frozenset({"meta", "img", "br"})
 
 
@@ -34,7 +36,7 @@ def tag(
     """
     rendered = "".join(
         f" {key.rstrip('_').replace('_', '-')}"
-        + ("" if value is True else f'="{html.escape(value)}"')
+        + ("" if value is True else f'="{html.escape(visible_lines(value))}"')
         for key, value in attributes.items()
         if value is not None and value is not False
     )
@@ -52,7 +54,7 @@ def join(*children: Child | Iterable[Child]) -> Markup:
         if isinstance(child, Markup):
             parts.append(child)
         elif isinstance(child, str):
-            parts.append(html.escape(child, quote=False))
+            parts.append(html.escape(visible_lines(child), quote=False))
         else:
             parts.append(join(*child))
     return Markup("".join(parts))

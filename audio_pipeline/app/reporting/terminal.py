@@ -9,6 +9,8 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from audio_pipeline.app.text import visible
+
 if TYPE_CHECKING:
     from audio_pipeline.analysis.events import Event
     from audio_pipeline.analysis.pipeline import Analysis
@@ -47,7 +49,7 @@ _STRENGTH: Final = ((0.8, "likely"), (0.6, "possible"))
 
 def finding_sentence(label: str) -> str:
     """Return the finding in one sentence for people."""
-    return SENTENCES.get(label, f"Likeliest sound: {label}.")
+    return SENTENCES.get(label, f"Likeliest sound: {visible(label)}.")
 
 
 def strength(confidence: float) -> str:
@@ -57,9 +59,9 @@ def strength(confidence: float) -> str:
 
 def event_line(event: Event) -> str:
     """Return one event in one line."""
-    name = NAMES.get(event.label, event.label)
+    name = NAMES.get(event.label) or visible(event.label)
     sure = "unsure" if event.uncertain else strength(event.probabilities[event.label])
-    return f"{event.start:7.2f} s  {name} ({sure}): {' '.join(event.reasons)}"
+    return f"{event.start:7.2f} s  {name} ({sure}): {visible(' '.join(event.reasons))}"
 
 
 def analysis_page(analysis: Analysis, width: int = WIDTH) -> str:
@@ -67,17 +69,15 @@ def analysis_page(analysis: Analysis, width: int = WIDTH) -> str:
 
     A recording that failed is one line.
     """
-    from audio_pipeline.analysis.pipeline import printable
-
-    name = printable(analysis.source).replace("\n", "\\n")
+    name = visible(analysis.source)
     if analysis.finding is None or analysis.duration is None:
-        return f"{name}: failed: {analysis.error}\n"
+        return f"{name}: failed: {visible(analysis.error or '')}\n"
     title = f"{name} ({analysis.duration:.1f} s)"
     lines = [title, "=" * min(len(title), width), ""]
     lines += timeline(analysis.events, analysis.duration, width)
     lines += _wrapped(finding_sentence(analysis.finding.label), width)
     for reason in analysis.finding.reasons[1:]:  # the first counts what the sentence has said
-        lines += _wrapped(reason, width)
+        lines += _wrapped(visible(reason), width)
     lines += _wrapped(MEANINGS.get(analysis.finding.label, ""), width)
     shown = sorted(analysis.events, key=_interest)[:MOST_EVENTS]
     if shown:
@@ -91,7 +91,7 @@ def analysis_page(analysis: Analysis, width: int = WIDTH) -> str:
     if quality is not None and quality.warnings:
         lines += ["", "About the recording"]
         for warning in quality.warnings:
-            lines += _wrapped(f"- {warning.text}", width, "  ")
+            lines += _wrapped(f"- {visible(warning.text)}", width, "  ")
     return "\n".join(lines) + "\n"
 
 
@@ -113,7 +113,7 @@ def timeline(events: Sequence[Event], duration: float, width: int = WIDTH) -> li
     for event in sorted(events, key=_interest, reverse=True):
         first = min(places - 1, int(event.start / duration * places))
         last = min(places - 1, int(event.end / duration * places))
-        mark = "?" if event.uncertain else _MARKS.get(event.label, event.label[:1])
+        mark = "?" if event.uncertain else _MARKS.get(event.label) or visible(event.label)[:1]
         cells[first : last + 1] = [mark] * (last + 1 - first)
     end = f"{duration:.1f} s"
     used = [(mark, word) for mark, word in _legend(events) if mark in cells]
@@ -127,5 +127,8 @@ def timeline(events: Sequence[Event], duration: float, width: int = WIDTH) -> li
 
 def _legend(events: Sequence[Event]) -> list[tuple[str, str]]:
     labels = dict.fromkeys(event.label for event in events)
-    known = [(_MARKS.get(label, label[:1]), NAMES.get(label, label)) for label in labels]
+    known = [
+        (_MARKS.get(label) or visible(label)[:1], NAMES.get(label) or visible(label))
+        for label in labels
+    ]
     return [*known, ("?", "unsure")]

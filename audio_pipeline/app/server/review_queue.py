@@ -13,6 +13,7 @@ from pathlib import Path
 
 from audio_pipeline.app.outputs import written
 from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.files import csv_cell, csv_text
 
 UNSURE = "unsure"
 MOST_ITEMS = 2000
@@ -189,7 +190,7 @@ class ReviewQueue:
         with written(file) as stream:
             writer = csv.DictWriter(stream, COLUMNS)
             writer.writeheader()
-            writer.writerows(rows)
+            writer.writerows({key: csv_cell(text) for key, text in row.items()} for row in rows)
 
     def _read(self, file: Path) -> dict[tuple[str, float, float], dict[str, str]]:
         if not file.is_file():
@@ -199,7 +200,8 @@ class ReviewQueue:
             reader = csv.DictReader(stream)
             if tuple(reader.fieldnames or ()) != COLUMNS:
                 raise RefusedError(f"{file} was not made by a review; move it away")
-            for row in reader:
+            for cells in reader:
+                row = {key: csv_text(text or "") for key, text in cells.items()}
                 path = os.path.normpath(file.parent / row["file"])
-                kept[(path, float(row["start"]), float(row["end"]))] = dict(row)
+                kept[(path, float(row["start"]), float(row["end"]))] = row
         return kept

@@ -104,17 +104,9 @@ def embed(
         If the clip is empty, silent or not finite.
     """
     settings = settings or EmbedSettings()
-    clip = np.asarray(samples, dtype=np.float64)
-    if clip.ndim != 1 or clip.size == 0 or not np.all(np.isfinite(clip)):
-        raise ValueError(f"a clip must be one row of finite samples, not shape {clip.shape}")
-    clip = clip - clip.mean()
-    if not np.any(clip):
-        raise ValueError("a silent clip cannot be embedded")
     rate = int(rng.choice(settings.sample_rates))
     stretch = rng.uniform(*settings.stretch)
-    clip = soxr.resample(clip, sample_rate, rate * stretch)
-    clip = _faded(clip, rate)
-    sound = _marked(clip, rate, label, settings.active_level)
+    sound = clip_sound(samples, sample_rate, rate, label, "clip", stretch, settings.active_level)
     if label == "pop" and rng.random() < settings.cascade:
         sound = _cascaded(rng, sound, rate, settings)
     if rng.random() < settings.tight:
@@ -137,6 +129,44 @@ def embed(
     return made
 
 
+def clip_sound(
+    samples: NDArray[np.floating],
+    sample_rate: int,
+    rate: int,
+    label: str,
+    kind: str = "clip",
+    stretch: float = 1.0,
+    active_level: float = -30.0,
+) -> Sound:
+    """Make a dry sound of a real clip: resampled, its edges faded, its audible part marked.
+
+    Parameters
+    ----------
+    samples : float (n,)
+        Mono, any level.
+    sample_rate, rate : int
+        Hz of the clip, and of the sound.
+    label, kind : str
+    stretch : float
+        How much longer and lower it gets.
+    active_level : float
+        dB below the clip's peak down to which it is labelled.
+
+    Raises
+    ------
+    ValueError
+        If the clip is empty, silent or not finite.
+    """
+    clip = np.asarray(samples, dtype=np.float64)
+    if clip.ndim != 1 or clip.size == 0 or not np.all(np.isfinite(clip)):
+        raise ValueError(f"a clip must be one row of finite samples, not shape {clip.shape}")
+    clip = clip - clip.mean()
+    if not np.any(clip):
+        raise ValueError("a silent clip cannot be embedded")
+    clip = _faded(soxr.resample(clip, sample_rate, rate * stretch), rate)
+    return _marked(clip, rate, label, kind, active_level)
+
+
 def _faded(clip: Samples, rate: int) -> Samples:
     """Fade the cut edges: 0.2 ms in, because the sound may start at once, 5 ms out."""
     rise, fall = min(clip.size, max(1, rate // 5000)), min(clip.size, max(1, rate // 200))
@@ -146,12 +176,12 @@ def _faded(clip: Samples, rate: int) -> Samples:
     return clip * gain
 
 
-def _marked(clip: Samples, rate: int, label: str, active_level: float) -> Sound:
+def _marked(clip: Samples, rate: int, label: str, kind: str, active_level: float) -> Sound:
     """Find the audible extent of a clip."""
     level = level_envelope(clip, rate)
     audible = np.nonzero(level >= 10 ** (active_level / 20) * level.max())[0]
     whole = clip / np.max(np.abs(clip))
-    return Sound(whole, label, "clip", audible[0] / rate, (audible[-1] + 1) / rate, ())
+    return Sound(whole, label, kind, audible[0] / rate, (audible[-1] + 1) / rate, ())
 
 
 def _cascaded(rng: np.random.Generator, sound: Sound, rate: int, settings: EmbedSettings) -> Sound:
@@ -172,7 +202,7 @@ def _cascaded(rng: np.random.Generator, sound: Sound, rate: int, settings: Embed
         at = round(time * rate)
         part = shifted[: total.size - at]
         total[at : at + part.size] += gain * part
-    marked = _marked(total, rate, sound.label, settings.active_level)
+    marked = _marked(total, rate, sound.label, sound.kind, settings.active_level)
     first = (loud - before) / rate
     impacts = tuple(float(time) + first for time in times)
     return Sound(marked.samples, sound.label, "cascade", marked.start, marked.end, impacts)
