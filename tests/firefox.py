@@ -46,7 +46,9 @@ class Tab:
     def __init__(self, socket: Any) -> None:
         self._socket = socket
         self._numbers = itertools.count(1)
-        self._command("session.new", {"capabilities": {"alwaysMatch": {"acceptInsecureCerts": True}}})
+        self._command(
+            "session.new", {"capabilities": {"alwaysMatch": {"acceptInsecureCerts": True}}}
+        )
         tree = self._command("browsingContext.getTree", {})
         self._context = tree["contexts"][0]["context"]
 
@@ -102,7 +104,14 @@ def firefox(folder: Path) -> Iterator[Tab]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [FIREFOX, "--headless", "--profile", str(folder), "--remote-debugging-port", str(port)]
+    command = [
+        FIREFOX,
+        "--headless",
+        "--profile",
+        str(folder),
+        "--remote-debugging-port",
+        str(port),
+    ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         with _connected(port) as bidi:

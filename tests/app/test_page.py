@@ -19,7 +19,6 @@ import soundfile
 from scipy.signal import correlate
 from server_support import RATE, running, started, twist
 
-from audio_pipeline.analysis.assessment import assess, document
 from audio_pipeline.analysis.pipeline import analyze_file, extract
 from audio_pipeline.app.server.run import Service
 from audio_pipeline.app.server.settings import ServerSettings
@@ -265,12 +264,13 @@ def test_the_whole_way(launch: Launch, site: str, viewport: dict[str, int]) -> N
     result = received.value.json()
     audio = visit.saved("Save the recording")
     classifier = load_classifier()
-    analysis = analyze_file(NamedBytes(audio, "twist.wav"), classifier)
-    expected = document([assess(analysis)], classifier)["recordings"][0]
+    expected = analyze_file(NamedBytes(audio, "twist.wav"), classifier).document()
     heard = result["recordings"][0]
     for name in ("events", "finding", "quality"):
         assert heard[name] == json.loads(json.dumps(expected[name]))
-    assert json.loads(visit.saved("Save for programs"))["recommendation"]["level"] != "self_care"
+    whole = json.loads(visit.saved("Save for programs"))["recordings"][0]
+    assert whole["events"] == heard["events"]
+    assert whole["recommendation"]["level"] != "self_care"
 
     events = result["recordings"][0]["events"]
     sounds = [event for event in events if event["label"] == "pop"]
@@ -279,12 +279,12 @@ def test_the_whole_way(launch: Launch, site: str, viewport: dict[str, int]) -> N
     # A busy machine opens the file before the page listens, never after.
     assert 0 < sounds[0]["start"] < POPS[0] + 0.2
 
-    assert tab.locator(".events li").count() == len(events)
-    assert f"{sounds[0]['start']:.2f} s" in tab.locator("figcaption").inner_text()
+    assert tab.locator("#result .events li").count() == len(events)
+    assert f"{sounds[0]['start']:.2f} s" in tab.locator("#result figcaption").inner_text()
     # In one go: on a busy machine the sound has ended before a second question is asked.
     pressed = tab.evaluate(
-        "document.querySelector('.events button').click(),"
-        " document.querySelector('.mark').getAttribute('aria-pressed')"
+        "document.querySelector('#result .events button').click(),"
+        " document.querySelector('#result .mark').getAttribute('aria-pressed')"
     )
     assert pressed == "true"
     page = visit.saved("Save as a page").decode()

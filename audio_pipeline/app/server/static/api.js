@@ -82,15 +82,16 @@ export async function postFhir(answers) {
 
 function form(recording, answers) {
   const data = new FormData();
-  data.append("answers", JSON.stringify(answers));
+  if (answers) data.append("answers", JSON.stringify(answers));
   data.append("region", state.region);
   if (recording.capture) data.append("capture", JSON.stringify(recording.capture));
   data.append("audio", recording.blob, recording.name);
   return data;
 }
 
-export async function postAnalysis(recording, answers, onWait) {
-  const body = form(recording, answers);
+// What the sound alone tells; the recommendation comes from the answers, later.
+export async function postAnalysis(recording, onWait) {
+  const body = form(recording, null);
   return (await send("api/v1/analyses", { method: "POST", body }, onWait)).json();
 }
 

@@ -206,7 +206,7 @@ async function useRecording(chosen) {
 async function listen() {
   trouble("Listening to your recording…");
   try {
-    analysis = await postAnalysis(recording, {}, (words) => trouble(words));
+    analysis = await postAnalysis(recording, (words) => trouble(words));
     trouble("");
     go("heard");
   } catch (error) {
@@ -372,7 +372,7 @@ async function begin() {
     await setRegion(state.region ?? regionOf(navigator.languages, null));
     await walk();
     recording ??= await restoreTake();
-    if (recording && !analysis) analysis = await postAnalysis(recording, {}).catch(() => null);
+    if (recording && !analysis) analysis = await postAnalysis(recording).catch(() => null);
     if (place().step === "result") await finishQuestions();
   } catch (error) {
     trouble(error.message, begin);

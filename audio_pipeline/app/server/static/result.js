@@ -108,7 +108,9 @@ function saveButton(words, work, trouble) {
 }
 
 function saving({ recommendation, analysis, recording, answers, trouble }) {
-  const json = () => new Blob([JSON.stringify(analysis ?? recommendation, null, 2)], { type: "application/json" });
+  // The document of `analyze --json`, with the recommendation where it would stand there.
+  const whole = analysis ? { ...analysis, recordings: [{ ...analysis.recordings[0], recommendation }] } : recommendation;
+  const json = () => new Blob([JSON.stringify(whole, null, 2)], { type: "application/json" });
   const button = (words, work) => saveButton(words, work, trouble);
   const embed = element("input", { type: "checkbox", id: "embed" });
   const pageName = "crepitus.html";
