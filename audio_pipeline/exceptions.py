@@ -14,7 +14,7 @@ class CrepitusError(Exception):
     exit_code = 1
 
 
-class RefusedError(CrepitusError):
+class InvalidInputError(CrepitusError):
     """Refused before any work was done: a bad option, answers file or model (exit code 2)."""
 
     exit_code = 2

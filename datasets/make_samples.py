@@ -14,13 +14,19 @@ from pathlib import Path
 import numpy as np
 
 from audio_pipeline.audio.recording import Recording, write_recording
-from audio_pipeline.datasets.synthesis import Scene, contacts, family_a, family_b, textures, voices
-from audio_pipeline.datasets.synthesis.bodies import BodySettings, draw_body
+from audio_pipeline.datasets.synthesis import contacts, everyday
 from audio_pipeline.datasets.synthesis.channel import ChannelSettings
-from audio_pipeline.datasets.synthesis.family_a import JointSettings
-from audio_pipeline.datasets.synthesis.patterns import PatternSettings
-from audio_pipeline.datasets.synthesis.recorded import Placed, recorded
-from audio_pipeline.datasets.synthesis.sounds import Sound
+from audio_pipeline.datasets.synthesis.joints import (
+    JointSettings,
+    PatternSettings,
+    grating_a,
+    grating_b,
+    pop_a,
+    pop_b,
+)
+from audio_pipeline.datasets.synthesis.resonance import BodySettings, draw_body
+from audio_pipeline.datasets.synthesis.scenes import Placed, recorded
+from audio_pipeline.datasets.synthesis.sounds import Scene, Sound
 
 RATE = 44_100
 JOINT = JointSettings(body=BodySettings(bright=1.0, broad=0.0), friction=0.0, layered=0.0)
@@ -53,10 +59,10 @@ def twist_two_pops(seed: int) -> Scene:
     rng = np.random.default_rng(seed)
     body = draw_body(rng, JOINT.body)
     placed = [
-        soft(textures.rustle(rng, RATE), 1.6, -36.0),
-        soft(family_a.pop(rng, body, RATE, SINGLE), 3.0, 0.0),
-        soft(textures.rustle(rng, RATE), 4.2, -36.0),
-        soft(family_a.pop(rng, draw_body(rng, JOINT.body), RATE, CASCADE), 5.4, -2.0),
+        soft(everyday.rustle(rng, RATE), 1.6, -36.0),
+        soft(pop_a(rng, body, RATE, SINGLE), 3.0, 0.0),
+        soft(everyday.rustle(rng, RATE), 4.2, -36.0),
+        soft(pop_a(rng, draw_body(rng, JOINT.body), RATE, CASCADE), 5.4, -2.0),
     ]
     return mixed(seed, placed, 7.0)
 
@@ -66,7 +72,7 @@ def twist_grinding(seed: int) -> Scene:
     rng = np.random.default_rng(seed)
     body = draw_body(rng, JOINT.body)
     placed = [
-        soft(family_b.grating(rng, body, RATE, CREPITUS), time, level)
+        soft(grating_b(rng, body, RATE, CREPITUS), time, level)
         for time, level in ((0.9, 0.0), (3.1, -2.0), (5.3, -1.0))
     ]
     return mixed(seed, placed, 7.5)
@@ -77,8 +83,8 @@ def twist_both(seed: int) -> Scene:
     rng = np.random.default_rng(seed)
     body = draw_body(rng, JOINT.body)
     placed = [
-        soft(family_b.pop(rng, body, RATE, SINGLE), 1.8, 0.0),
-        soft(family_a.grating(rng, draw_body(rng, JOINT.body), RATE, CREPITUS), 3.2, -2.0),
+        soft(pop_b(rng, body, RATE, SINGLE), 1.8, 0.0),
+        soft(grating_a(rng, draw_body(rng, JOINT.body), RATE, CREPITUS), 3.2, -2.0),
     ]
     return mixed(seed, placed, 6.0)
 
@@ -95,9 +101,9 @@ def talking(seed: int) -> Scene:
     """Speak, breathe and move in a rustling shirt."""
     rng = np.random.default_rng(seed)
     placed = [
-        soft(voices.speech(rng, RATE), 0.8, 0.0),
-        soft(voices.breath(rng, RATE), 3.4, -18.0),
-        soft(textures.rustle(rng, RATE), 5.2, -12.0),
+        soft(everyday.speech(rng, RATE), 0.8, 0.0),
+        soft(everyday.breath(rng, RATE), 3.4, -18.0),
+        soft(everyday.rustle(rng, RATE), 5.2, -12.0),
     ]
     return mixed(seed, placed, 7.5)
 

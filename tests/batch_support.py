@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from audio_pipeline.analysis.config import AnalysisSettings
+from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.audio.recording import Recording, write_recording
 from audio_pipeline.features.table import FEATURES
 from audio_pipeline.model.classifier import Calibration, Classifier, save_classifier
@@ -44,7 +44,7 @@ def small_model(folder: Path, thresholds: float = 0.6) -> Classifier:
             name=folder.name,
             labels=LABELS,
             feature_names=tuple(feature.name for feature in FEATURES),
-            settings=AnalysisSettings(),
+            settings=AnalysisConfig(),
             thresholds=dict.fromkeys(LABELS, thresholds),
             calibration=Calibration(1.3, (0.1, 0.0, -0.1)),
             estimator=small_forest(),

@@ -26,7 +26,7 @@ SAMPLE_POP = 3.0
 @contextmanager
 def running(service: Service) -> Iterator[httpx.Client]:
     """Serve in a thread and yield a client for it."""
-    with serving(service.server(), service.sockets) as client:
+    with serving(service.server(), [service.listener]) as client:
         yield client
 
 
@@ -41,7 +41,7 @@ def serving(server: uvicorn.Server, sockets: list[socket.socket]) -> Iterator[ht
 @contextmanager
 def started(service: Service) -> Iterator[None]:
     """Serve in a thread, for a client of one's own."""
-    with in_thread(service.server(), service.sockets):
+    with in_thread(service.server(), [service.listener]):
         yield
 
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from audio_pipeline.analysis.config import AnalysisSettings
+from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.analysis.pipeline import Extraction
-from audio_pipeline.audio.quality import Quality, QualityMeter, QualitySettings
+from audio_pipeline.audio.quality import Quality, QualityConfig, QualityMeter
 from audio_pipeline.datasets.examples import Case
 from audio_pipeline.features.table import FEATURE_NAMES
 from audio_pipeline.model.classifier import Calibration, Classifier
@@ -30,7 +30,7 @@ def speaker() -> Classifier:
         [7],
     )
     thresholds = dict.fromkeys(JOINTS, 0.6)
-    settings = AnalysisSettings()
+    settings = AnalysisConfig()
     identity = Calibration.identity(3)
     return Classifier("speaker", JOINTS, FEATURE_NAMES, settings, thresholds, identity, forest)
 
@@ -39,7 +39,7 @@ SAYS = {"pop": 0.0, "grating": 1.0, "other": 2.0, "unsure": 3.0}
 
 
 def quality(usable: bool = True) -> Quality:
-    meter = QualityMeter(22_050, QualitySettings())
+    meter = QualityMeter(22_050, QualityConfig())
     meter.update(np.random.default_rng(0).normal(0, 0.01, 22_050).astype(np.float32))
     return replace(meter.result([]), usable=usable)
 

@@ -14,17 +14,16 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from made_sounds import Float32, background, grating_times, with_impacts
 
-from audio_pipeline.analysis.config import AnalysisSettings
+from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.analysis.events import Event
 from audio_pipeline.analysis.pipeline import (
     Analysis,
-    LiveEvent,
-    StreamAnalyzer,
     analyze_file,
     analyze_recording,
-    conclude,
+    classify_segments,
     extract,
 )
+from audio_pipeline.analysis.streaming import LiveEvent, StreamAnalyzer
 from audio_pipeline.audio.recording import Recording, read_recording
 from audio_pipeline.model.classifier import Classifier, load_classifier
 
@@ -249,7 +248,7 @@ def test_an_analysis_puts_each_event_where_its_row_is(
     twist: Recording, classifier: Classifier
 ) -> None:
     extraction = extract(twist, classifier.settings)
-    analysis = conclude(extraction, classifier.predict_proba(extraction.table), classifier)
+    analysis = classify_segments(extraction, classifier.predict_proba(extraction.table), classifier)
     for segment, event in zip(extraction.segments, analysis.events, strict=True):
         assert (event.start, event.end) == (segment.start, segment.end)
         assert event.impacts == len(segment.impacts)
@@ -270,7 +269,7 @@ def test_only_the_threshold_decides_what_is_sure(twist: Recording, classifier: C
 
 @pytest.mark.parametrize("rate", [1000, 2000, 8000])
 def test_a_lower_rate_needs_no_other_code(rate: int) -> None:
-    lower = AnalysisSettings().at_rate(rate)
+    lower = AnalysisConfig().at_rate(rate)
     clicks = background("white", 3.0, rate, level=1e-3)
     clicks[[rate, 2 * rate]] += np.float32(0.5)
     extraction = extract(Recording(clicks, rate), lower)
@@ -287,7 +286,7 @@ def test_a_recording_that_cannot_be_read_fails_in_one_line(
     assert analysis.status == "failed"
     assert analysis.error
     assert "\n" not in analysis.error
-    document = analysis.document()
+    document = analysis.to_dict()
     assert (document["events"], document["finding"], document["duration"]) == ([], None, None)
 
 
@@ -309,4 +308,4 @@ def test_the_spectrogram_of_a_file_is_librosas(
 
 
 def test_the_default_model_keeps_the_settings_of_this_version(classifier: Classifier) -> None:
-    assert classifier.settings == AnalysisSettings()
+    assert classifier.settings == AnalysisConfig()

@@ -20,7 +20,7 @@ from batch_support import small_model, tables, write_clicks, write_folder
 from audio_pipeline.app.batch import cluster as cluster_module
 from audio_pipeline.app.batch.progress import Progress
 from audio_pipeline.app.batch.run import BatchRequest, run_batch
-from audio_pipeline.exceptions import CrepitusError, RefusedError
+from audio_pipeline.exceptions import CrepitusError, InvalidInputError
 
 pytest.importorskip("distributed")
 pytest.importorskip("aiohttp")
@@ -118,7 +118,7 @@ def test_workers_with_other_versions_are_refused(
     write_clicks(tmp_path / "a.wav")
     request = BatchRequest((tmp_path / "a.wav",), tmp_path / "out", cluster=dask.address)
     monkeypatch.setattr(cluster_module, "__version__", "0.0.0")
-    with pytest.raises(RefusedError, match=r"has crepitus .*, here it is 0\.0\.0"):
+    with pytest.raises(InvalidInputError, match=r"has crepitus .*, here it is 0\.0\.0"):
         run_batch(request, small_model(tmp_path / "model"))
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from audio_pipeline.app.batch.label_files import mirrored
 from audio_pipeline.audio.discovery import MISSING, Found, discover, read_list, readable
-from audio_pipeline.exceptions import RefusedError, one_line
+from audio_pipeline.exceptions import InvalidInputError, one_line
 
 paths = st.binary(min_size=1, max_size=30).filter(lambda b: b"\0" not in b)
 
@@ -113,7 +113,7 @@ def test_missing_names_are_recordings_when_they_look_like_it(tmp_path: Path) -> 
     (tmp_path / "dead.wav").symlink_to("nowhere.wav")
     (found,) = discover([os.fsencode(tmp_path)])
     assert found.stamp == MISSING
-    with pytest.raises(RefusedError, match="no file or folder"):
+    with pytest.raises(InvalidInputError, match="no file or folder"):
         list(discover([os.fsencode(tmp_path / "gone")]))
 
 
@@ -122,7 +122,7 @@ def test_globs_match_recordings_and_refuse_to_match_nothing(tmp_path: Path) -> N
         touch(tmp_path / name)
     assert len(names(tmp_path / "a*")) == 2
     assert len(names(tmp_path / "**" / "a*.wav")) == 3
-    with pytest.raises(RefusedError, match="no recording matches"):
+    with pytest.raises(InvalidInputError, match="no recording matches"):
         names(tmp_path / "*.flac")
 
 
@@ -185,5 +185,5 @@ def test_folders_that_cannot_be_read_below_are_told(
     found = discover([os.fsencode(tmp_path)], unreadable=lambda *told_of: told.append(told_of))
     assert [os.path.basename(one.name) for one in found] == [b"a.wav"]
     assert told == [(f"{tmp_path}/shut", "Permission denied")]
-    with pytest.raises(RefusedError, match="cannot read the folder"):
+    with pytest.raises(InvalidInputError, match="cannot read the folder"):
         list(discover([os.fsencode(tmp_path / "shut")]))

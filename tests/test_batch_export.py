@@ -23,7 +23,7 @@ from audio_pipeline.app.batch.store import Result, RunStore
 from audio_pipeline.app.outputs import written
 from audio_pipeline.audio.discovery import Found
 from audio_pipeline.datasets.label_tracks import find_track, read_track
-from audio_pipeline.exceptions import CrepitusError, RefusedError
+from audio_pipeline.exceptions import CrepitusError, InvalidInputError
 
 LABELS = ["pop", "grating", "other"]
 KEY = {"settings": {}, "model": "abc", "labels": LABELS}
@@ -192,7 +192,7 @@ def test_labels_beside_recordings_never_replace_what_is_there(tmp_path: Path) ->
         store.replace_listing(Found(path, path, False, 1, "1") for path in paths)
         store.save(Result(path, 1, "1", None, good(event(0.5))) for path in paths)
         (tmp_path / "b.wav.txt").write_text("mine")
-        with pytest.raises(RefusedError, match=r"b\.wav\.txt' is already there"):
+        with pytest.raises(InvalidInputError, match=r"b\.wav\.txt' is already there"):
             write_labels_beside(store, "audacity")
         assert not (tmp_path / "a.wav.txt").exists()
         (tmp_path / "b.wav.txt").unlink()
@@ -203,7 +203,7 @@ def test_labels_beside_recordings_never_replace_what_is_there(tmp_path: Path) ->
 
 def test_formats_are_checked_before_any_work() -> None:
     assert parse_formats("csv, raven,csv") == ("csv", "raven")
-    with pytest.raises(RefusedError, match=r"'xlsx'.*csv, parquet, jsonl, audacity, raven"):
+    with pytest.raises(InvalidInputError, match=r"'xlsx'.*csv, parquet, jsonl, audacity, raven"):
         parse_formats("csv,xlsx")
 
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from batch_support import clicks, small_model, tables, write_clicks, write_folder
 
-from audio_pipeline.analysis.config import AnalysisSettings
-from audio_pipeline.analysis.pipeline import describe, extract, hear
+from audio_pipeline.analysis.config import AnalysisConfig
+from audio_pipeline.analysis.pipeline import extract, extract_features, segment_recording
 from audio_pipeline.app.batch.predictions import documents
 from audio_pipeline.app.cli import main
 from audio_pipeline.audio.recording import Recording
@@ -230,7 +230,7 @@ def test_a_missing_folder_leaves_the_three_files(run: Any, tmp_path: Path) -> No
 
 
 def test_answers_become_recommendations(run: Any, tmp_path: Path) -> None:
-    emergency = next(question for question in questionnaire() if question.emergency)
+    emergency = next(question for question in questionnaire() if question.stop == "yes")
     (tmp_path / "answers.csv").write_text(
         f"recording,{emergency.id},age\nrec/tiny.wav,yes,40\nrec/empty.wav,,40\nrec/none.wav,,\n"
     )
@@ -285,14 +285,14 @@ def test_predictions_do_not_depend_on_company(home: Path) -> None:
 
 def test_features_do_not_depend_on_company() -> None:
     random = np.random.default_rng(2)
-    settings = AnalysisSettings()
+    settings = AnalysisConfig()
     sounds = [
         Recording(clicks(random.uniform(0.1, 1.8, n), 2.0, seed=n), 22_050) for n in range(0, 24, 2)
     ]
-    hearings = [hear(sound, settings) for sound in sounds]
+    hearings = [segment_recording(sound, settings) for sound in sounds]
     alone = [extract(sound, settings) for sound in sounds]
     for order in (range(12), range(11, -1, -1), range(3, 9)):
-        together = describe([hearings[place] for place in order], settings)
+        together = extract_features([hearings[place] for place in order], settings)
         for place, extraction in zip(order, together, strict=True):
             np.testing.assert_array_equal(extraction.table, alone[place].table)
             assert extraction.segments == alone[place].segments

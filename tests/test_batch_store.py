@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from audio_pipeline.app.batch.store import Result, RunStore, StoreReader
 from audio_pipeline.audio.discovery import Found
-from audio_pipeline.exceptions import CrepitusError, RefusedError
+from audio_pipeline.exceptions import CrepitusError, InvalidInputError
 
 KEY = {"settings": {"segmentation": {"hop": 64}}, "model": "abc", "labels": ["pop", "other"]}
 
@@ -132,10 +132,10 @@ def test_an_empty_listing_changes_nothing(store: RunStore) -> None:
 def test_a_listing_that_breaks_off_changes_nothing(store: RunStore) -> None:
     def broken() -> Iterator[Found]:
         yield found(b"new")
-        raise RefusedError("no such folder")
+        raise InvalidInputError("no such folder")
 
     store.replace_listing([found(b"a")])
-    with pytest.raises(RefusedError):
+    with pytest.raises(InvalidInputError):
         store.replace_listing(broken())
     assert pending(store) == [b"a"]
 
@@ -169,7 +169,7 @@ def test_another_key_is_refused_with_what_differs_and_restart_begins_anew(tmp_pa
         store.replace_listing([found(b"a")])
         store.save([result(found(b"a"))])
     other = {**KEY, "settings": {"segmentation": {"hop": 32}}}
-    with pytest.raises(RefusedError, match=r"segmentation\.hop was 64, is 32.*--restart"):
+    with pytest.raises(InvalidInputError, match=r"segmentation\.hop was 64, is 32.*--restart"):
         RunStore(tmp_path, other)
     with RunStore(tmp_path, KEY) as store:
         assert pending(store) == []
@@ -178,16 +178,16 @@ def test_another_key_is_refused_with_what_differs_and_restart_begins_anew(tmp_pa
 
 
 def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
-    with RunStore(tmp_path, KEY), pytest.raises(RefusedError, match="another batch"):
+    with RunStore(tmp_path, KEY), pytest.raises(InvalidInputError, match="another batch"):
         RunStore(tmp_path, KEY)
     RunStore(tmp_path, KEY).close()
 
 
 def test_folders_that_hold_something_else_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(RefusedError, match="holds no batch"):
+    with pytest.raises(InvalidInputError, match="holds no batch"):
         StoreReader(tmp_path)
     (tmp_path / "file").write_text("")
-    with pytest.raises(RefusedError, match="cannot make the folder"):
+    with pytest.raises(InvalidInputError, match="cannot make the folder"):
         RunStore(tmp_path / "file", KEY)
     (tmp_path / "run.sqlite").write_bytes(b"not a database, but long enough to look at" * 30)
     with pytest.raises(CrepitusError, match=r"run\.sqlite"):

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from batch_support import small_model, tables, write_clicks, write_folder
 
-from audio_pipeline.analysis.config import AnalysisSettings
+from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.app.batch import workers as workers_module
 from audio_pipeline.app.batch.in_process import NOTE_NAME, InProcess
 from audio_pipeline.app.batch.portions import Portions
@@ -55,7 +55,7 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def look(jobs: int, todo: list[Pending]) -> dict[bytes, str | None]:
     with closing(LocalWorkers(jobs)) as pool:
-        return by_path(pool.outcomes(iter(todo), AnalysisSettings(), verify=False))
+        return by_path(pool.outcomes(iter(todo), AnalysisConfig(), verify=False))
 
 
 def test_every_recording_is_looked_at_once(recordings: list[Path]) -> None:
@@ -76,7 +76,7 @@ def test_a_recording_that_crashes_its_decoder_fails_alone(recordings: list[Path]
 def test_killed_workers_take_nothing_with_them(recordings: list[Path]) -> None:
     with closing(LocalWorkers(2)) as pool:
         stream = pool.outcomes(
-            (pending(path) for path in recordings), AnalysisSettings(), verify=False
+            (pending(path) for path in recordings), AnalysisConfig(), verify=False
         )
         first = next(stream)
         for process in multiprocessing.active_children():
@@ -94,7 +94,7 @@ def test_a_recording_that_hangs_is_given_up(
     monkeypatch.setattr(workers_module, "_PORTION", 1)
     todo = [pending(path) for path in recordings]
     with closing(LocalWorkers(1)) as pool:
-        stream = pool.outcomes(iter(todo), AnalysisSettings(), verify=False)
+        stream = pool.outcomes(iter(todo), AnalysisConfig(), verify=False)
         first = next(stream)
         (process,) = multiprocessing.active_children()
         assert process.pid
@@ -108,9 +108,7 @@ def test_a_recording_that_hangs_is_given_up(
 
 def test_workers_end_with_the_process_that_started_them(recordings: list[Path]) -> None:
     with closing(LocalWorkers(2)) as pool:
-        next(
-            pool.outcomes((pending(path) for path in recordings), AnalysisSettings(), verify=False)
-        )
+        next(pool.outcomes((pending(path) for path in recordings), AnalysisConfig(), verify=False))
         children = multiprocessing.active_children()
         assert len(children) == 2
     for process in children:
@@ -136,7 +134,7 @@ def test_what_a_killed_run_was_working_on_is_looked_at_apart(
     (tmp_path / NOTE_NAME).write_bytes(bytes(crash))
     todo = [pending(recordings[0]), pending(crash), pending(recordings[1])]
     with closing(InProcess(tmp_path)) as engine:
-        found = by_path(engine.outcomes(iter(todo), AnalysisSettings(), verify=False))
+        found = by_path(engine.outcomes(iter(todo), AnalysisConfig(), verify=False))
     assert found.pop(crash)
     assert list(found.values()) == [None, None]
     assert not (tmp_path / NOTE_NAME).exists()
@@ -181,7 +179,7 @@ def test_what_is_no_file_fails_at_once(tmp_path: Path, kind: str) -> None:
     elif kind == "loop":
         path.symlink_to(path)
     began = time.monotonic()
-    outcome = examine(pending(path), AnalysisSettings(), verify=True)
+    outcome = examine(pending(path), AnalysisConfig(), verify=True)
     assert time.monotonic() - began < 2
     assert outcome.extraction is not None
     assert outcome.extraction.status == "failed"

@@ -15,8 +15,8 @@ import pytest
 import skops.io
 from sklearn.tree import DecisionTreeClassifier
 
-from audio_pipeline.analysis.config import AnalysisSettings
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.analysis.config import AnalysisConfig
+from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.features.table import FEATURE_NAMES
 from audio_pipeline.model.classifier import (
     Calibration,
@@ -42,7 +42,7 @@ def classifier(rows: np.ndarray[Any, Any]) -> Classifier:
         "small",
         LABELS,
         FEATURE_NAMES,
-        AnalysisSettings(),
+        AnalysisConfig(),
         {"grating": 0.8, "other": 0.5, "pop": 0.7},
         Calibration(1.4, (0.2, -0.1, -0.1)),
         fit_forest(rows, labels, np.ones(80), LABELS, fit, 0),
@@ -60,7 +60,7 @@ def test_is_read_back_as_it_was(
     classifier: Classifier, folder: Path, rows: np.ndarray[Any, Any]
 ) -> None:
     loaded = load_classifier(folder)
-    assert (loaded.name, loaded.labels, loaded.settings) == ("small", LABELS, AnalysisSettings())
+    assert (loaded.name, loaded.labels, loaded.settings) == ("small", LABELS, AnalysisConfig())
     assert dict(loaded.thresholds) == dict(classifier.thresholds)
     np.testing.assert_array_equal(loaded.predict_proba(rows), classifier.predict_proba(rows))
     assert loaded.sha256 == hashlib.sha256((folder / "model.json").read_bytes()).hexdigest()
@@ -86,7 +86,7 @@ def test_the_same_model_is_the_same_bytes(classifier: Classifier, tmp_path: Path
 
 def test_is_never_written_over_anything(classifier: Classifier, folder: Path) -> None:
     before = sorted(path.read_bytes() for path in folder.iterdir())
-    with pytest.raises(RefusedError, match="already exists"):
+    with pytest.raises(InvalidInputError, match="already exists"):
         save_classifier(classifier, folder)
     assert sorted(path.read_bytes() for path in folder.iterdir()) == before
 
@@ -155,14 +155,14 @@ SPOILED: dict[str, tuple[Callable[[Path], Any], str]] = {
 def test_a_spoiled_folder_is_refused_in_one_line(name: str, folder: Path) -> None:
     spoil, message = SPOILED[name]
     spoil(folder)
-    with pytest.raises(RefusedError, match=message) as refusal:
+    with pytest.raises(InvalidInputError, match=message) as refusal:
         load_classifier(folder)
     assert "\n" not in str(refusal.value)
     assert refusal.value.exit_code == 2
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RefusedError, match="nowhere"):
+    with pytest.raises(InvalidInputError, match="nowhere"):
         load_classifier(tmp_path / "nowhere")
 
 

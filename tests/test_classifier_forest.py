@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.model.fit import FitSettings, balanced_weights, fit_forest, pack_trees
 from audio_pipeline.model.forest import (
     TRUSTED_TYPES,
@@ -124,13 +124,13 @@ def test_skops_and_the_direct_reader_give_the_same(
 
 def test_another_estimator_is_refused_and_never_built() -> None:
     model = LogisticRegression().fit([[0.0], [1.0]], [0, 1])
-    with pytest.raises(RefusedError, match="LogisticRegression"):
+    with pytest.raises(InvalidInputError, match="LogisticRegression"):
         read_forest(skops.io.dumps(model))
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x05\x06", b"\x80\x04N.", b"PK\x03\x04" + b"a" * 99])
 def test_what_is_no_skops_file_is_refused(content: bytes) -> None:
-    with pytest.raises(RefusedError):
+    with pytest.raises(InvalidInputError):
         read_forest(content)
 
 
@@ -151,7 +151,7 @@ def test_a_schema_that_names_anything_else_is_refused(forest: Forest) -> None:
         schema["__module__"], schema["__class__"] = "subprocess", "Popen"
         members["schema.json"] = json.dumps(schema).encode()
 
-    with pytest.raises(RefusedError, match=r"subprocess\.Popen"):
+    with pytest.raises(InvalidInputError, match=r"subprocess\.Popen"):
         read_forest(_repacked(write_forest(forest), rename))
 
 
@@ -162,7 +162,7 @@ def test_a_header_that_promises_more_than_there_is_takes_no_memory(forest: Fores
         np.lib.format.write_array_header_1_0(stream, header)
         members.update({name: stream.getvalue() for name in members if name.endswith(".npy")})
 
-    with pytest.raises(RefusedError, match="header"):
+    with pytest.raises(InvalidInputError, match="header"):
         read_forest(_repacked(write_forest(forest), boast))
 
 
@@ -172,7 +172,7 @@ def test_a_pickle_inside_is_refused(forest: Forest) -> None:
         np.save(stream, np.array([{}], dtype=object), allow_pickle=True)
         members.update({name: stream.getvalue() for name in members if name.endswith(".npy")})
 
-    with pytest.raises(RefusedError):
+    with pytest.raises(InvalidInputError):
         read_forest(_repacked(write_forest(forest), sneak))
 
 

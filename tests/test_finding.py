@@ -121,6 +121,6 @@ def test_a_model_of_other_labels_finds_the_likeliest() -> None:
 
 
 def test_documents_are_plain_and_rounded() -> None:
-    document = event("pop", 2 / 3).document()
+    document = event("pop", 2 / 3).to_dict()
     assert document["probabilities"] == {"pop": 0.6667, "grating": 0.1667, "other": 0.1667}
-    assert find([event("pop", 2 / 3)], usable=True).document()["confidence"] == 0.6667
+    assert find([event("pop", 2 / 3)], usable=True).to_dict()["confidence"] == 0.6667

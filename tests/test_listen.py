@@ -18,11 +18,12 @@ import soundfile
 from virtual_sound_card import RATE, VirtualSoundCard, sound_card  # noqa: F401
 
 from audio_pipeline.analysis.events import Event
-from audio_pipeline.analysis.pipeline import LiveEvent, StreamAnalyzer, analyze_recording
+from audio_pipeline.analysis.pipeline import analyze_recording
+from audio_pipeline.analysis.streaming import LiveEvent, StreamAnalyzer
 from audio_pipeline.app.capture.clips import ClipKeeper
 from audio_pipeline.app.capture.live_analysis import LiveAnalysis, warm_up
 from audio_pipeline.app.cli.listen import Reporter
-from audio_pipeline.audio.capture_file import Take
+from audio_pipeline.audio.capture_file import CaptureFile
 from audio_pipeline.audio.microphone import PROMPT_CAPTURE, Microphone, choose_device, devices
 from audio_pipeline.audio.recording import Recording, read_recording
 from audio_pipeline.exceptions import CrepitusError
@@ -53,7 +54,7 @@ def test_live_and_file_agree(classifier: Classifier, tmp_path: Path) -> None:
     path = tmp_path / "take.flac"
     samples = scene(4.0, [0.7, 1.5, 1.53, 1.56, 2.9])
     live = LiveAnalysis(RATE, classifier)
-    with Take(RATE, path) as take:
+    with CaptureFile(RATE, path) as take:
         for start in range(0, len(samples), 960):
             block = samples[start : start + 960]
             take.add(block)
@@ -74,7 +75,7 @@ def test_a_machine_that_cannot_keep_up_analyses_the_take_afterwards(
 ) -> None:
     monkeypatch.setattr("audio_pipeline.app.capture.live_analysis.BEHIND_SECONDS", 0.5)
     samples = scene(2.0, [0.5, 1.2])
-    take = Take(RATE)
+    take = CaptureFile(RATE)
     take.add(samples)
     live = LiveAnalysis(RATE, classifier)
     live.push(samples)  # 2 s at once: more than may wait
@@ -87,7 +88,7 @@ def test_a_failure_in_the_thread_comes_out_where_the_take_is_safe(classifier: Cl
     live = LiveAnalysis(-1, classifier)
     live.push(np.zeros(960, np.float32))
     with pytest.raises(Exception):  # noqa: B017 - whatever it was
-        live.finish(Take(RATE), "x")
+        live.finish(CaptureFile(RATE), "x")
 
 
 def pop(start: float, label: str = "pop") -> Event:
@@ -115,7 +116,7 @@ def test_programs_read_both_reports(capsys: pytest.CaptureFixture[str]) -> None:
     reporter.report([LiveEvent(pop(1.0), False), LiveEvent(pop(1.0), True)])
     first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     assert (first.pop("final"), second.pop("final")) == (False, True)
-    assert first == second == pop(1.0).document()
+    assert first == second == pop(1.0).to_dict()
 
 
 def test_a_clip_is_its_event_with_a_second_around_it(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from virtual_sound_card import RATE, VirtualSoundCard, sound_card  # noqa: F401
 
-from audio_pipeline.audio._native_stderr import library_chatter_muted
+from audio_pipeline.audio._native_stderr import suppress_native_stderr
 from audio_pipeline.audio.microphone import (
-    CaptureSettings,
+    CaptureConfig,
     Device,
     Microphone,
     MicrophoneLostError,
@@ -24,7 +24,7 @@ from audio_pipeline.audio.microphone import (
     portaudio_install_line,
     to_24_bit,
 )
-from audio_pipeline.exceptions import CrepitusError, RefusedError
+from audio_pipeline.exceptions import CrepitusError, InvalidInputError
 
 
 def device(name: str, host_api: str = "ALSA", default: bool = False, index: int = 0) -> Device:
@@ -56,9 +56,9 @@ def test_choose_by_name_part_or_number(wanted: str | None, index: int) -> None:
 
 
 def test_an_unknown_or_ambiguous_name_lists_what_there_is() -> None:
-    with pytest.raises(RefusedError, match=r"'headset'.*Built-in Audio"):
+    with pytest.raises(InvalidInputError, match=r"'headset'.*Built-in Audio"):
         choose_device("headset", SHELF)
-    with pytest.raises(RefusedError, match="several"):
+    with pytest.raises(InvalidInputError, match="several"):
         choose_device("usb", SHELF)
 
 
@@ -134,7 +134,7 @@ def test_the_virtual_card_is_listed(sound_card: VirtualSoundCard) -> None:  # no
     found = devices()
     assert found
     assert sum(entry.default for entry in found) == 1
-    assert set(found[0].document()) == {
+    assert set(found[0].to_dict()) == {
         "name",
         "host_api",
         "channels",
@@ -162,7 +162,7 @@ def test_what_is_played_is_what_is_read(sound_card: VirtualSoundCard) -> None:  
 
 
 def test_a_slow_reader_is_told_what_was_lost(sound_card: VirtualSoundCard) -> None:  # noqa: F811
-    settings = CaptureSettings(queue_seconds=0.2)
+    settings = CaptureConfig(queue_seconds=0.2)
     with Microphone(choose_device("pulse", devices()), settings) as source:
         collect(source, 0.1)
         before = time.monotonic()
@@ -197,7 +197,7 @@ def test_a_vanished_microphone_does_not_open(sound_card: VirtualSoundCard) -> No
 def test_python_may_still_write_to_stderr_while_the_library_may_not(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    with library_chatter_muted():
+    with suppress_native_stderr():
         os.write(2, b"ALSA lib pcm.c: chatter\n")
         print("ours", file=sys.stderr)
     os.write(2, b"after\n")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from audio_pipeline.analysis.events import LABELS, Event, find
 from audio_pipeline.analysis.guided import (
     Evidence,
-    ProtocolSettings,
+    ProtocolConfig,
     performed_phases,
     phase_at,
     phases_in_comment,
@@ -23,7 +23,7 @@ from audio_pipeline.analysis.guided import (
     weigh_evidence,
 )
 from audio_pipeline.analysis.pipeline import Analysis, analyze_file, apply_protocol
-from audio_pipeline.audio.capture_file import Take
+from audio_pipeline.audio.capture_file import CaptureFile
 from audio_pipeline.audio.quality import QualityMeter
 from audio_pipeline.audio.recording import Recording
 from audio_pipeline.model.classifier import load_classifier
@@ -50,7 +50,7 @@ def said(evidence: Evidence) -> str:
 def test_phases_follow_each_other_without_gap_and_end_with_the_recording(
     turns: int, seconds: float, duration: float
 ) -> None:
-    planned = planned_phases(ProtocolSettings(turns=turns, turn_seconds=seconds))
+    planned = planned_phases(ProtocolConfig(turns=turns, turn_seconds=seconds))
     assert planned[0].start == 0
     assert all(a.end == b.start for a, b in itertools.pairwise(planned))
     assert [phase.turn for phase in planned if phase.kind == "turn"] == [*range(1, turns + 1)]
@@ -68,7 +68,7 @@ def test_a_time_belongs_to_exactly_one_phase() -> None:
 
 
 def test_phases_survive_the_metadata() -> None:
-    comment = json.dumps({"device": "x", "protocol": [phase.document() for phase in PHASES]})
+    comment = json.dumps({"device": "x", "protocol": [phase.to_dict() for phase in PHASES]})
     assert phases_in_comment(comment, END) == PHASES
     assert phases_in_comment(comment, END - 1) == ()  # somebody cut the file
 
@@ -121,7 +121,7 @@ def test_what_comes_while_still_is_outside_and_not_counted() -> None:
 
 
 def test_a_movement_may_begin_early_and_end_late() -> None:
-    plan = ProtocolSettings()
+    plan = ProtocolConfig()
     sounds = [sound(TURNS[0].start - 0.2, "pop"), sound(TURNS[-1].end + 0.5, "pop")]
     assert weigh_evidence(PHASES, sounds, plan).outside == (False, False)
 
@@ -166,7 +166,7 @@ def test_sounds_at_random_points_seldom_seem_to_return(per_turn: int) -> None:
         starts = rng.uniform(TURNS[0].start, TURNS[-1].end, per_turn * len(TURNS))
         evidence = weigh_evidence(PHASES, [sound(float(start), "pop") for start in starts])
         returned += "same point" in said(evidence)
-    limit = ProtocolSettings().chance
+    limit = ProtocolConfig().chance
     assert returned / runs <= limit + 3 * math.sqrt(limit * (1 - limit) / runs)
 
 
@@ -224,9 +224,9 @@ def test_a_guided_recording_is_judged_the_same_when_its_file_is_analysed(
     for moment in (1.0, *(turn.start + 1.5 for turn in TURNS)):
         samples[round(moment * rate) :][:480] += click
     path = tmp_path / f"twist.{ending}"
-    take = Take(rate, path)
+    take = CaptureFile(rate, path)
     take.add(samples)
-    take.save({"comment": json.dumps({"protocol": [phase.document() for phase in PHASES]})})
+    take.save({"comment": json.dumps({"protocol": [phase.to_dict() for phase in PHASES]})})
     classifier = load_classifier()
     guided = analyze_file(path, classifier)
     plain = analyze_file(Recording(take.samples(), rate, str(path)), classifier)

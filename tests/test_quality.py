@@ -11,7 +11,7 @@ from audio_files import clicks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audio_pipeline.audio.quality import Quality, QualityMeter, QualitySettings
+from audio_pipeline.audio.quality import Quality, QualityConfig, QualityMeter
 from audio_pipeline.audio.quality_measures import SILENT_LEVEL, silent_gaps
 
 RATE = 48000
@@ -100,7 +100,7 @@ def test_broken_numbers_become_zero_and_the_rest_stays() -> None:
 def test_a_rate_below_what_the_model_needs_is_unusable() -> None:
     assert codes(judge(noise(1, 0.01, 7999), 7999)) == ["low_rate"]
     assert judge(noise(1, 0.01, 8000), 8000).usable
-    strict = QualityMeter(8000, QualitySettings(minimum_rate=16000))
+    strict = QualityMeter(8000, QualityConfig(minimum_rate=16000))
     strict.update(noise(1, 0.01, 8000).astype(np.float32))
     assert not strict.result().usable
 
@@ -112,7 +112,7 @@ def test_a_rate_below_what_the_model_needs_is_unusable() -> None:
 @settings(max_examples=60, deadline=None)
 def test_any_samples_get_an_answer_that_is_plain_json(samples: list[float], rate: int) -> None:
     quality = judge(np.array(samples, np.float32), rate, events=((0.0, 0.1), (5.0, 6.0)))
-    page = json.loads(json.dumps(quality.document(), allow_nan=False))
+    page = json.loads(json.dumps(quality.to_dict(), allow_nan=False))
     assert list(page)[:2] == ["usable", "warnings"]
     assert page["usable"] == (
         not {"too_short", "silent", "low_rate"} & set(codes(quality))

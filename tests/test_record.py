@@ -20,7 +20,7 @@ from pseudo_terminal import COLUMNS, Person
 from virtual_sound_card import RATE, VirtualSoundCard, sound_card  # noqa: F401
 
 from audio_pipeline.app.cli.record import command
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.exceptions import InvalidInputError
 
 TAPS = (0.5, 1.2, 1.9)
 
@@ -171,7 +171,7 @@ def test_what_is_wrong_on_the_command_line_is_refused_before_any_sound(tmp_path:
         (("--answers", str(tmp_path / "no.yaml")), "no.yaml"),
     ):
         ended = CliRunner().invoke(command, [*words, "--json"])
-        refused = ended.exit_code == 2 or isinstance(ended.exception, RefusedError)
+        refused = ended.exit_code == 2 or isinstance(ended.exception, InvalidInputError)
         assert refused, ended.output
         assert ended.stdout == ""
         assert said in f"{ended.exception} {ended.stderr}"
@@ -253,7 +253,7 @@ def test_an_emergency_invites_nobody_to_twist(
     card: VirtualSoundCard, tmp_path: Path, person: Callable[..., Person]
 ) -> None:
     someone = person("record", "-o", "twist.flac", "--region", "GB")
-    answer_emergency_questions(someone, "2")
+    answer_emergency_questions(someone, "4")
     someone.wait_for("999")
     assert someone.leave() == 0
     assert "Press Enter when you are ready" not in someone.screen

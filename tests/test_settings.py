@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audio_pipeline.analysis.config import AnalysisSettings
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.analysis.config import AnalysisConfig
+from audio_pipeline.exceptions import InvalidInputError
 
 rates = st.integers(1000, 48_000)
 
@@ -26,7 +26,7 @@ def places(values: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple
 
 
 def plain() -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(json.dumps(AnalysisSettings().to_dict()))
+    document: dict[str, Any] = json.loads(json.dumps(AnalysisConfig().to_dict()))
     return document
 
 
@@ -41,24 +41,24 @@ EVERY_PLACE = list(places(plain()))
 
 @given(rates)
 def test_settings_survive_json(rate: int) -> None:
-    settings = AnalysisSettings().at_rate(rate)
-    assert AnalysisSettings.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
+    settings = AnalysisConfig().at_rate(rate)
+    assert AnalysisConfig.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
 
 
 @pytest.mark.parametrize("path", EVERY_PLACE, ids=".".join)
 def test_a_missing_value_is_refused_by_name(path: tuple[str, ...]) -> None:
     values = plain()
     del parent(values, path)[path[-1]]
-    with pytest.raises(RefusedError, match=path[-1]):
-        AnalysisSettings.from_dict(values)
+    with pytest.raises(InvalidInputError, match=path[-1]):
+        AnalysisConfig.from_dict(values)
 
 
 @pytest.mark.parametrize("path", [path for path in EVERY_PLACE if len(path) < 3], ids=".".join)
 def test_an_unknown_key_is_refused_by_name(path: tuple[str, ...]) -> None:
     values = plain()
     parent(values, path)["window_of_luck"] = 1
-    with pytest.raises(RefusedError, match="window_of_luck"):
-        AnalysisSettings.from_dict(values)
+    with pytest.raises(InvalidInputError, match="window_of_luck"):
+        AnalysisConfig.from_dict(values)
 
 
 @pytest.mark.parametrize("path", EVERY_PLACE, ids=".".join)
@@ -66,13 +66,13 @@ def test_an_unknown_key_is_refused_by_name(path: tuple[str, ...]) -> None:
 def test_a_value_of_another_type_is_refused(path: tuple[str, ...], odd: object) -> None:
     values = plain()
     parent(values, path)[path[-1]] = odd
-    with pytest.raises(RefusedError):
-        AnalysisSettings.from_dict(values)
+    with pytest.raises(InvalidInputError):
+        AnalysisConfig.from_dict(values)
 
 
 @given(rates)
 def test_frames_and_bands_scale_with_the_rate(rate: int) -> None:
-    base, scaled = AnalysisSettings().segmentation, AnalysisSettings().at_rate(rate).segmentation
+    base, scaled = AnalysisConfig().segmentation, AnalysisConfig().at_rate(rate).segmentation
     assert scaled.sample_rate == rate
     assert scaled.n_fft % 2 == 0
     assert 0 < scaled.hop_length < scaled.n_fft
@@ -85,12 +85,12 @@ def test_frames_and_bands_scale_with_the_rate(rate: int) -> None:
 
 
 def test_a_lower_rate_is_then_enough() -> None:
-    assert AnalysisSettings().quality.minimum_rate == 8000
-    assert AnalysisSettings().at_rate(2000).quality.minimum_rate <= 2000
+    assert AnalysisConfig().quality.minimum_rate == 8000
+    assert AnalysisConfig().at_rate(2000).quality.minimum_rate <= 2000
 
 
 def test_settings_cannot_change() -> None:
-    settings = AnalysisSettings()
+    settings = AnalysisConfig()
     for field in fields(settings):
         assert is_dataclass(getattr(settings, field.name))
         with pytest.raises(FrozenInstanceError):

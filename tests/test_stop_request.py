@@ -12,7 +12,7 @@ from audio_pipeline.app.capture.stop_request import StopRequest
 from audio_pipeline.audio import remembered_device
 from audio_pipeline.audio.microphone import Device
 from audio_pipeline.audio.remembered_device import memory_path, pick_device, remember_device
-from audio_pipeline.exceptions import CrepitusError, RefusedError
+from audio_pipeline.exceptions import CrepitusError, InvalidInputError
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
@@ -85,7 +85,7 @@ def test_a_broken_memory_is_no_memory(
 
 
 def test_a_wrong_name_is_refused_and_no_microphone_is_an_error(shelf: list[Device]) -> None:
-    with pytest.raises(RefusedError, match="Built-in"):
+    with pytest.raises(InvalidInputError, match="Built-in"):
         pick_device("nope")
     remember_device(shelf[0])
     shelf.clear()

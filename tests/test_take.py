@@ -14,9 +14,9 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audio_pipeline.audio.capture_file import Take, check_target
+from audio_pipeline.audio.capture_file import CaptureFile, check_target
 from audio_pipeline.audio.recording import open_recording, read_recording
-from audio_pipeline.exceptions import CrepitusError, RefusedError
+from audio_pipeline.exceptions import CrepitusError, InvalidInputError
 
 RATE = 48_000
 
@@ -28,7 +28,7 @@ def sound(frames: int, seed: int = 1) -> np.ndarray:
 @pytest.mark.parametrize("ending", ["wav", "flac", "FLAC"])
 def test_a_saved_take_reads_back_bit_for_bit(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"my twist.{ending}"
-    with Take(RATE, path) as take:
+    with CaptureFile(RATE, path) as take:
         for block in np.array_split(sound(30_000), 17):
             take.add(block)
         heard = take.samples()
@@ -50,8 +50,8 @@ def test_memory_and_journal_hold_the_same(sizes: list[int]) -> None:
 
     blocks = [sound(size, seed) for seed, size in enumerate(sizes)]
     with tempfile.TemporaryDirectory() as folder:
-        in_memory = Take(8000)
-        with Take(8000, Path(folder) / "a.wav") as on_disk:
+        in_memory = CaptureFile(8000)
+        with CaptureFile(8000, Path(folder) / "a.wav") as on_disk:
             for block in blocks:
                 in_memory.add(block)
                 on_disk.add(block)
@@ -63,7 +63,7 @@ def test_a_take_in_memory_leaves_nothing_on_disk_until_it_is_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with Take(RATE) as take:
+    with CaptureFile(RATE) as take:
         take.add(sound(1000))
         assert os.listdir(tmp_path) == []
         take.save({}, tmp_path / "kept.wav")
@@ -74,8 +74,8 @@ def test_what_a_killed_program_recorded_can_be_read(tmp_path: Path) -> None:
     path = tmp_path / "twist.flac"
     program = (
         "import os, signal, sys, numpy, pathlib\n"
-        "from audio_pipeline.audio.capture_file import Take\n"
-        "take = Take(48000, pathlib.Path(sys.argv[1]))\n"
+        "from audio_pipeline.audio.capture_file import CaptureFile\n"
+        "take = CaptureFile(48000, pathlib.Path(sys.argv[1]))\n"
         "take.add(numpy.full(4800, 0.25, numpy.float32))\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
@@ -86,7 +86,7 @@ def test_what_a_killed_program_recorded_can_be_read(tmp_path: Path) -> None:
     kept = read_recording(journal)
     assert kept.sample_rate == RATE
     assert np.array_equal(kept.samples, np.full(4800, 0.25, np.float32))
-    with pytest.raises(RefusedError, match=r"unfinished\.au"):
+    with pytest.raises(InvalidInputError, match=r"unfinished\.au"):
         check_target(path)
 
 
@@ -94,7 +94,7 @@ def test_a_full_disk_is_one_line_and_keeps_what_came_before(tmp_path: Path) -> N
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("no /dev/full on this system")
-    take = Take(RATE, tmp_path / "a.wav")
+    take = CaptureFile(RATE, tmp_path / "a.wav")
     take.add(sound(4800))
     take.close()
     with (
@@ -111,7 +111,7 @@ def test_a_file_that_cannot_be_written_whole_is_not_written_and_the_journal_stay
     tmp_path: Path, ending: str
 ) -> None:
     resource = pytest.importorskip("resource", reason="no limits on file sizes here")
-    with Take(RATE, tmp_path / f"a.{ending}") as take:
+    with CaptureFile(RATE, tmp_path / f"a.{ending}") as take:
         take.add(sound(RATE))
         before = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
@@ -131,7 +131,7 @@ def test_names_are_refused_before_anything_is_recorded(tmp_path: Path) -> None:
     folder = tmp_path / "folder.wav"
     folder.mkdir()
     for path in (tmp_path / "a.mp3", tmp_path / "no" / "a.wav", taken, folder):
-        with pytest.raises(RefusedError, match=path.name):
+        with pytest.raises(InvalidInputError, match=path.name):
             check_target(path)
     check_target(tmp_path / "new.flac")
     check_target(taken, overwrite=True)

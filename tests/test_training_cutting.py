@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audio_pipeline.analysis.config import AnalysisSettings
+from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.analysis.pipeline import extract
 from audio_pipeline.app.cli import main
 from audio_pipeline.app.export_segments import CutSettings, clips_of, cut_segments
 from audio_pipeline.app.feature_table import write_features
 from audio_pipeline.audio.recording import Recording, read_recording, write_recording
 from audio_pipeline.datasets.manifest import read_dataset
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.features.table import FEATURE_NAMES
 from audio_pipeline.model.classifier import Calibration, Classifier, save_classifier
 from audio_pipeline.model.forest import Forest
@@ -30,7 +30,7 @@ def _model(threshold: float) -> Classifier:
     labels = ("clunk", "tick")
     forest = Forest(labels, len(FEATURE_NAMES), [-1], [], [[0.2, 0.8]], [1])
     thresholds = {"clunk": 0.5, "tick": threshold}
-    settings = AnalysisSettings().at_rate(RATE)
+    settings = AnalysisConfig().at_rate(RATE)
     identity = Calibration.identity(2)
     return Classifier("ticker", labels, FEATURE_NAMES, settings, thresholds, identity, forest)
 
@@ -57,7 +57,7 @@ def test_corrected_tracks_are_read_back(
     assert len(dataset.clips) == 6
     assert dataset.has_groups
     assert len({clip.group for clip in dataset.clips}) == 2, "a recording's clips stay together"
-    found = extract(recordings[0], AnalysisSettings().at_rate(RATE)).segments
+    found = extract(recordings[0], AnalysisConfig().at_rate(RATE)).segments
     for clip, segment in zip(dataset.clips, found, strict=False):
         assert clip.label == "tick"
         assert clip.start == pytest.approx(0.3, abs=1e-6)
@@ -69,7 +69,7 @@ def test_corrected_tracks_are_read_back(
 
 def test_guesses_wait_for_somebody_to_decide(recordings: list[Path], tmp_path: Path) -> None:
     cut_segments(recordings[:1], tmp_path / "out", _model(0.9))
-    with pytest.raises(RefusedError, match="no labels"):
+    with pytest.raises(InvalidInputError, match="no labels"):
         read_dataset(tmp_path / "out")
     for track in (tmp_path / "out").rglob("*.txt"):
         track.write_text(track.read_text().replace("tick?", "clunk"))
@@ -77,7 +77,7 @@ def test_guesses_wait_for_somebody_to_decide(recordings: list[Path], tmp_path: P
 
 
 def test_nothing_is_written_over(recordings: list[Path], tmp_path: Path) -> None:
-    with pytest.raises(RefusedError, match="empty"):
+    with pytest.raises(InvalidInputError, match="empty"):
         cut_segments(recordings, recordings[0].parent, _model(0.5))
 
 
@@ -90,7 +90,7 @@ def test_clips_are_the_samples_of_their_time(recordings: list[Path]) -> None:
 
 
 def test_a_row_of_features_for_every_segment(recordings: list[Path], tmp_path: Path) -> None:
-    settings = AnalysisSettings().at_rate(RATE)
+    settings = AnalysisConfig().at_rate(RATE)
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"RIFF")
     tables = {}
@@ -117,10 +117,10 @@ def test_no_sound_gives_a_header(tmp_path: Path) -> None:
     hiss = np.random.default_rng(0).normal(0, 1e-3, RATE)
     write_recording(path, Recording(hiss.astype(np.float32), RATE))
     for name in ("t.csv", "t.parquet"):
-        assert write_features([path], tmp_path / name, AnalysisSettings()) == (0, [])
+        assert write_features([path], tmp_path / name, AnalysisConfig()) == (0, [])
         assert (tmp_path / name).stat().st_size > 0
-    with pytest.raises(RefusedError, match="parquet"):
-        write_features([path], tmp_path / "t.xlsx", AnalysisSettings())
+    with pytest.raises(InvalidInputError, match="parquet"):
+        write_features([path], tmp_path / "t.xlsx", AnalysisConfig())
 
 
 def test_the_commands(

@@ -17,7 +17,7 @@ from audio_pipeline.datasets.label_tracks import (
 )
 from audio_pipeline.datasets.licences import is_permissive, permissive_only
 from audio_pipeline.datasets.manifest import read_dataset
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.exceptions import InvalidInputError
 
 
 def _touch(folder: Path, *names: str) -> Path:
@@ -63,7 +63,7 @@ def test_a_manifest_goes_before_folders(tmp_path: Path) -> None:
 def test_another_column_can_say_what_belongs_together(tmp_path: Path) -> None:
     _manifest(tmp_path, "file,label,group,room\na.wav,x,p1,kitchen\nb.wav,y,p2,kitchen\n")
     assert {clip.group for clip in read_dataset(tmp_path, "room").clips} == {"kitchen"}
-    with pytest.raises(RefusedError, match="'device'"):
+    with pytest.raises(InvalidInputError, match="'device'"):
         read_dataset(tmp_path, "device")
 
 
@@ -91,17 +91,17 @@ def test_an_empty_group_is_the_recording_itself(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_manifest_is_refused(text: str, message: str, tmp_path: Path) -> None:
-    with pytest.raises(RefusedError, match=message):
+    with pytest.raises(InvalidInputError, match=message):
         read_dataset(_manifest(tmp_path, text))
 
 
 def test_what_is_not_there_or_holds_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RefusedError, match="neither"):
+    with pytest.raises(InvalidInputError, match="neither"):
         read_dataset(tmp_path / "nowhere")
-    with pytest.raises(RefusedError, match=r"manifest\.csv"):
+    with pytest.raises(InvalidInputError, match=r"manifest\.csv"):
         read_dataset(tmp_path)
     (tmp_path / "manifest.csv").write_bytes("file,label\nä.wav,x\n".encode("latin-1"))
-    with pytest.raises(RefusedError, match="UTF-8"):
+    with pytest.raises(InvalidInputError, match="UTF-8"):
         read_dataset(tmp_path)
 
 
@@ -139,7 +139,7 @@ def test_raven_selections(tmp_path: Path) -> None:
 def test_a_wrong_line_of_a_track_is_named(text: str, tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("0.1\t0.2\tpop\n" + text)
-    with pytest.raises(RefusedError, match="line 2"):
+    with pytest.raises(InvalidInputError, match="line 2"):
         read_track(path)
 
 
@@ -199,5 +199,5 @@ def test_only_permissive_rows_are_kept(tmp_path: Path) -> None:
     dataset = read_dataset(_manifest(tmp_path, text))
     assert [clip.name for clip in permissive_only(dataset).clips] == ["a.wav"]
     without = read_dataset(_manifest(tmp_path, "file,label\na.wav,x\n"))
-    with pytest.raises(RefusedError, match="permissive"):
+    with pytest.raises(InvalidInputError, match="permissive"):
         permissive_only(without)

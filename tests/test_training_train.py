@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audio_pipeline.analysis.config import AnalysisSettings
+from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.analysis.pipeline import analyze_file
 from audio_pipeline.app.cli import main
 from audio_pipeline.audio.recording import Recording, read_recording, write_recording
 from audio_pipeline.datasets.examples import hear_recording
 from audio_pipeline.datasets.loading import gather
 from audio_pipeline.datasets.manifest import LabelledClip, read_dataset
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.model.adapt import adapt_forest, side_by_side, thinned
 from audio_pipeline.model.classifier import load_classifier
 from audio_pipeline.model.fit import FitSettings
@@ -67,7 +67,7 @@ def test_three_labels_nobody_planned_for_at_2_khz(trained: tuple[Training, Path]
     loaded = load_classifier(folder)
     assert loaded.labels == LABELS
     assert loaded.settings.sample_rate == 2000
-    json.dumps(result.document(), allow_nan=False)
+    json.dumps(result.to_dict(), allow_nan=False)
 
 
 def test_the_model_hears_a_new_recording(trained: tuple[Training, Path], tmp_path: Path) -> None:
@@ -109,13 +109,13 @@ def test_the_same_seed_gives_the_same_folder(
 
 
 def test_a_model_is_never_overwritten(people: Path, trained: tuple[Training, Path]) -> None:
-    with pytest.raises(RefusedError, match="already exists"):
+    with pytest.raises(InvalidInputError, match="already exists"):
         train(read_dataset(people), trained[1], SMALL)
 
 
 def test_one_label_is_refused(tmp_path: Path) -> None:
     data = write_people(tmp_path / "data", people=1, labels=("tick",))
-    with pytest.raises(RefusedError, match="'tick'"):
+    with pytest.raises(InvalidInputError, match="'tick'"):
         train(read_dataset(data), tmp_path / "model", SMALL)
 
 
@@ -213,7 +213,7 @@ def test_recordings_that_do_not_suit_the_model_to_start_from(
         (data / label).mkdir(parents=True)
         slow = Recording(sound(np.random.default_rng(0), label, 1000), 1000)
         write_recording(data / label / "slow.wav", slow)
-    with pytest.raises(RefusedError, match="can be used"):
+    with pytest.raises(InvalidInputError, match="can be used"):
         train(read_dataset(data), tmp_path / "model", SMALL, base)
 
 
@@ -225,7 +225,7 @@ def test_one_recording_of_a_low_rate_lowers_it_for_all_and_that_is_said(tmp_path
     assert lowered.settings.sample_rate == 8000
     (said,) = [one.text for one in lowered.cautions if one.code == "lower_rate"]
     assert "p0_tick_0.wav" in said
-    kept = gather(read_dataset(data), AnalysisSettings())
+    kept = gather(read_dataset(data), AnalysisConfig())
     assert kept.settings.sample_rate == 22_050
     assert "lower_rate" not in {one.code for one in kept.cautions}
 
@@ -249,7 +249,7 @@ def test_adapting_moves_the_leaves_that_new_events_reach(trained: tuple[Training
 def test_a_label_reaches_every_segment_or_the_whole_file(people: Path) -> None:
     dataset = read_dataset(people)
     name, clips = next(iter(dataset.recordings.items()))
-    settings = AnalysisSettings().at_rate(2000)
+    settings = AnalysisConfig().at_rate(2000)
     heard = hear_recording(name, clips, settings)
     (case,) = heard.cases
     assert len(case.table) == len(heard.extraction.segments) >= 3
@@ -264,12 +264,12 @@ def test_labelled_stretches_are_cases_of_their_own(people: Path) -> None:
     path = people / "p0_clunk_0.wav"
     spans = [("a", 0.3, 0.6), ("b", 0.85, 1.2), ("b", 1.4, 1.7), ("c", 1.75, 1.85)]
     clips = [LabelledClip(path, "x.wav", label, "g", start, end) for label, start, end in spans]
-    heard = hear_recording("x.wav", clips, AnalysisSettings().at_rate(2000))
+    heard = hear_recording("x.wav", clips, AnalysisConfig().at_rate(2000))
     assert [case.label for case in heard.cases] == ["a", "b", "b", "c"]
     assert [len(case.table) for case in heard.cases] == [1, 1, 1, 1]
     assert [len(case.extraction.segments) for case in heard.cases] == [1, 1, 1, 0]
     same = [LabelledClip(path, "x.wav", "a", "g", start, end) for _, start, end in spans[:2]]
-    (one,) = hear_recording("x.wav", same, AnalysisSettings().at_rate(2000)).cases
+    (one,) = hear_recording("x.wav", same, AnalysisConfig().at_rate(2000)).cases
     assert one.stretch is None
     assert len(one.table) == 2
     assert len(one.extraction.segments) == 3, "the answer is about the whole recording"

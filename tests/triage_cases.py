@@ -43,12 +43,36 @@ def _case(entry: dict[str, Any]) -> Case:
     )
 
 
-CASES = tuple(_case(entry) for entry in _DATA["case"])
+def _person(line: str) -> Case:
+    """One line of people.txt."""
+    name, levels, changes, _, sources = (part.strip() for part in line.split("|"))
+    low, high = levels.split("..")
+    answers = given(**_changes(changes))
+    return Case(name, answers, None, (low, high), frozenset(), tuple(sources.split()))
+
+
+def _changes(text: str) -> dict[str, str | int | None]:
+    values: dict[str, str | int | None] = {}
+    for change in text.split():
+        name, value = change.split("=")
+        values[name] = None if value == "-" else int(value) if value.isdigit() else value
+    return values
 
 
 def given(**changes: str | int | None) -> Answers:
     """The base answers with some changed, or left out where None."""
     return parse_answers({**BASE, **changes})
+
+
+def _lines(name: str) -> list[str]:
+    text = _FILE.with_name(name).read_text(encoding="utf-8")
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
+PEOPLE = tuple(map(_person, _lines("people.txt")))
+"""Cases written before the rules they test."""
+
+CASES = (*(_case(entry) for entry in _DATA["case"]), *PEOPLE)
 
 
 @dataclass(frozen=True)
@@ -61,18 +85,11 @@ class Boundary:
 
 def _boundary(line: str) -> Boundary:
     changes, fires, silent = (part.split() for part in line.split("|"))
-    values: dict[str, str | int | None] = {}
-    for change in changes:
-        name, value = change.split("=")
-        values[name] = None if value == "-" else int(value) if value.isdigit() else value
-    return Boundary(" ".join(changes), given(**values), frozenset(fires), frozenset(silent))
+    answers = given(**_changes(" ".join(changes)))
+    return Boundary(" ".join(changes), answers, frozenset(fires), frozenset(silent))
 
 
-BOUNDARIES = tuple(
-    _boundary(line)
-    for line in _FILE.with_name("boundaries.txt").read_text(encoding="utf-8").splitlines()
-    if not line.startswith("#")
-)
+BOUNDARIES = tuple(map(_boundary, _lines("boundaries.txt")))
 
 
 def values_of(name: str) -> list[str | int | None]:

@@ -30,12 +30,12 @@ class Assessment:
     analysis: Analysis
     recommendation: Recommendation | None
 
-    def document(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON: an entry of `recordings`."""
         recommendation = self.recommendation
         return {
-            **self.analysis.document(),
-            "recommendation": None if recommendation is None else recommendation.document(),
+            **self.analysis.to_dict(),
+            "recommendation": None if recommendation is None else recommendation.to_dict(),
         }
 
 
@@ -60,12 +60,12 @@ def heard(analysis: Analysis) -> Sound | None:
     return Sound(finding.label, finding.confidence)
 
 
-def document(assessments: Sequence[Assessment], classifier: Classifier) -> dict[str, Any]:
+def analyses_to_dict(assessments: Sequence[Assessment], classifier: Classifier) -> dict[str, Any]:
     """Return the ``analyze --json`` document."""
     return {
         "schema_version": SCHEMA_VERSION,
         "software": SOFTWARE,
         "model": {"name": classifier.name, "sha256": classifier.sha256},
         "settings": classifier.settings.to_dict(),
-        "recordings": [assessment.document() for assessment in assessments],
+        "recordings": [assessment.to_dict() for assessment in assessments],
     }

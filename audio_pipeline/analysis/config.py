@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, TypeVar, get_type_hints
 
-from audio_pipeline.analysis.context import ContextSettings
-from audio_pipeline.audio.quality import QualitySettings
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.analysis.events import ContextConfig
+from audio_pipeline.audio.quality import QualityConfig
+from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.features.registry import FeatureConfig
 from audio_pipeline.segmentation.segment import SegmentationConfig
 
@@ -20,20 +20,20 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class AnalysisSettings:
+class AnalysisConfig:
     """How a recording is analysed."""
 
     segmentation: SegmentationConfig = field(default_factory=SegmentationConfig)
     features: FeatureConfig = field(default_factory=FeatureConfig)
-    quality: QualitySettings = field(default_factory=QualitySettings)
-    context: ContextSettings = field(default_factory=ContextSettings)
+    quality: QualityConfig = field(default_factory=QualityConfig)
+    context: ContextConfig = field(default_factory=ContextConfig)
 
     @property
     def sample_rate(self) -> int:
         """Rate in Hz at which sounds are looked for and described."""
         return self.segmentation.sample_rate
 
-    def at_rate(self, sample_rate: int) -> AnalysisSettings:
+    def at_rate(self, sample_rate: int) -> AnalysisConfig:
         """Return these settings for a lower rate; frames and bands scale with it."""
         narrow = self.quality.narrow_bandwidth_hz * sample_rate / self.sample_rate
         return replace(
@@ -51,12 +51,12 @@ class AnalysisSettings:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> AnalysisSettings:
+    def from_dict(cls, values: Mapping[str, Any]) -> AnalysisConfig:
         """Return the settings that :meth:`to_dict` wrote.
 
         Raises
         ------
-        RefusedError
+        InvalidInputError
             For a key that is unknown or missing, a value of another type or out of its range.
         """
         return _read(cls, values, "settings")
@@ -64,17 +64,17 @@ class AnalysisSettings:
 
 def _read(kind: type[T], values: Any, where: str) -> T:
     if not isinstance(values, Mapping):
-        raise RefusedError(f"{where} must be a mapping, not {values!r}")
+        raise InvalidInputError(f"{where} must be a mapping, not {values!r}")
     names = {each.name for each in fields(kind)}  # type: ignore[arg-type]
     if set(values) != names:
         odd = ", ".join(sorted(set(values) ^ names))
-        raise RefusedError(f"{where}: unknown or missing: {odd}")
+        raise InvalidInputError(f"{where}: unknown or missing: {odd}")
     hints = get_type_hints(kind)
     read = {name: _value(hints[name], values[name], f"{where}.{name}") for name in names}
     try:
         return kind(**read)
     except ValueError as error:
-        raise RefusedError(f"{where}: {error}") from None
+        raise InvalidInputError(f"{where}: {error}") from None
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:
@@ -86,4 +86,4 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         return value
     if hint == tuple[float, ...] and isinstance(value, list | tuple):
         return tuple(_value(float, each, where) for each in value)
-    raise RefusedError(f"{where} is {value!r}, which is no {hint}")
+    raise InvalidInputError(f"{where} is {value!r}, which is no {hint}")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from audio_pipeline.analysis.events import LABELS
 from audio_pipeline.features.table import FEATURE_NAMES
 from audio_pipeline.segmentation.segment import Segment
 
@@ -14,7 +16,11 @@ _COLUMN = {name: column for column, name in enumerate(FEATURE_NAMES)}
 
 
 def reasons(
-    segment: Segment, row: NDArray[np.float32], label: str, uncertain: bool
+    segment: Segment,
+    row: NDArray[np.float32],
+    label: str,
+    uncertain: bool,
+    labels: Sequence[str] = LABELS,
 ) -> tuple[str, ...]:
     """Return sentences that say what made an event so.
 
@@ -28,6 +34,8 @@ def reasons(
         Its likeliest label.
     uncertain
         Whether that label is unlikely enough to be doubted.
+    labels
+        All that the model tells apart; a model that knows no pops says nothing about them.
     """
     count = len(segment.impacts)
     length = segment.end - segment.start
@@ -42,7 +50,8 @@ def reasons(
         said.append("Nothing else sounds just before or after it.")
     ring = math.exp(_get(row, "decay_20"))
     if count <= 3 and ring > 40:
-        said.append(f"It rings on for {ring:.0f} ms, longer than most pops.")
+        compared = ", longer than most pops" if "pop" in labels else ""
+        said.append(f"It rings on for {ring:.0f} ms{compared}.")
     if label == "pop" and uncertain and count <= 2:
         said.append("One short click: a tap or a key would sound the same.")
     elif uncertain:

@@ -24,7 +24,7 @@ LONGEST_COMMENT = 65_536
 
 
 @dataclass(frozen=True)
-class ProtocolSettings:
+class ProtocolConfig:
     """How the guided recording runs and how its sounds are compared; times in s."""
 
     quiet_seconds: float = 3.0  # measures the room; the middle of "2-3 s" is short for a floor
@@ -49,7 +49,7 @@ class Phase:
     end: float
     turn: int = 0
 
-    def document(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return it as plain values, for a file's metadata."""
         return {"kind": self.kind, "start": self.start, "end": self.end, "turn": self.turn}
 
@@ -73,9 +73,9 @@ class Evidence:
     reasons: tuple[str, ...]
 
 
-def planned_phases(settings: ProtocolSettings | None = None) -> tuple[Phase, ...]:
+def planned_phases(settings: ProtocolConfig | None = None) -> tuple[Phase, ...]:
     """Return the phases of a whole guided recording, from 0 s, without gaps."""
-    plan = settings or ProtocolSettings()
+    plan = settings or ProtocolConfig()
     phases = [Phase("quiet", 0.0, plan.quiet_seconds)]
     for turn in range(1, plan.turns + 1):
         start = phases[-1].end
@@ -139,7 +139,7 @@ def phases_in_comment(comment: str, duration: float) -> tuple[Phase, ...]:
 
 
 def weigh_evidence(
-    phases: Sequence[Phase], events: Sequence[Event], settings: ProtocolSettings | None = None
+    phases: Sequence[Phase], events: Sequence[Event], settings: ProtocolConfig | None = None
 ) -> Evidence:
     """Place every event in the protocol and say what that means.
 
@@ -149,10 +149,10 @@ def weigh_evidence(
         What was performed. Without any turn nothing is concluded.
     events : sequence of Event
         In any order. Only ``pop`` and ``grating`` are compared between turns.
-    settings : ProtocolSettings, optional
+    settings : ProtocolConfig, optional
         The tolerances.
     """
-    plan = settings or ProtocolSettings()
+    plan = settings or ProtocolConfig()
     turns = [phase for phase in phases if phase.kind == "turn"]
     if not turns:
         return Evidence((False,) * len(events), ((),) * len(events), ())
@@ -219,7 +219,7 @@ _ONCE = {
 
 
 def _compare_turns(
-    turns: Sequence[Phase], starts: Sequence[float], plan: ProtocolSettings
+    turns: Sequence[Phase], starts: Sequence[float], plan: ProtocolConfig
 ) -> tuple[list[int], set[int]] | None:
     """Find the point of the turn at which sounds return.
 

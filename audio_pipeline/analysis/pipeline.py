@@ -1,8 +1,8 @@
-"""The whole way for one recording, or for a stream of blocks.
+"""The whole way for one recording: its segments, their features, its events and finding.
 
-:func:`extract` is the part that hears (decoding, quality, segments, features); it knows no model
-and is cheap to run in many workers. :func:`conclude` is the part that judges. Files and the live
-microphone take the same way, block by block.
+:func:`extract` knows no model and is cheap to run in many workers; :func:`classify_segments` takes
+the model's probabilities for many recordings at once. Files and the live microphone
+(:mod:`audio_pipeline.analysis.streaming`) take the same way, block by block.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from audio_pipeline.analysis.config import AnalysisSettings
-from audio_pipeline.analysis.context import bouts, in_context
-from audio_pipeline.analysis.events import Event, Finding, find
+from audio_pipeline.analysis.config import AnalysisConfig
+from audio_pipeline.analysis.events import Event, Finding, find, smooth_probabilities
 from audio_pipeline.analysis.explanations import reasons
 from audio_pipeline.analysis.guided import (
     Phase,
-    ProtocolSettings,
+    ProtocolConfig,
     phases_in_comment,
     weigh_evidence,
 )
@@ -41,7 +40,7 @@ Float32 = NDArray[np.float32]
 _CLIPS_AT_ONCE = 32
 
 _NO_SAMPLES: Float32 = np.zeros(0, np.float32)
-_NO_ROWS: Float32 = np.empty((0, len(FEATURES)), np.float32)
+NO_ROWS: Float32 = np.empty((0, len(FEATURES)), np.float32)
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ class Analysis:
     events: tuple[Event, ...]
     finding: Finding | None
 
-    def document(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON: an entry of `recordings`, without its recommendation."""
         return {
             "source": printable(self.source),
@@ -110,18 +109,10 @@ class Analysis:
             "error": self.error,
             "duration": None if self.duration is None else round(self.duration, 4),
             "sample_rate": self.sample_rate,
-            "quality": None if self.quality is None else self.quality.document(),
-            "events": [event.document() for event in self.events],
-            "finding": None if self.finding is None else self.finding.document(),
+            "quality": None if self.quality is None else self.quality.to_dict(),
+            "events": [event.to_dict() for event in self.events],
+            "finding": None if self.finding is None else self.finding.to_dict(),
         }
-
-
-@dataclass(frozen=True)
-class LiveEvent:
-    """An event of a stream; `final` is False while what comes next could still change it."""
-
-    event: Event
-    final: bool
 
 
 def printable(name: str) -> str:
@@ -129,13 +120,13 @@ def printable(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-class _Ear:
+class SegmentStream:
     """Quality, resampling, segments and features of one stream of blocks."""
 
     def __init__(
         self,
         sample_rate: int,
-        settings: AnalysisSettings,
+        settings: AnalysisConfig,
         regions: Sequence[tuple[float, float]] | None = None,
     ) -> None:
         self.settings = settings
@@ -147,6 +138,7 @@ class _Ear:
         self._resampler = Resampler(sample_rate, settings.sample_rate)
 
     def push(self, block: Float32) -> list[SegmentClip]:
+        """Take the next samples, float32 (n,); return the segments that have become certain."""
         if not len(block):
             return []
         self.received += len(block)
@@ -154,17 +146,19 @@ class _Ear:
         return self.segmenter.push(self._resampler.push(block)) if self._listens else []
 
     def finish(self, block: Float32 = _NO_SAMPLES) -> list[SegmentClip]:
+        """Take the last samples, float32 (n,); return the segments left."""
         self.received += len(block)
         block = self.meter.update(block)
         return self.segmenter.finish(self._resampler.finish(block)) if self._listens else []
 
-    def describe(self, clips: Sequence[SegmentClip]) -> Float32:
+    def features(self, clips: Sequence[SegmentClip]) -> Float32:
+        """Return the rows of the feature table for some segments, float32 (n, n_features)."""
         return feature_table(clips, self.settings.features)
 
 
 def extract(
     source: Source | Recording,
-    settings: AnalysisSettings | None = None,
+    settings: AnalysisConfig | None = None,
     *,
     regions: Sequence[tuple[float, float]] | None = None,
 ) -> Extraction:
@@ -184,51 +178,57 @@ def extract(
     Extraction
         Never raises for a recording that cannot be read: its `status` is then `failed`.
     """
-    settings = settings or AnalysisSettings()
-    return describe([hear(source, settings, regions=regions)], settings)[0]
+    settings = settings or AnalysisConfig()
+    return extract_features([segment_recording(source, settings, regions=regions)], settings)[0]
 
 
 @dataclass(frozen=True)
-class Hearing:
-    """An extraction under way: its last clips have no features yet."""
+class SegmentedRecording:
+    """A recording of which the last segments, as clips, have no features yet."""
 
     extraction: Extraction
     clips: tuple[SegmentClip, ...] = ()
 
 
-def hear(
+def segment_recording(
     source: Source | Recording,
-    settings: AnalysisSettings,
+    settings: AnalysisConfig,
     *,
     regions: Sequence[tuple[float, float]] | None = None,
-) -> Hearing:
-    """Do all of :func:`extract` but the features of the last clips, for :func:`describe`."""
+) -> SegmentedRecording:
+    """Find the segments of a recording; parameters as of :func:`extract`.
+
+    Features are computed here only where a recording has many segments; the rest is left to
+    :func:`extract_features`, which takes several recordings together.
+    """
     name = _name(source)
     segments: list[Segment] = []
-    tables = [_NO_ROWS]
+    tables = [NO_ROWS]
     clips: list[SegmentClip] = []
     try:
         with open_recording(source) as reader:
-            ear = _Ear(reader.sample_rate, settings, regions)
+            stream = SegmentStream(reader.sample_rate, settings, regions)
             # The last block also ends the stream: most recordings go through in one step.
             last = _NO_SAMPLES
             for block in reader.blocks():
-                clips += ear.push(last)
+                clips += stream.push(last)
                 last = block
                 if len(clips) >= _CLIPS_AT_ONCE:
                     segments += [clip.segment for clip in clips]
-                    tables.append(ear.describe(clips))
+                    tables.append(stream.features(clips))
                     clips = []
-            clips += ear.finish(last)
+            clips += stream.finish(last)
             rate, truncated, comment = reader.sample_rate, reader.truncated, reader.comment
     except RecordingError as error:
-        return Hearing(Extraction(name, "failed", str(error), None, None, None, (), _NO_ROWS))
+        return SegmentedRecording(
+            Extraction(name, "failed", str(error), None, None, None, (), NO_ROWS)
+        )
     segments += [clip.segment for clip in clips]
     times = [(segment.start, segment.end) for segment in segments]
-    quality = ear.meter.result(times, truncated=truncated)
+    quality = stream.meter.result(times, truncated=truncated)
     if not quality.usable:
-        segments, tables, clips = [], [_NO_ROWS], []
-    duration = ear.received / rate
+        segments, tables, clips = [], [NO_ROWS], []
+    duration = stream.received / rate
     extraction = Extraction(
         name,
         "ok",
@@ -240,18 +240,20 @@ def hear(
         np.concatenate(tables),
         phases_in_comment(comment, duration),
     )
-    return Hearing(extraction, tuple(clips))
+    return SegmentedRecording(extraction, tuple(clips))
 
 
-def describe(hearings: Sequence[Hearing], settings: AnalysisSettings) -> list[Extraction]:
+def extract_features(
+    recordings: Sequence[SegmentedRecording], settings: AnalysisConfig
+) -> list[Extraction]:
     """Return the extractions of some recordings; together their features cost half as much."""
-    clips = [clip for hearing in hearings for clip in hearing.clips]
+    clips = [clip for recording in recordings for clip in recording.clips]
     rows = feature_table(clips, settings.features)
     extractions = []
-    for hearing in hearings:
-        own, rows = np.split(rows, [len(hearing.clips)])
-        table = np.concatenate([hearing.extraction.table, own])
-        extractions.append(replace(hearing.extraction, table=table))
+    for recording in recordings:
+        own, rows = np.split(rows, [len(recording.clips)])
+        table = np.concatenate([recording.extraction.table, own])
+        extractions.append(replace(recording.extraction, table=table))
     return extractions
 
 
@@ -263,7 +265,7 @@ def _name(source: Source | Recording) -> str:
     return str(getattr(source, "name", ""))
 
 
-def conclude(
+def classify_segments(
     extraction: Extraction, probabilities: NDArray[np.float64], classifier: Classifier
 ) -> Analysis:
     """Judge what was heard.
@@ -277,7 +279,7 @@ def conclude(
     classifier
         Its labels and thresholds.
     """
-    events = tuple(_events(extraction.segments, extraction.table, probabilities, classifier))
+    events = tuple(make_events(extraction.segments, extraction.table, probabilities, classifier))
     quality = extraction.quality
     analysis = Analysis(
         extraction.source,
@@ -298,7 +300,7 @@ def apply_protocol(
     analysis: Analysis,
     phases: Sequence[Phase],
     labels: Sequence[str],
-    settings: ProtocolSettings | None = None,
+    settings: ProtocolConfig | None = None,
 ) -> Analysis:
     """Return the analysis of a guided recording with the protocol's evidence in it.
 
@@ -313,7 +315,7 @@ def apply_protocol(
         What was performed.
     labels : sequence of str
         The model's.
-    settings : ProtocolSettings, optional
+    settings : ProtocolConfig, optional
         The tolerances.
     """
     if analysis.finding is None or analysis.quality is None:
@@ -330,7 +332,7 @@ def apply_protocol(
     return replace(analysis, events=events, finding=finding)
 
 
-def _events(
+def make_events(
     segments: Sequence[Segment],
     table: Float32,
     probabilities: NDArray[np.float64],
@@ -338,7 +340,7 @@ def _events(
 ) -> list[Event]:
     """Return the events of segments in order of time, each in the light of those around it."""
     spans = [(segment.start, segment.end) for segment in segments]
-    weighed = in_context(probabilities, spans, classifier.settings.context)
+    weighed = smooth_probabilities(probabilities, spans, classifier.settings.context)
     return [
         _event(segment, row, chances, classifier)
         for segment, row, chances in zip(segments, table, weighed, strict=True)
@@ -358,125 +360,16 @@ def _event(
         {name: float(chance) for name, chance in zip(classifier.labels, chances, strict=True)},
         uncertain,
         len(segment.impacts),
-        reasons(segment, row, label, uncertain),
+        reasons(segment, row, label, uncertain, classifier.labels),
     )
 
 
 def analyze_file(source: Source | Recording, classifier: Classifier) -> Analysis:
     """Return what a recording holds; `status` is `failed` when it cannot be read."""
     extraction = extract(source, classifier.settings)
-    return conclude(extraction, classifier.predict_proba(extraction.table), classifier)
+    return classify_segments(extraction, classifier.predict_proba(extraction.table), classifier)
 
 
 def analyze_recording(recording: Recording, classifier: Classifier) -> Analysis:
     """Return what a recording in memory holds."""
     return analyze_file(recording, classifier)
-
-
-class StreamAnalyzer:
-    """Hears a stream as it comes, by the same steps as a file.
-
-    Parameters
-    ----------
-    sample_rate
-        Rate of the stream in Hz.
-    classifier
-        The model.
-    remember
-        Keep what is needed for :meth:`analysis`. Without it memory stays bounded for ever.
-
-    Notes
-    -----
-    An event is reported with ``final=False`` as soon as it has died away, and with ``final=True``
-    when nothing that follows can be joined to it or change its context. The final events equal
-    those of a file of the same samples.
-    """
-
-    def __init__(self, sample_rate: int, classifier: Classifier, *, remember: bool = True) -> None:
-        self.sample_rate = sample_rate
-        self.classifier = classifier
-        self._ear = _Ear(sample_rate, classifier.settings)
-        self._remember = remember
-        self._told: set[tuple[float, int]] = set()  # provisional events already reported
-        self._bout: list[tuple[Segment, Float32, NDArray[np.float64]]] = []
-        self._segments: list[Segment] = []
-        self._tables = [_NO_ROWS]
-
-    def push(self, block: Float32) -> list[LiveEvent]:
-        """Take the next samples, float32 (n,); return what can be said now."""
-        final = self._settle(self._ear.push(block), self._ear.segmenter.settled)
-        waiting = self._ear.segmenter.provisional()
-        told = {(p.segment.start, len(p.segment.impacts)) for p in waiting}
-        news = [p for p in waiting if (p.segment.start, len(p.segment.impacts)) not in self._told]
-        self._told = told
-        if not news:
-            return final
-        segments, table, chances = self._judged(news)
-        known = len(self._bout)
-        events = _events(
-            [*(segment for segment, _, _ in self._bout), *segments],
-            np.concatenate([*(row[None] for _, row, _ in self._bout), table]),
-            np.concatenate([*(chance[None] for _, _, chance in self._bout), chances]),
-            self.classifier,
-        )
-        return final + [LiveEvent(event, False) for event in events[known:]]
-
-    def finish(self) -> list[LiveEvent]:
-        """Return the last events when the stream has ended."""
-        return self._settle(self._ear.finish(), np.inf)
-
-    def analysis(self, source: str = "") -> Analysis:
-        """Return the analysis of all that came, after :meth:`finish`; the same as of its file."""
-        if not self._remember:
-            raise ValueError("this stream was analysed with remember=False")
-        times = [(segment.start, segment.end) for segment in self._segments]
-        quality = self._ear.meter.result(times)
-        segments = tuple(self._segments) if quality.usable else ()
-        table = np.concatenate(self._tables) if quality.usable else _NO_ROWS
-        extraction = Extraction(
-            source,
-            "ok",
-            None,
-            self._ear.received / self.sample_rate,
-            self.sample_rate,
-            quality,
-            segments,
-            table,
-        )
-        return conclude(extraction, self.classifier.predict_proba(table), self.classifier)
-
-    def _judged(
-        self, clips: Sequence[SegmentClip]
-    ) -> tuple[list[Segment], Float32, NDArray[np.float64]]:
-        table = self._ear.describe(clips)
-        return [p.segment for p in clips], table, self.classifier.predict_proba(table)
-
-    def _settle(self, clips: Sequence[SegmentClip], settled: float) -> list[LiveEvent]:
-        """Add segments to the bout under way; return the events of the bouts that are over.
-
-        A bout is over when no segment can start any more within its gap, that is, when all before
-        `settled` seconds is known.
-        """
-        if clips:
-            segments, table, chances = self._judged(clips)
-            self._bout += zip(segments, table, chances, strict=True)
-            if self._remember:
-                self._segments += segments
-                self._tables.append(table)
-        context = self.classifier.settings.context
-        whole = bouts([(segment.start, segment.end) for segment, _, _ in self._bout], context)
-        if whole and self._bout[-1][0].end + context.gap >= settled:
-            whole.pop()
-        events: list[LiveEvent] = []
-        for bout in whole:
-            parts = self._bout[bout]
-            judged = _events(
-                [segment for segment, _, _ in parts],
-                np.array([row for _, row, _ in parts]),
-                np.array([chance for _, _, chance in parts]),
-                self.classifier,
-            )
-            events += [LiveEvent(event, True) for event in judged]
-        if whole:
-            del self._bout[: whole[-1].stop]
-        return events

@@ -79,7 +79,7 @@ def cut_segments(
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         When the folder is not empty.
     CrepitusError
         When it cannot be written.

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from audio_pipeline.analysis.config import AnalysisSettings
+from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.analysis.pipeline import Extraction, extract, printable
 from audio_pipeline.app.outputs import check_output, is_parquet, is_table, replaced
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.features.table import FEATURE_NAMES
 from audio_pipeline.files import csv_cell
 
@@ -30,12 +30,12 @@ def check_table(
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         As :func:`check_output`; also when Parquet is not installed.
     """
     is_csv = table.suffix.lower() != ".parquet"
     if not is_csv and importlib.util.find_spec("pyarrow") is None:
-        raise RefusedError("Parquet needs pyarrow: pip install 'crepitus[parquet]'")
+        raise InvalidInputError("Parquet needs pyarrow: pip install 'crepitus[parquet]'")
     ours = is_table(COLUMNS) if is_csv else is_parquet(COLUMNS)
     check_output(table, ours, endings=(".csv", ".parquet"), inputs=inputs, overwrite=overwrite)
 
@@ -43,7 +43,7 @@ def check_table(
 def write_features(
     sources: Sequence[Path],
     table: Path,
-    settings: AnalysisSettings,
+    settings: AnalysisConfig,
     progress: Callable[[int, int], None] | None = None,
     *,
     overwrite: bool = False,
@@ -55,7 +55,7 @@ def write_features(
     sources : sequence of Path
     table : Path
         Written once all recordings are done.
-    settings : AnalysisSettings
+    settings : AnalysisConfig
     progress : callable or None
         Called with (done, total).
     overwrite : bool
@@ -68,7 +68,7 @@ def write_features(
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         As `check_table`.
     CrepitusError
         When the file cannot be written.

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from audio_pipeline.app.text import json_text
-from audio_pipeline.exceptions import CrepitusError, RefusedError
+from audio_pipeline.exceptions import CrepitusError, InvalidInputError
 from audio_pipeline.files import PARTIAL_PATTERN, whole_file, whole_text
 
 PAGE_ENDINGS = (".html", ".htm")
@@ -60,35 +60,35 @@ def check_output(
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         Names the file and says what to do.
     """
     target = Path(path)
     name = os.fspath(path)
     if endings and target.suffix.lower() not in endings:
-        raise RefusedError(f"{name}: the name must end in {' or '.join(endings)}")
+        raise InvalidInputError(f"{name}: the name must end in {' or '.join(endings)}")
     if "\0" in name:
-        raise RefusedError(f"{name}: a file name cannot hold a NUL character")
+        raise InvalidInputError(f"{name}: a file name cannot hold a NUL character")
     try:
         if not target.parent.is_dir():
-            raise RefusedError(f"{name}: there is no folder {target.parent}; make it first")
+            raise InvalidInputError(f"{name}: there is no folder {target.parent}; make it first")
         if _is_among(target, inputs):
-            raise RefusedError(f"{name} is an input of this command; give another output")
+            raise InvalidInputError(f"{name} is an input of this command; give another output")
         try:
             state = target.lstat()
         except FileNotFoundError:
             return
         if stat.S_ISDIR(state.st_mode) or target.is_dir():
-            raise RefusedError(f"{name} is a folder; give a file name in it")
+            raise InvalidInputError(f"{name} is a folder; give a file name in it")
         if not (stat.S_ISREG(state.st_mode) or stat.S_ISLNK(state.st_mode)):
-            raise RefusedError(f"{name} is no ordinary file; give another name")
+            raise InvalidInputError(f"{name} is no ordinary file; give another name")
     except OSError as error:
-        raise RefusedError(f"{name}: cannot be written: {error.strerror or error}") from None
+        raise InvalidInputError(f"{name}: cannot be written: {error.strerror or error}") from None
     if overwrite:
         return
     if not (stat.S_ISREG(state.st_mode) and ours is not None and _recognised(target, ours)):
         why = "already exists" if ours is None else "already exists and was not made by Crepitus"
-        raise RefusedError(f"{name} {why}; give another name, or --overwrite to replace it")
+        raise InvalidInputError(f"{name} {why}; give another name, or --overwrite to replace it")
 
 
 def check_page(
@@ -107,19 +107,19 @@ def check_new_folder(folder: Path) -> None:
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         Names the folder.
     """
     try:
         if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
-            raise RefusedError(
+            raise InvalidInputError(
                 f"{folder} already exists and is not an empty folder; name one that is new or empty"
             )
         above = next(one for one in (folder, *folder.absolute().parents) if one.exists())
         if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-            raise RefusedError(f"{folder}: cannot write in the folder {above}")
+            raise InvalidInputError(f"{folder}: cannot write in the folder {above}")
     except (OSError, ValueError) as error:
-        raise RefusedError(f"{folder}: cannot be used: {error}") from None
+        raise InvalidInputError(f"{folder}: cannot be used: {error}") from None
 
 
 def is_page(path: Path) -> bool:
@@ -189,7 +189,7 @@ def write_page(
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         When something is there that Crepitus did not write.
     CrepitusError
         When the file cannot be written.
@@ -211,7 +211,7 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except FileExistsError:
-        raise RefusedError(f"{os.fspath(path)} already exists; give another name") from None
+        raise InvalidInputError(f"{os.fspath(path)} already exists; give another name") from None
     except OSError as error:
         raise CrepitusError(
             f"cannot write {os.fspath(path)}: {error.strerror or error}; what was finished is kept"

@@ -55,7 +55,7 @@ class Check:
     text: str
     details: dict[str, Any] = field(default_factory=dict)
 
-    def document(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return {
             "name": self.name,
@@ -233,7 +233,7 @@ def _check_sound_card() -> Check:
         "sound card",
         "ok",
         f"PortAudio works. Microphones: {names}. Used when none is chosen: {default}.",
-        {"devices": [device.document() for device in found]},
+        {"devices": [device.to_dict() for device in found]},
     )
 
 
@@ -295,7 +295,7 @@ def judge_test_take(
         "microphone",
         "note" if notes else "ok",
         " ".join([facts, *notes]),
-        {"name": name, "sample_rate": sample_rate, "overflows": overflows, **quality.document()},
+        {"name": name, "sample_rate": sample_rate, "overflows": overflows, **quality.to_dict()},
     )
 
 

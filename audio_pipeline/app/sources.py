@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from audio_pipeline.audio.discovery import discover
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.exceptions import InvalidInputError
 
 
 def named_recordings(names: Sequence[str]) -> list[Path]:
@@ -15,10 +15,10 @@ def named_recordings(names: Sequence[str]) -> list[Path]:
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         When a name is not there, or no recording is found.
     """
     found = sorted({os.fsdecode(one.name) for one in discover(os.fsencode(name) for name in names)})
     if not found:
-        raise RefusedError(f"no recording in {', '.join(names)}")
+        raise InvalidInputError(f"no recording in {', '.join(names)}")
     return [Path(name) for name in found]

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def library_chatter_muted() -> Iterator[None]:
+def suppress_native_stderr() -> Iterator[None]:
     """Silence what PortAudio and ALSA print themselves, while Python's own stderr goes on.
 
     They write their trace straight to file descriptor 2, from threads of their own, for example

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audio_pipeline.audio.microphone import FULL_SCALE_24_BIT, to_24_bit
-from audio_pipeline.exceptions import CrepitusError, RefusedError
+from audio_pipeline.exceptions import CrepitusError, InvalidInputError
 from audio_pipeline.files import new_file, whole_file
 
 JOURNAL_SUFFIX = ".unfinished.au"
@@ -32,7 +32,7 @@ _COPY_FRAMES = 1 << 18
 FORMATS = {".wav": "WAV", ".flac": "FLAC"}
 
 
-class Take:
+class CaptureFile:
     """Mono 24-bit sound that grows block by block.
 
     Parameters
@@ -68,7 +68,7 @@ class Take:
             except OSError as error:
                 raise CrepitusError(f"cannot write {path}: {_reason(error)}") from None
 
-    def __enter__(self) -> Take:
+    def __enter__(self) -> CaptureFile:
         """Return itself."""
         return self
 
@@ -208,23 +208,23 @@ def check_target(path: Path, *, overwrite: bool = False) -> None:
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         Another ending than .wav or .flac, no such folder, or something is there already and
         `overwrite` is False.
     """
     if path.suffix.lower() not in FORMATS:
-        raise RefusedError(f"{path}: the name must end in .wav or .flac")
+        raise InvalidInputError(f"{path}: the name must end in .wav or .flac")
     if not path.parent.is_dir():
-        raise RefusedError(f"{path}: there is no folder {path.parent}; make it first")
+        raise InvalidInputError(f"{path}: there is no folder {path.parent}; make it first")
     if path.is_dir():
-        raise RefusedError(f"{path} is a folder; give a file name in it")
+        raise InvalidInputError(f"{path} is a folder; give a file name in it")
     if os.path.lexists(path) and not overwrite:
-        raise RefusedError(
+        raise InvalidInputError(
             f"{path} already exists; give another name, or --overwrite to replace it"
         )
     journal = path.with_name(path.name + JOURNAL_SUFFIX)
     if os.path.lexists(journal):
-        raise RefusedError(
+        raise InvalidInputError(
             f"{journal} is what an interrupted recording left; rename or delete it first"
         )
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, BinaryIO
 
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.exceptions import InvalidInputError
 
 AUDIO_SUFFIXES = frozenset(
     b"3g2 3gp aac aif aifc aiff amr au caf flac m4a m4b m4v mka mkv mov mp2 mp3 mp4 mpeg mpg nist "
@@ -118,7 +118,7 @@ def discover(
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         When a given folder cannot be read, or a given name is neither there nor looks like audio.
     """
     roots: list[tuple[bytes, bytes]] = []
@@ -144,9 +144,9 @@ def _matches(name: bytes, *, strict: bool) -> list[bytes]:
         matches = [m for m in glob.glob(name, recursive=True) if os.path.isdir(m) or _is_audio(m)]
         if matches or not strict:
             return sorted(matches)
-        raise RefusedError(f"no recording matches {readable(name)!r}: check the pattern")
+        raise InvalidInputError(f"no recording matches {readable(name)!r}: check the pattern")
     if strict and not _is_audio(name):
-        raise RefusedError(f"there is no file or folder {readable(name)!r}: check the path")
+        raise InvalidInputError(f"there is no file or folder {readable(name)!r}: check the path")
     return [name]
 
 
@@ -185,7 +185,7 @@ class _Walk:
             try:
                 os.scandir(path).close()
             except OSError as error:
-                raise RefusedError(
+                raise InvalidInputError(
                     f"cannot read the folder {readable(name)!r}: {error.strerror}"
                 ) from None
 
@@ -265,7 +265,7 @@ def _at_url(url: bytes) -> list[Found]:
     try:
         below = system.find(path, detail=True)
     except OSError as error:
-        raise RefusedError(f"cannot list {readable(url)!r}: {error}") from None
+        raise InvalidInputError(f"cannot list {readable(url)!r}: {error}") from None
     found = []
     for below_path, details in below.items():
         full = str(system.unstrip_protocol(below_path)).encode()
@@ -279,7 +279,7 @@ def file_system(url: bytes) -> tuple[Any, str]:
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         When fsspec, or its part for this kind of URL, is not installed.
     """
     try:
@@ -287,7 +287,7 @@ def file_system(url: bytes) -> tuple[Any, str]:
 
         system, path = url_to_fs(url.decode())
     except (ImportError, ValueError) as error:
-        raise RefusedError(
+        raise InvalidInputError(
             f"cannot read {readable(url)!r}: {error}; pip install 'crepitus[cluster]'"
         ) from None
     return system, path

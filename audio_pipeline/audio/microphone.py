@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from audio_pipeline.audio._native_stderr import library_chatter_muted
-from audio_pipeline.exceptions import CrepitusError, RefusedError
+from audio_pipeline.audio._native_stderr import suppress_native_stderr
+from audio_pipeline.exceptions import CrepitusError, InvalidInputError
 
 WANTED_RATE = 48_000
 """Hz; what phones and laptops record at, and more than the analysis needs."""
@@ -32,7 +32,7 @@ FULL_SCALE_24_BIT = 1 << 23
 
 
 @dataclass(frozen=True)
-class CaptureSettings:
+class CaptureConfig:
     """How a microphone is opened and how much is held between the sound card and the rest."""
 
     block_seconds: float = 0.02
@@ -41,7 +41,7 @@ class CaptureSettings:
     lost_after_seconds: float = 5.0  # no sound for this long: the device is gone
 
 
-PROMPT_CAPTURE = CaptureSettings(host_latency_seconds=0.1)
+PROMPT_CAPTURE = CaptureConfig(host_latency_seconds=0.1)
 """For listening live, where all code is loaded before the microphone opens and nothing stalls."""
 
 
@@ -74,7 +74,7 @@ class Device:
     default_sample_rate: int
     default: bool
 
-    def document(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the entry of ``devices --json``."""
         return {
             "name": self.name,
@@ -93,7 +93,7 @@ def portaudio() -> Any:
     CrepitusError
         When sounddevice or the PortAudio library is missing, with the line that installs it.
     """
-    with library_chatter_muted():
+    with suppress_native_stderr():
         try:
             import sounddevice
         except ImportError:
@@ -162,7 +162,7 @@ def choose_device(wanted: str | None, available: list[Device]) -> Device:
     ------
     CrepitusError
         There is no microphone at all.
-    RefusedError
+    InvalidInputError
         None fits ``wanted``, or several do and none exactly.
     """
     if not available:
@@ -180,8 +180,10 @@ def choose_device(wanted: str | None, available: list[Device]) -> Device:
         return fitting[0]
     listed = "; ".join(device.name for device in (fitting or available)[:6])
     if fitting:
-        raise RefusedError(f"{wanted!r} fits several microphones, give more of the name: {listed}")
-    raise RefusedError(f"no microphone is called {wanted!r}; there are: {listed}")
+        raise InvalidInputError(
+            f"{wanted!r} fits several microphones, give more of the name: {listed}"
+        )
+    raise InvalidInputError(f"no microphone is called {wanted!r}; there are: {listed}")
 
 
 def _fitting(name: str, available: list[Device]) -> list[Device]:
@@ -216,7 +218,7 @@ class Microphone(AbstractContextManager["Microphone"]):
     ----------
     device : Device
         From :func:`choose_device`.
-    settings : CaptureSettings
+    settings : CaptureConfig
         Block length, latency and bounds.
 
     Attributes
@@ -230,9 +232,9 @@ class Microphone(AbstractContextManager["Microphone"]):
         known length and is only in ``overflows``.
     """
 
-    def __init__(self, device: Device, settings: CaptureSettings | None = None) -> None:
+    def __init__(self, device: Device, settings: CaptureConfig | None = None) -> None:
         self.device = device
-        self.settings = settings or CaptureSettings()
+        self.settings = settings or CaptureConfig()
         self.sample_rate = 0
         self.channels = 0
         self.overflows = 0
@@ -242,7 +244,7 @@ class Microphone(AbstractContextManager["Microphone"]):
             max(1, round(self.settings.queue_seconds / self.settings.block_seconds))
         )
         self._ended = threading.Event()
-        self._muted = library_chatter_muted()
+        self._muted = suppress_native_stderr()
         self._waiting_since = 0.0
 
     def __enter__(self) -> Microphone:

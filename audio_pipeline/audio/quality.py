@@ -47,7 +47,7 @@ FULL_SCALE = 1.01
 
 
 @dataclass(frozen=True)
-class QualitySettings:
+class QualityConfig:
     """When to warn and when to refuse.
 
     Parameters
@@ -149,7 +149,7 @@ class Quality:
     silent_gaps: int
     silent_gap_seconds: float
 
-    def document(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON: `usable`, `warnings`, then the measures."""
         page: dict[str, Any] = {
             "usable": self.usable,
@@ -168,12 +168,12 @@ class QualityMeter:
     ----------
     sample_rate : int
         Hz.
-    settings : QualitySettings
+    settings : QualityConfig
     """
 
-    def __init__(self, sample_rate: int, settings: QualitySettings | None = None) -> None:
+    def __init__(self, sample_rate: int, settings: QualityConfig | None = None) -> None:
         self.sample_rate = sample_rate
-        self.settings = settings or QualitySettings()
+        self.settings = settings or QualityConfig()
         self._frame = max(1, round(sample_rate * FRAME_SECONDS))
         self._unit = self._frame * UNIT_FRAMES
         self._window = spectrum_window(max(4, round(sample_rate * SPECTRUM_SECONDS)))

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from audio_pipeline.audio.microphone import Device, choose_device, devices
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.exceptions import InvalidInputError
 
 
 def memory_path() -> Path:
@@ -30,7 +30,7 @@ def pick_device(wanted: str | None) -> Device:
     ------
     CrepitusError
         There is no microphone or no PortAudio.
-    RefusedError
+    InvalidInputError
         None is called ``wanted``. A remembered one that is not there is no error: one line on
         standard error says so and the default is taken.
     """
@@ -41,7 +41,7 @@ def pick_device(wanted: str | None) -> Device:
     name, host_api = remembered
     # ALSA ends a name with a card number, which changes when the device is plugged in anew.
     for known in (name, name.partition(" (hw:")[0]):
-        with suppress(RefusedError):
+        with suppress(InvalidInputError):
             return choose_device(f"{known}, {host_api}", available)
     print(f"The microphone {name!r} is not there; taking the default.", file=sys.stderr)
     return choose_device(None, available)

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from audio_pipeline.analysis.config import AnalysisSettings
+from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.analysis.pipeline import Extraction, extract
 from audio_pipeline.audio.recording import Recording, read_recording
 from audio_pipeline.datasets.examples import Events, labelled_rows
 from audio_pipeline.datasets.parallel import in_parallel
 from audio_pipeline.datasets.synthesis.dataset import DatasetSettings, numbered_scene
-from audio_pipeline.datasets.synthesis.embedding import EmbedSettings, embed
+from audio_pipeline.datasets.synthesis.scenes import EmbedSettings, embed
 from audio_pipeline.datasets.synthesis.sounds import LabelledEvent, Scene
 from audio_pipeline.exceptions import RecordingError
 from audio_pipeline.features.table import FEATURE_NAMES
@@ -80,7 +80,7 @@ Progress = Callable[[str, int, int], None]
 
 
 def made_events(
-    settings: AnalysisSettings,
+    settings: AnalysisConfig,
     recipe: MadeSettings,
     clips: Sequence[RealClip] = (),
     progress: Progress | None = None,
@@ -89,7 +89,7 @@ def made_events(
 
     Parameters
     ----------
-    settings : AnalysisSettings
+    settings : AnalysisConfig
         Those of the model.
     recipe : MadeSettings
     clips : sequence of RealClip
@@ -146,7 +146,7 @@ def _events(made: Sequence[Made]) -> Events:
     )
 
 
-def _synthetic(number: int, recipe: MadeSettings, settings: AnalysisSettings) -> Made:
+def _synthetic(number: int, recipe: MadeSettings, settings: AnalysisConfig) -> Made:
     _, scene = numbered_scene(number, recipe.seed, recipe.dataset)
     table, labels = _heard(scene, settings)
     dullness = 1 / (1 + np.exp(3 * (table[:, _RING_CENTROID] - np.log(recipe.dull_below))))
@@ -158,7 +158,7 @@ def _synthetic(number: int, recipe: MadeSettings, settings: AnalysisSettings) ->
 
 
 def _surrounded(
-    index: int, clip: RealClip, copies: int, recipe: MadeSettings, settings: AnalysisSettings
+    index: int, clip: RealClip, copies: int, recipe: MadeSettings, settings: AnalysisConfig
 ) -> Made:
     try:
         recording = read_recording(clip.path)
@@ -181,7 +181,7 @@ def _surrounded(
     return Made(np.concatenate(tables), labels, weights, clip.group)
 
 
-def _heard(scene: Scene, settings: AnalysisSettings) -> tuple[NDArray[np.float32], list[str]]:
+def _heard(scene: Scene, settings: AnalysisConfig) -> tuple[NDArray[np.float32], list[str]]:
     """Return what the segmentation finds in a scene, labelled by what was put there."""
     extraction = extract(Recording(scene.samples, scene.sample_rate), settings)
     rows, labels = labels_of(extraction, scene.events)

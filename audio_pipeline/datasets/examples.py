@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from audio_pipeline.analysis.config import AnalysisSettings
-from audio_pipeline.analysis.context import ContextSettings, in_context
+from audio_pipeline.analysis.config import AnalysisConfig
+from audio_pipeline.analysis.events import ContextConfig, smooth_probabilities
 from audio_pipeline.analysis.pipeline import Extraction, extract
 from audio_pipeline.audio.recording import Recording
 from audio_pipeline.datasets.label_tracks import Region
@@ -105,14 +105,14 @@ class Heard:
 
 
 def hear_dataset(
-    dataset: Dataset, settings: AnalysisSettings, progress: Progress | None = None
+    dataset: Dataset, settings: AnalysisConfig, progress: Progress | None = None
 ) -> list[Heard]:
     """Analyse every recording of a dataset.
 
     Parameters
     ----------
     dataset : Dataset
-    settings : AnalysisSettings
+    settings : AnalysisConfig
     progress : callable or None
         Called with (done, total).
 
@@ -135,7 +135,7 @@ def hear_dataset(
 def hear_recording(
     name: str,
     clips: Sequence[LabelledClip],
-    settings: AnalysisSettings,
+    settings: AnalysisConfig,
     sound: Recording | None = None,
 ) -> Heard:
     """Analyse one recording and cut it into cases.
@@ -145,7 +145,7 @@ def hear_recording(
     name : str
     clips : sequence of LabelledClip
         All labels of this recording, at least one.
-    settings : AnalysisSettings
+    settings : AnalysisConfig
     sound : Recording or None
         The recording itself where it is not in a file.
     """
@@ -225,7 +225,7 @@ def labelled_rows(segments: Sequence[Segment], span: tuple[float, float]) -> lis
 
 
 def _forced(
-    source: Path | Recording, settings: AnalysisSettings, spans: Sequence[tuple[float, float]]
+    source: Path | Recording, settings: AnalysisConfig, spans: Sequence[tuple[float, float]]
 ) -> dict[tuple[float, float], NDArray[np.float32]]:
     """Describe exactly these stretches of a recording, each as one segment."""
     if not spans:
@@ -274,15 +274,15 @@ class Events:
             self.spans[chosen],
         )
 
-    def in_context(
-        self, probabilities: NDArray[np.float64], context: ContextSettings
+    def smooth_probabilities(
+        self, probabilities: NDArray[np.float64], context: ContextConfig
     ) -> NDArray[np.float64]:
         """Return the events' probabilities in the light of the other events of their case."""
         weighed = probabilities.copy()
         for case in np.unique(self.case[~np.isnan(self.spans[:, 0])]):
             rows = np.flatnonzero(self.case == case)
             spans = [(start, end) for start, end in self.spans[rows].tolist()]
-            weighed[rows] = in_context(probabilities[rows], spans, context)
+            weighed[rows] = smooth_probabilities(probabilities[rows], spans, context)
         return weighed
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.exceptions import InvalidInputError
 
 _RAVEN_LABELS: Final = ("label", "annotation", "class", "species", "type", "tags", "code")
 _RAVEN_START: Final = "Begin Time (s)"
@@ -73,7 +73,7 @@ def read_track(path: Path) -> tuple[Region, ...]:
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         When a line is not of the format, naming the line.
     """
     text = _read_text(path)
@@ -116,19 +116,19 @@ def _one_line(label: str) -> str:
 def _read_text(path: Path) -> str:
     try:
         if path.stat().st_size > _LARGEST_TRACK:
-            raise RefusedError(f"{path} is too large for a label track (32 MB at most)")
+            raise InvalidInputError(f"{path} is too large for a label track (32 MB at most)")
         return path.read_text(encoding="utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError:
-        raise RefusedError(f"{path} is not UTF-8 text; save it again as UTF-8") from None
+        raise InvalidInputError(f"{path} is not UTF-8 text; save it again as UTF-8") from None
     except OSError as error:
-        raise RefusedError(f"cannot read {path}: {error.strerror}") from None
+        raise InvalidInputError(f"cannot read {path}: {error.strerror}") from None
 
 
 def _looks_like_track(path: Path) -> bool:
     """Tell a label track from notes that happen to have the recording's name."""
     try:
         lines = [line for line in _read_text(path).split("\n") if line.strip()]
-    except RefusedError:
+    except InvalidInputError:
         return False
     if not lines or _RAVEN_START in lines[0]:
         return True
@@ -145,10 +145,12 @@ def _is_time(text: str) -> bool:
 
 def _region(start: str, end: str, label: str, path: Path, line: int) -> Region:
     if not (_is_time(start) and _is_time(end)):
-        raise RefusedError(f"{path}, line {line}: {start!r} and {end!r} should be times in seconds")
+        raise InvalidInputError(
+            f"{path}, line {line}: {start!r} and {end!r} should be times in seconds"
+        )
     first, last = float(start.replace(",", ".")), float(end.replace(",", "."))
     if last < first:
-        raise RefusedError(f"{path}, line {line}: the end {last} is before the start {first}")
+        raise InvalidInputError(f"{path}, line {line}: the end {last} is before the start {first}")
     return Region(first, last, label.strip())
 
 
@@ -159,7 +161,9 @@ def _read_audacity(text: str, path: Path) -> list[Region]:
             continue
         fields = line.split("\t")
         if len(fields) < 2:
-            raise RefusedError(f"{path}, line {number}: expected start, end and label with tabs")
+            raise InvalidInputError(
+                f"{path}, line {number}: expected start, end and label with tabs"
+            )
         label = fields[2] if len(fields) > 2 else ""
         regions.append(_region(fields[0], fields[1], label, path, number))
     return regions
@@ -171,7 +175,7 @@ def _read_raven(text: str, path: Path) -> list[Region]:
     column = next((named[name] for name in _RAVEN_LABELS if name in named), None)
     if column is None:
         wanted = ", ".join(_RAVEN_LABELS)
-        raise RefusedError(f"{path} has no label column; name one of them: {wanted}")
+        raise InvalidInputError(f"{path} has no label column; name one of them: {wanted}")
     regions: dict[str, Region] = {}
     for number, row in enumerate(reader, start=2):
         if (row.get("Uncertain") or "").strip().lower() == "true":

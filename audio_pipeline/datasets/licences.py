@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 
 from audio_pipeline.datasets.manifest import Dataset
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.exceptions import InvalidInputError
 
 _PERMISSIVE = re.compile(
     r"\bCC0\b|\bCC[ -]BY\b|\bMIT\b|\bApache\b|\bBSD\b|\bPD\b|public domain", re.IGNORECASE
@@ -28,10 +28,10 @@ def permissive_only(dataset: Dataset) -> Dataset:
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         When none is left.
     """
     clips = tuple(clip for clip in dataset.clips if is_permissive(clip.columns.get("licence", "")))
     if not clips:
-        raise RefusedError(f"no row of {dataset.source} has a permissive licence")
+        raise InvalidInputError(f"no row of {dataset.source} has a permissive licence")
     return replace(dataset, clips=clips)

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from audio_pipeline.analysis.config import AnalysisSettings
+from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.datasets.conditions import Survey, survey
 from audio_pipeline.datasets.duplicates import Copy, find_copies
 from audio_pipeline.datasets.examples import Case, Events, Heard, events_of, hear_dataset
 from audio_pipeline.datasets.manifest import Dataset
 from audio_pipeline.datasets.parallel import in_parallel
-from audio_pipeline.exceptions import CrepitusError, RefusedError
+from audio_pipeline.exceptions import CrepitusError, InvalidInputError
 from audio_pipeline.model.splits import linked_groups
 
 LOWEST_RATE = 1000
@@ -47,7 +47,7 @@ class Material:
     Attributes
     ----------
     dataset : Dataset
-    settings : AnalysisSettings
+    settings : AnalysisConfig
         At the default rate, or the lowest of the dataset where that is lower.
     heard : list of Heard
         A recording each.
@@ -63,7 +63,7 @@ class Material:
     """
 
     dataset: Dataset
-    settings: AnalysisSettings
+    settings: AnalysisConfig
     heard: list[Heard]
     cases: tuple[Case, ...]
     groups: NDArray[np.str_]
@@ -106,7 +106,7 @@ class Material:
 
 def gather(
     dataset: Dataset,
-    settings: AnalysisSettings | None = None,
+    settings: AnalysisConfig | None = None,
     ignore_groups: bool = False,
     progress: Progress | None = None,
 ) -> Material:
@@ -115,7 +115,7 @@ def gather(
     Parameters
     ----------
     dataset : Dataset
-    settings : AnalysisSettings or None
+    settings : AnalysisConfig or None
         None: the defaults, at a lower rate where a recording has one; otherwise exactly these, and
         recordings of a lower rate are interpolated up where the settings allow it.
     ignore_groups : bool
@@ -124,7 +124,7 @@ def gather(
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         When no recording can be read, or a rate is below 1 kHz.
     """
     recordings = dataset.recordings
@@ -180,14 +180,14 @@ def recordings_labels(dataset: Dataset) -> dict[str, set[str]]:
     return labels
 
 
-def _settings_for(dataset: Dataset, surveys: dict[str, Survey]) -> AnalysisSettings:
-    settings = AnalysisSettings()
+def _settings_for(dataset: Dataset, surveys: dict[str, Survey]) -> AnalysisConfig:
+    settings = AnalysisConfig()
     rates = {one.sample_rate: name for name, one in surveys.items() if one.sample_rate}
     if not rates:
-        raise RefusedError(f"no recording of {dataset.source} can be read")
+        raise InvalidInputError(f"no recording of {dataset.source} can be read")
     lowest = min(rates)
     if lowest < LOWEST_RATE:
-        raise RefusedError(
+        raise InvalidInputError(
             f"{rates[lowest]} has a sample rate of {lowest} Hz; {LOWEST_RATE} Hz is the lowest"
         )
     return settings.at_rate(lowest) if lowest < settings.sample_rate else settings
@@ -206,9 +206,9 @@ def _synthetic_caution(dataset: Dataset) -> list[Caution]:
     return [Caution("synthetic_only", text)]
 
 
-def _rate_caution(surveys: dict[str, Survey], settings: AnalysisSettings) -> list[Caution]:
+def _rate_caution(surveys: dict[str, Survey], settings: AnalysisConfig) -> list[Caution]:
     """Say so when a few recordings of a low rate lower it for all."""
-    usual = AnalysisSettings().sample_rate
+    usual = AnalysisConfig().sample_rate
     low = [name for name, one in surveys.items() if 0 < one.sample_rate < usual]
     if settings.sample_rate >= usual or len(low) > len(surveys) / 2:
         return []

@@ -11,7 +11,7 @@ from typing import Final
 
 from audio_pipeline.audio.discovery import AUDIO_SUFFIXES
 from audio_pipeline.datasets.label_tracks import find_track, read_track
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.files import csv_text
 
 MANIFEST: Final = "manifest.csv"
@@ -92,13 +92,13 @@ class Dataset:
 
         Raises
         ------
-        RefusedError
+        InvalidInputError
             When there is no such column, or no clip is left.
         """
         own = {"file": "name", "label": "label", "group": "group"}
         for column in conditions:
             if column not in own and not any(column in clip.columns for clip in self.clips):
-                raise RefusedError(f"{self.source} has no column {column!r} to select by")
+                raise InvalidInputError(f"{self.source} has no column {column!r} to select by")
         clips = tuple(
             clip
             for clip in self.clips
@@ -109,7 +109,7 @@ class Dataset:
         )
         if not clips:
             asked = " and ".join(f"{column}={value}" for column, value in conditions.items())
-            raise RefusedError(f"no row of {self.source} has {asked}")
+            raise InvalidInputError(f"no row of {self.source} has {asked}")
         return replace(self, clips=clips)
 
 
@@ -132,14 +132,14 @@ def read_dataset(source: Path | str, group_by: str = "group") -> Dataset:
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         When there is nothing to read, or a row is wrong; the message names the row.
     """
     path = Path(source)
     if path.is_file():
         return _read_manifest(path, group_by)
     if not path.is_dir():
-        raise RefusedError(f"{path} is neither a folder nor a CSV file")
+        raise InvalidInputError(f"{path} is neither a folder nor a CSV file")
     if (path / MANIFEST).is_file():
         return _read_manifest(path / MANIFEST, group_by)
     recordings = list(_recordings_below(path))
@@ -157,7 +157,7 @@ def _recordings_below(folder: Path) -> Iterator[Path]:
             if suffix in AUDIO_SUFFIXES and not hidden and path.is_file():
                 yield path
     except OSError as error:
-        raise RefusedError(f"cannot read {error.filename}: {error.strerror}") from None
+        raise InvalidInputError(f"cannot read {error.filename}: {error.strerror}") from None
 
 
 def _read_label_folders(folder: Path, recordings: list[Path]) -> Dataset:
@@ -172,7 +172,7 @@ def _read_label_folders(folder: Path, recordings: list[Path]) -> Dataset:
         has_groups = has_groups or nested
         clips.append(LabelledClip(path, name, parts[0], parts[1] if nested else name))
     if not clips:
-        raise RefusedError(
+        raise InvalidInputError(
             f"{folder} holds no labelled recordings: give it a {MANIFEST} (file,label,group), "
             "one sub-folder a label, or label tracks beside the recordings"
         )
@@ -193,7 +193,7 @@ def _read_tracks(folder: Path, tracks: Mapping[Path, Path]) -> Dataset:
             for region in read_track(track)
         ]
     if not clips:
-        raise RefusedError(f"the label tracks in {folder} hold no labels")
+        raise InvalidInputError(f"the label tracks in {folder} hold no labels")
     return Dataset(folder, tuple(clips), has_groups)
 
 
@@ -206,20 +206,20 @@ def _read_manifest(manifest: Path, group_by: str) -> Dataset:
             wanted = {"file", "label"} | ({group_by} - {"group"})
             missing = wanted - set(columns)
             if missing:
-                raise RefusedError(f"{manifest} has no column {sorted(missing)[0]!r}")
+                raise InvalidInputError(f"{manifest} has no column {sorted(missing)[0]!r}")
             clips = []
             for row in reader:
                 clips.append(_manifest_row(manifest, reader.line_num, row, group_by))
                 if len(clips) > _MOST_ROWS:
-                    raise RefusedError(f"{manifest} has more than {_MOST_ROWS} rows")
+                    raise InvalidInputError(f"{manifest} has more than {_MOST_ROWS} rows")
     except UnicodeDecodeError:
-        raise RefusedError(f"{manifest} is not UTF-8 text; save it again as UTF-8") from None
+        raise InvalidInputError(f"{manifest} is not UTF-8 text; save it again as UTF-8") from None
     except csv.Error as error:
-        raise RefusedError(f"{manifest} is not a CSV file: {error}") from None
+        raise InvalidInputError(f"{manifest} is not a CSV file: {error}") from None
     except OSError as error:
-        raise RefusedError(f"cannot read {manifest}: {error.strerror}") from None
+        raise InvalidInputError(f"cannot read {manifest}: {error.strerror}") from None
     if not clips:
-        raise RefusedError(f"{manifest} has no rows")
+        raise InvalidInputError(f"{manifest} has no rows")
     has_groups = group_by in columns and any(clip.group != clip.name for clip in clips)
     return Dataset(manifest, tuple(clips), has_groups)
 
@@ -227,8 +227,8 @@ def _read_manifest(manifest: Path, group_by: str) -> Dataset:
 def _manifest_row(
     manifest: Path, line: int, row: Mapping[str | None, str | None], group_by: str
 ) -> LabelledClip:
-    def refuse(reason: str) -> RefusedError:
-        return RefusedError(f"{manifest}, line {line}: {reason}")
+    def refuse(reason: str) -> InvalidInputError:
+        return InvalidInputError(f"{manifest}, line {line}: {reason}")
 
     if None in row:
         raise refuse("it has more fields than the header")

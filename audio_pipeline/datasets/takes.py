@@ -21,18 +21,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audio_pipeline._version import __version__
-from audio_pipeline.analysis.guided import Phase, ProtocolSettings, planned_phases
+from audio_pipeline.analysis.guided import Phase, ProtocolConfig, planned_phases
 from audio_pipeline.audio.recording import Recording, read_recording, write_recording
 from audio_pipeline.datasets.kinds import KIND, in_doubt, is_near
 from audio_pipeline.datasets.label_tracks import Region, audacity_track
 from audio_pipeline.datasets.manifest import Dataset, LabelledClip
 from audio_pipeline.datasets.parallel import in_parallel
 from audio_pipeline.datasets.synthesis.channel import ChannelSettings
-from audio_pipeline.datasets.synthesis.embedding import clip_sound
-from audio_pipeline.datasets.synthesis.recorded import Placed, recorded
+from audio_pipeline.datasets.synthesis.everyday import rustle
+from audio_pipeline.datasets.synthesis.scenes import Placed, clip_sound, recorded
 from audio_pipeline.datasets.synthesis.sounds import LabelledEvent, Sound
-from audio_pipeline.datasets.synthesis.textures import rustle
-from audio_pipeline.exceptions import CrepitusError, RecordingError, RefusedError
+from audio_pipeline.exceptions import CrepitusError, InvalidInputError, RecordingError
 
 COLUMNS: Final = (
     "file",
@@ -66,7 +65,7 @@ class TakeSettings:
         Hz, drawn with equal chance.
     guided : float
         Share recorded by the guided protocol.
-    protocol : ProtocolSettings
+    protocol : ProtocolConfig
         Four turns between 2 s of quiet and 2 s of stillness: 20 s.
     joints : tuple of int
         Numbers of different joint sounds, drawn with equal chance.
@@ -92,8 +91,8 @@ class TakeSettings:
 
     sample_rates: tuple[int, ...] = (44_100, 48_000)
     guided: float = 0.5
-    protocol: ProtocolSettings = field(
-        default_factory=lambda: ProtocolSettings(quiet_seconds=2.0, turns=4, still_seconds=2.0)
+    protocol: ProtocolConfig = field(
+        default_factory=lambda: ProtocolConfig(quiet_seconds=2.0, turns=4, still_seconds=2.0)
     )
     joints: tuple[int, ...] = (0, 1, 2)
     others: tuple[int, int] = (1, 4)
@@ -207,7 +206,7 @@ class Take:
         """What the file says about itself, as `record` writes it; empty for a free take."""
         if not self.phases:
             return ""
-        return json.dumps({"protocol": [phase.document() for phase in self.phases]})
+        return json.dumps({"protocol": [phase.to_dict() for phase in self.phases]})
 
 
 def take_clips(dataset: Dataset) -> list[TakeClip]:
@@ -234,7 +233,7 @@ def clip_folds(clips: Sequence[TakeClip], n_folds: int, seed: int) -> list[list[
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         When there is no clip, or a label comes from a single group.
     """
     from sklearn.model_selection import StratifiedGroupKFold
@@ -245,7 +244,7 @@ def clip_folds(clips: Sequence[TakeClip], n_folds: int, seed: int) -> list[list[
         default=0,
     )
     if fewest < 2:
-        raise RefusedError("takes need clips of every label from two groups at least")
+        raise InvalidInputError("takes need clips of every label from two groups at least")
     splitter = StratifiedGroupKFold(min(n_folds, fewest), shuffle=True, random_state=seed)
     return [[clips[index] for index in test] for _, test in splitter.split(labels, labels, groups)]
 
@@ -488,18 +487,18 @@ def write_takes(
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         If count or seed are out of range, the folder is not empty, or the clips do not suffice.
     CrepitusError
         If the folder cannot be written.
     """
     settings = settings or TakeSettings()
     if not 1 <= count <= _LARGEST:
-        raise RefusedError(f"count is {count}: give a number from 1 to {_LARGEST}")
+        raise InvalidInputError(f"count is {count}: give a number from 1 to {_LARGEST}")
     if seed < 0:
-        raise RefusedError(f"seed is {seed}: give a number of at least 0")
+        raise InvalidInputError(f"seed is {seed}: give a number of at least 0")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RefusedError(f"{folder} is not an empty folder: name one that is new or empty")
+        raise InvalidInputError(f"{folder} is not an empty folder: name one that is new or empty")
     folds = clip_folds(take_clips(dataset), n_folds, seed)
     findings: Counter[str] = Counter()
     try:

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from audio_pipeline.exceptions import CrepitusError, RefusedError
+from audio_pipeline.exceptions import CrepitusError, InvalidInputError
 from audio_pipeline.model.forest import Forest, read_forest, write_forest
 
 if TYPE_CHECKING:
-    from audio_pipeline.analysis.config import AnalysisSettings
+    from audio_pipeline.analysis.config import AnalysisConfig
 
 SCHEMA_VERSION: Final = 1
 MANIFEST: Final = "model.json"
@@ -100,7 +100,7 @@ class Classifier:
         Columns of :meth:`predict_proba`.
     feature_names : tuple of str
         Columns of the feature table it takes.
-    settings : AnalysisSettings
+    settings : AnalysisConfig
         How recordings must be analysed for it.
     thresholds : mapping of str to float
         An event is sure when the probability of its likeliest label reaches this.
@@ -113,7 +113,7 @@ class Classifier:
     name: str
     labels: tuple[str, ...]
     feature_names: tuple[str, ...]
-    settings: AnalysisSettings
+    settings: AnalysisConfig
     thresholds: Mapping[str, float]
     calibration: Calibration
     estimator: Forest
@@ -154,10 +154,10 @@ def load_classifier(folder: Path | str | None = None) -> Classifier:
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         When the folder or one of its files is missing, altered, of another schema, or not a model.
     """
-    from audio_pipeline.analysis.config import AnalysisSettings
+    from audio_pipeline.analysis.config import AnalysisConfig
     from audio_pipeline.features.table import FEATURE_NAMES
 
     where = default_model_folder() if folder is None else Path(folder)
@@ -172,7 +172,7 @@ def load_classifier(folder: Path | str | None = None) -> Classifier:
             name=str(document["name"]),
             labels=labels,
             feature_names=_names(document, "feature_names"),
-            settings=AnalysisSettings.from_dict(document["settings"]),
+            settings=AnalysisConfig.from_dict(document["settings"]),
             thresholds=_thresholds(document["thresholds"], labels),
             calibration=Calibration(
                 float(calibration["temperature"]),
@@ -215,7 +215,7 @@ def save_classifier(
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         When the folder exists and is not empty.
     CrepitusError
         When it cannot be written.
@@ -257,16 +257,16 @@ def save_classifier(
 
 
 def refuse_existing_model(folder: Path) -> None:
-    """Raise RefusedError when `folder` holds anything: a model is never overwritten."""
+    """Raise InvalidInputError when `folder` holds anything: a model is never overwritten."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RefusedError(f"{folder} already exists; name a new folder for the model")
+        raise InvalidInputError(f"{folder} already exists; name a new folder for the model")
 
 
 _DESCRIPTION: Final = ("training", "versions", "metrics", "warnings")
 
 
-def _refused(where: Path, reason: str) -> RefusedError:
-    return RefusedError(f"the model in {where} cannot be used: {reason}")
+def _refused(where: Path, reason: str) -> InvalidInputError:
+    return InvalidInputError(f"the model in {where} cannot be used: {reason}")
 
 
 def _read(where: Path, name: str, limit: int) -> bytes:

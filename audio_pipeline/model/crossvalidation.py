@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from audio_pipeline.analysis.config import AnalysisSettings
+from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.datasets.examples import Case, Events
 from audio_pipeline.features.table import FEATURE_NAMES
 from audio_pipeline.model import metrics
@@ -50,7 +50,7 @@ class CrossValidation:
 
 
 def classifier_of(
-    tuned: Tuned, labels: Sequence[str], settings: AnalysisSettings, name: str = "fold"
+    tuned: Tuned, labels: Sequence[str], settings: AnalysisConfig, name: str = "fold"
 ) -> Classifier:
     """Return a classifier that was never saved."""
     return Classifier(
@@ -68,7 +68,7 @@ def cross_validate(
     cases: Sequence[Case],
     events: Events,
     grower: Grower,
-    settings: AnalysisSettings,
+    settings: AnalysisConfig,
     folds: Sequence[Fold],
     progress: Progress | None = None,
 ) -> CrossValidation:
@@ -80,7 +80,7 @@ def cross_validate(
     events : Events
         Of these cases, and what else is trained on; linked groups.
     grower : Grower
-    settings : AnalysisSettings
+    settings : AnalysisConfig
     folds : sequence of Fold
         Indices of cases; at least one, each case tested once.
     progress : callable or None

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audio_pipeline._version import __version__
-from audio_pipeline.analysis.pipeline import Analysis, conclude
+from audio_pipeline.analysis.pipeline import Analysis, classify_segments
 from audio_pipeline.datasets.examples import Case, Heard
 from audio_pipeline.datasets.kinds import KIND, in_doubt
 from audio_pipeline.datasets.loading import Caution, Material, Progress, gather, shown_names
 from audio_pipeline.datasets.manifest import Dataset
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.model import metrics
 from audio_pipeline.model.breakdown import (
     MEASURED_SNR,
@@ -222,7 +222,7 @@ def evaluate(
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         When no recording has a label the model knows, or a column is not there.
     """
     check_columns(dataset, by)
@@ -253,7 +253,7 @@ def check_columns(dataset: Dataset, by: Sequence[str]) -> None:
     """Refuse to report by a column that no row has."""
     missing = [name for name in by if not any(name in clip.columns for clip in dataset.clips)]
     if missing:
-        raise RefusedError(f"{dataset.source} has no column {missing[0]!r} to report by")
+        raise InvalidInputError(f"{dataset.source} has no column {missing[0]!r} to report by")
 
 
 def assemble(
@@ -398,7 +398,7 @@ def analyze_heard(heard: Sequence[Heard], classifier: Classifier) -> list[tuple[
     tables = np.concatenate([one.extraction.table for one in wanted])
     parts = np.split(classifier.predict_proba(tables), bounds)
     return [
-        (one, conclude(one.extraction, part, classifier))
+        (one, classify_segments(one.extraction, part, classifier))
         for one, part in zip(wanted, parts, strict=True)
     ]
 
@@ -430,7 +430,7 @@ def _kept(
         if allow_overlap or not seen:
             kept.append(index)
     if len({case.label for case in material.cases} - unknown) == 0:
-        raise RefusedError(
+        raise InvalidInputError(
             f"no recording of {material.dataset.source} has a label the model knows "
             f"({', '.join(classifier.labels)})"
         )

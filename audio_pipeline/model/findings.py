@@ -177,8 +177,9 @@ def score_findings(
 def _by(
     values: Sequence[str], name: str, shares: Callable[[NDArray[np.int64], str], FindingShares]
 ) -> list[FindingShares]:
-    column = np.array([_step(value) if name == "take_snr" else value for value in values])
-    order = sorted(set(column), key=lambda value: _low(value) if name == "take_snr" else 0.0)
+    stepped = name == "take_snr"
+    column = np.array([_step(value) if stepped else value for value in values])
+    order = sorted(set(column), key=lambda value: (_low(value) if stepped else 0.0, value))
     return [shares(np.flatnonzero(column == value), value) for value in order if value]
 
 

@@ -27,7 +27,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.exceptions import InvalidInputError
 
 TRUSTED_TYPES: Final = ("audio_pipeline.model.forest.Forest",)
 """The only type outside numpy that an estimator file may name."""
@@ -248,11 +248,13 @@ def read_forest(data: bytes, source: str = "estimator.skops") -> Forest:
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         When the file is too large, not a skops file, or holds anything else.
     """
     if len(data) > LARGEST_FILE:
-        raise RefusedError(f"{source} is {len(data) >> 20} MB; at most {LARGEST_FILE >> 20} MB")
+        raise InvalidInputError(
+            f"{source} is {len(data) >> 20} MB; at most {LARGEST_FILE >> 20} MB"
+        )
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as packed:
             if sum(entry.file_size for entry in packed.infolist()) > LARGEST_CONTENT:
@@ -263,13 +265,13 @@ def read_forest(data: bytes, source: str = "estimator.skops") -> Forest:
                 {name: _read_array(packed, file) for name, file in _array_files(schema).items()}
             )
             return forest
-    except RefusedError:
+    except InvalidInputError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise RefusedError(f"{source} is not an estimator of Crepitus: {reason}") from None
+        raise InvalidInputError(f"{source} is not an estimator of Crepitus: {reason}") from None
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise RefusedError(f"{source} is not a skops file: {error}") from None
+        raise InvalidInputError(f"{source} is not a skops file: {error}") from None
 
 
 def _array_files(schema: Mapping[str, Any]) -> dict[str, str]:

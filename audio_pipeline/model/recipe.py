@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from audio_pipeline.analysis.config import AnalysisSettings
+from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.datasets.augmentation import MadeSettings, RealClip, made_events
 from audio_pipeline.datasets.examples import Events
 from audio_pipeline.datasets.loading import Progress
@@ -28,7 +28,7 @@ def made_by(recipe: MadeSettings, embed: bool) -> MadeEvents:
     """
 
     def make(
-        settings: AnalysisSettings, clips: Sequence[RealClip], progress: Progress | None
+        settings: AnalysisConfig, clips: Sequence[RealClip], progress: Progress | None
     ) -> Events:
         return made_events(settings, recipe, clips if embed else (), progress)
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audio_pipeline.analysis.events import JOINT_LABELS
-from audio_pipeline.analysis.pipeline import Analysis, conclude
+from audio_pipeline.analysis.pipeline import Analysis, classify_segments
 from audio_pipeline.datasets.examples import Case
 from audio_pipeline.datasets.kinds import KIND, is_near
 from audio_pipeline.model import metrics
@@ -80,7 +80,9 @@ def predict_cases(cases: Sequence[Case], classifier: Classifier) -> list[CasePre
     )
     predictions = []
     for number, case in enumerate(cases):
-        analysis = conclude(case.extraction, probabilities[len(cases) + number], classifier)
+        analysis = classify_segments(
+            case.extraction, probabilities[len(cases) + number], classifier
+        )
         finding = analysis.finding
         answer = None if finding is None else answer_of(finding.label, classifier.labels)
         weighed = probabilities[number]

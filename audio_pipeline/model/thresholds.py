@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from audio_pipeline.analysis.context import ContextSettings
+from audio_pipeline.analysis.events import ContextConfig
 from audio_pipeline.datasets.examples import Events
 from audio_pipeline.model.adapt import adapt_forest, side_by_side, thinned
 from audio_pipeline.model.calibration import choose_thresholds, fit_calibration
@@ -145,7 +145,7 @@ class Grower:
         )
 
 
-def tune(events: Events, grower: Grower, context: ContextSettings) -> Tuned:
+def tune(events: Events, grower: Grower, context: ContextConfig) -> Tuned:
     """Choose, fit, calibrate.
 
     Parameters
@@ -154,7 +154,7 @@ def tune(events: Events, grower: Grower, context: ContextSettings) -> Tuned:
         All of them may be trained on; those of a case are also judged on, always by a forest that
         saw nothing of their group.
     grower : Grower
-    context : ContextSettings
+    context : ContextConfig
         Thresholds hold for probabilities in context.
 
     Returns
@@ -184,14 +184,14 @@ def tune(events: Events, grower: Grower, context: ContextSettings) -> Tuned:
         choice = min(losses, key=lambda one: losses[one])
         # People are shown the probabilities in context, so these are what is calibrated.
         cases = events.rows(judged)
-        mixed = cases.in_context(tried[choice], context)
+        mixed = cases.smooth_probabilities(tried[choice], context)
         if settings.judge_only:
             # A few recordings judge what made sounds taught: their shares of labels are those of a
             # collection, not of the world, so they may set the temperature and nothing else.
             calibration = fit_calibration(mixed, truth, cases.weights, offsets=False)
         else:
             calibration = fit_calibration(mixed, truth, weights)
-        weighed = cases.in_context(calibration.apply(tried[choice]), context)
+        weighed = cases.smooth_probabilities(calibration.apply(tried[choice]), context)
         thresholds = choose_thresholds(
             weighed,
             truth,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from audio_pipeline.analysis.config import AnalysisSettings
+from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.datasets.augmentation import RealClip
 from audio_pipeline.datasets.examples import Case, Events, joined
 from audio_pipeline.datasets.loading import (
@@ -23,7 +23,7 @@ from audio_pipeline.datasets.loading import (
     silent_caution,
 )
 from audio_pipeline.datasets.manifest import Dataset
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.model.bootstrap import Interval, group_intervals
 from audio_pipeline.model.card import model_card, model_plots
 from audio_pipeline.model.classifier import CARD, Classifier, refuse_existing_model, save_classifier
@@ -41,7 +41,7 @@ from audio_pipeline.model.provenance import provenance, seen_by, versions
 from audio_pipeline.model.scoring import FIGURES
 from audio_pipeline.model.thresholds import Grower, TuningSettings, tune
 
-MadeEvents = Callable[[AnalysisSettings, Sequence[RealClip], Progress | None], Events]
+MadeEvents = Callable[[AnalysisConfig, Sequence[RealClip], Progress | None], Events]
 """Makes events that are only trained on, from the settings and the recordings with one label."""
 
 _WITH_INTERVAL = ("balanced_accuracy", "recording_balanced_accuracy")
@@ -95,7 +95,7 @@ class Training:
     curve: list[CurvePoint]
     cross_validation: CrossValidation | None
 
-    def document(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the ``train --json`` document, without the folder's name."""
         return {
             "labels": list(self.classifier.labels),
@@ -132,7 +132,7 @@ def train(
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         When the folder is not empty, there are fewer than two labels, or the recordings do not
         suit the model to start from.
     """
@@ -140,15 +140,15 @@ def train(
     refuse_existing_model(folder)
     listening = base.settings if base else None
     if listening is None and settings.sample_rate is not None:
-        listening = AnalysisSettings().at_rate(settings.sample_rate)
+        listening = AnalysisConfig().at_rate(settings.sample_rate)
     elif listening is None and settings.tuning.judge_only:
-        listening = AnalysisSettings()  # the recordings only judge: their rates bind nothing
+        listening = AnalysisConfig()  # the recordings only judge: their rates bind nothing
     material = gather(dataset, listening, settings.ignore_groups, progress)
     usable = material.usable
     cases = [material.cases[index] for index in usable]
     if not cases:
         problem = next((one.problem for one in material.heard if one.problem), "no sound")
-        raise RefusedError(f"no recording of {dataset.source} can be used: {problem}")
+        raise InvalidInputError(f"no recording of {dataset.source} can be used: {problem}")
     labels = _labels(cases, base)
     events = material.events()
     if made is not None:
@@ -204,7 +204,7 @@ def _labels(cases: Sequence[Case], base: Classifier | None) -> tuple[str, ...]:
     known = list(base.labels) if base else []
     labels = known + [label for label in given if label not in known]
     if len(labels) < 2:
-        raise RefusedError(f"the dataset has only the label {labels[0]!r}; a model needs two")
+        raise InvalidInputError(f"the dataset has only the label {labels[0]!r}; a model needs two")
     return tuple(labels)
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.triage.rules import UNSURE, Question, load_tables
 
 MAX_BYTES = 64 * 1024
@@ -71,7 +71,7 @@ def parse_answers(source: Mapping[str, Any] | str | bytes, name: str = "answers"
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         One line: what is wrong, which value, and what is allowed.
     """
     if isinstance(source, (str, bytes)):
@@ -81,7 +81,7 @@ def parse_answers(source: Mapping[str, Any] | str | bytes, name: str = "answers"
     for key, value in source.items():
         if key not in questions:
             allowed = ", ".join(questions)
-            raise RefusedError(f"{name}: unknown question {_show(key)}; allowed: {allowed}")
+            raise InvalidInputError(f"{name}: unknown question {_show(key)}; allowed: {allowed}")
         checked = _check(questions[key], value, name)
         if checked is not None:
             values[key] = checked
@@ -93,7 +93,7 @@ def parse_row(row: Mapping[str, str], name: str = "answers") -> Answers:
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         As :func:`parse_answers`.
     """
     return parse_answers({key: _plain(value.strip()) for key, value in row.items()}, name)
@@ -104,7 +104,7 @@ def load_answers(path: str | os.PathLike[str]) -> Answers:
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         The file cannot be read, is too large, or is not a valid answers file.
     """
     name = repr(os.fspath(path)).strip("'\"") or "the answers file"
@@ -113,7 +113,7 @@ def load_answers(path: str | os.PathLike[str]) -> Answers:
             data = stream.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise RefusedError(f"{name}: cannot be read: {reason}") from None
+        raise InvalidInputError(f"{name}: cannot be read: {reason}") from None
     return parse_answers(data, name)
 
 
@@ -126,7 +126,7 @@ def _check(question: Question, value: object, name: str) -> str | int | None:
             assert question.maximum is not None
             if question.minimum <= value <= question.maximum:
                 return value
-        raise RefusedError(
+        raise InvalidInputError(
             f"{name}: {question.id} is {_show(value)}; allowed: a whole number from "
             f"{question.minimum} to {question.maximum}"
         )
@@ -134,7 +134,7 @@ def _check(question: Question, value: object, name: str) -> str | int | None:
         value = "yes" if value else "no"
     if isinstance(value, str) and value in question.answers:
         return value
-    raise RefusedError(
+    raise InvalidInputError(
         f"{name}: {question.id} is {_show(value)}; allowed: {', '.join(question.answers)}"
     )
 
@@ -148,13 +148,15 @@ def _show(value: object) -> str:
 def _read_text(source: str | bytes, name: str) -> Mapping[str, Any]:
     data = source.encode("utf-8", "surrogatepass") if isinstance(source, str) else source
     if len(data) > MAX_BYTES:
-        raise RefusedError(
+        raise InvalidInputError(
             f"{name}: larger than {MAX_BYTES // 1024} KB; an answers file holds one line a question"
         )
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise RefusedError(f"{name}: not UTF-8 text at byte {error.start}; save as UTF-8") from None
+        raise InvalidInputError(
+            f"{name}: not UTF-8 text at byte {error.start}; save as UTF-8"
+        ) from None
     if text.lstrip().startswith("{"):
         # YAML in braces is not JSON, so what JSON cannot read may still be a YAML file.
         with suppress(json.JSONDecodeError):
@@ -167,18 +169,20 @@ def _read_json(text: str, name: str) -> Mapping[str, Any]:
         mapping: dict[str, Any] = {}
         for key, value in pairs:
             if key in mapping:
-                raise RefusedError(f"{name}: {_show(key)} is given twice; give it once")
+                raise InvalidInputError(f"{name}: {_show(key)} is given twice; give it once")
             mapping[key] = value
         return mapping
 
     try:
         document = json.loads(text, object_pairs_hook=refuse_duplicates)
     except RecursionError:
-        raise RefusedError(f"{name}: nested too deeply; an answers file is flat") from None
+        raise InvalidInputError(f"{name}: nested too deeply; an answers file is flat") from None
     except json.JSONDecodeError:
         raise
     except ValueError:
-        raise RefusedError(f"{name}: holds a number that is too long to be an answer") from None
+        raise InvalidInputError(
+            f"{name}: holds a number that is too long to be an answer"
+        ) from None
     assert isinstance(document, dict)
     return document
 
@@ -197,25 +201,27 @@ def _read_yaml(text: str, name: str) -> Mapping[str, Any]:
             if isinstance(event, yaml.DocumentStartEvent):
                 documents += 1
                 if documents > 1:
-                    raise RefusedError(f"{name}: holds several documents; {flat}")
+                    raise InvalidInputError(f"{name}: holds several documents; {flat}")
             elif isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-                raise RefusedError(f"{name}: uses YAML anchors or aliases; {flat}")
+                raise InvalidInputError(f"{name}: uses YAML anchors or aliases; {flat}")
             elif tag := getattr(event, "tag", None):
-                raise RefusedError(f"{name}: uses the YAML tag {_show(tag)}; {flat}")
+                raise InvalidInputError(f"{name}: uses the YAML tag {_show(tag)}; {flat}")
             elif isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
                 if depth or isinstance(event, yaml.SequenceStartEvent):
                     where = f"{key} holds a list or mapping" if key else "not a mapping"
-                    raise RefusedError(f"{name}: {where}; {flat}")
+                    raise InvalidInputError(f"{name}: {where}; {flat}")
                 depth += 1
             elif isinstance(event, yaml.ScalarEvent):
                 if not depth:
                     if event.value == "":
                         continue
-                    raise RefusedError(f"{name}: {_show(event.value)} is no mapping; {flat}")
+                    raise InvalidInputError(f"{name}: {_show(event.value)} is no mapping; {flat}")
                 if key is None:
                     key = event.value
                     if key in mapping:
-                        raise RefusedError(f"{name}: {_show(key)} is given twice; give it once")
+                        raise InvalidInputError(
+                            f"{name}: {_show(key)} is given twice; give it once"
+                        )
                 else:
                     quoted = event.style in ("'", '"', "|", ">")
                     mapping[key] = event.value if quoted else _plain(event.value)
@@ -223,7 +229,7 @@ def _read_yaml(text: str, name: str) -> Mapping[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f" at line {mark.line + 1}" if mark else ""
-        raise RefusedError(f"{name}: not valid YAML or JSON{place}; {flat}") from None
+        raise InvalidInputError(f"{name}: not valid YAML or JSON{place}; {flat}") from None
     return mapping
 
 

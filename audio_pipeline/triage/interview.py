@@ -30,6 +30,9 @@ from audio_pipeline.triage.rules import LEVELS, UNSURE, Question, load_tables
 WIDTH = 78
 """Columns to wrap at."""
 
+TICKED = "yes"
+"""What a ticked line of a list is given as."""
+
 Given = Mapping[str, str | int | None]
 """Answers to the questions of one screen; None is a question the person skipped."""
 
@@ -119,11 +122,17 @@ class Interview:
     def give(self, screen: Screen, given: Given) -> None:
         """Take the answers of a screen.
 
+        In a list to tick, :data:`TICKED` and "no" stand for any question, whatever its options; a
+        ticked item whose options need a closer look is asked about next.
+
         Raises
         ------
-        RefusedError
+        InvalidInputError
             A value is not an answer to its question.
         """
+        ticks = given
+        if screen.ticked:
+            given = {each.id: _tick(each, ticks.get(each.id)) for each in screen.questions}
         parse_answers({name: value for name, value in given.items() if value is not None})
         self._trail.append((screen, dict(self._values), set(self._details)))
         # A ticked item stays ticked when its detail is skipped.
@@ -136,7 +145,7 @@ class Interview:
             self._details |= {
                 question.id
                 for question in screen.questions
-                if given.get(question.id) == "yes" and len(_details(question)) > 1
+                if ticks.get(question.id) == TICKED and question.details
             }
         self._note_level()
 
@@ -166,12 +175,19 @@ class Interview:
 
     def _settled(self) -> dict[str, str | int | None]:
         """Return the answers that follow from others."""
-        return {
+        questions = load_tables().questions.values()
+        settled: dict[str, str | int | None] = {
             question.id: question.settled_as
-            for question in load_tables().questions.values()
+            for question in questions
             if question.settled_after is not None
             and question.settled_after.items() <= self._values.items()
         }
+        age = self._values.get("age")
+        for question in questions:
+            from_age = question.settled_from_age
+            if from_age is not None and isinstance(age, int) and age >= from_age:
+                settled[question.id] = question.lowest
+        return settled
 
     def _open_screens(self, emergency_only: bool) -> list[Screen]:
         tables = load_tables()
@@ -182,7 +198,7 @@ class Interview:
             if emergency_only and not question.emergency:
                 continue
             if question.id in self._details:
-                screens.append(Screen((question,), _details(question), detail=True))
+                screens.append(Screen((question,), question.details, detail=True))
             elif self._done(question.id) or question.id not in live:
                 continue
             elif question.group is None:
@@ -192,7 +208,9 @@ class Interview:
                 members = tuple(
                     other
                     for other in tables.questions.values()
-                    if other.group == question.group and other.id not in self._values
+                    if other.group == question.group
+                    and other.id in live
+                    and not self._done(other.id)
                 )
                 offered = () if len(members) > 1 else question.answers
                 screens.append(Screen(members, offered))
@@ -222,9 +240,13 @@ class Interview:
         }
 
 
-def _details(question: Question) -> tuple[str, ...]:
-    """Return what can be said of a ticked item beyond yes."""
-    return tuple(option for option in question.answers if option not in ("no", UNSURE))
+def _tick(question: Question, value: str | int | None) -> str | int | None:
+    """Return the answer that a line of a list gives; None where a closer look must follow."""
+    if value == "no":
+        return question.lowest
+    if value == TICKED and TICKED not in question.options:
+        return None
+    return None if value == UNSURE and UNSURE not in question.options else value
 
 
 @dataclass(frozen=True)
@@ -272,7 +294,8 @@ def ask(
     Returns
     -------
     bool
-        False when the person stopped before the end (also at the end of input).
+        Whether to say what to do: False when the person stopped before the end (or the input
+        ended) and did not ask for what can be said so far.
     """
     terminal = Terminal(read, write, load_catalogue(region, language))
     if interview.asked == 0 and interview.next_screen(emergency_only=emergency_only):
@@ -284,10 +307,7 @@ def ask(
         _show(screen, number, total, terminal)
         given = _answer(screen, terminal)
         if given == "stop":
-            terminal.write("")
-            terminal.say("stopped")
-            terminal.write("")
-            return False
+            return _stopped(terminal)
         if given == "back":
             if not interview.back():
                 terminal.say("no_back")
@@ -301,21 +321,39 @@ def ask(
     return True
 
 
+def _stopped(terminal: Terminal) -> bool:
+    """Ask whether somebody who stopped wants to know what can be said so far."""
+    terminal.write("")
+    terminal.say("stopped")
+    try:
+        wanted = terminal.read(terminal.words.text("interview", "prompt")).strip().lower()
+    except EOFError:
+        wanted = ""
+    terminal.write("")
+    return wanted in ("r", "result")
+
+
 def _show(screen: Screen, number: int, total: int, terminal: Terminal) -> None:
     words, question = terminal.words, screen.questions[0]
     terminal.write("")
     terminal.say("progress", number=number, total=total)
     if screen.ticked:
-        terminal.say("history")
+        assert question.group is not None
+        terminal.line(words.group(question.group, "text"))
         lines = [words.tick(each) for each in screen.questions]
         terminal.line(words.text("interview", "none"), "  0  ")
+    elif screen.detail:
+        terminal.line(words.detail(question.id))
+        lines = [words.detail_option(question.id, option) for option in screen.offered]
     else:
-        terminal.line(words.detail(question.id) if screen.detail else words.question(question.id))
+        if lead := words.lead(question.id):
+            terminal.line(lead)
+        terminal.line(words.question(question.id))
         lines = [words.option(question.id, option) for option in screen.offered]
     for position, line in enumerate(lines, start=1):
-        terminal.line(line, f"  {position}  ")
+        terminal.line(line, f" {position:2}  ")
     if screen.ticked:
-        terminal.say("history_hint")
+        terminal.say("list_hint")
     elif question.numeric:
         terminal.say("number", minimum=question.minimum, maximum=question.maximum)
 
@@ -327,6 +365,9 @@ def _answer(screen: Screen, terminal: Terminal) -> Given | str:
             line = terminal.read(terminal.words.text("interview", "prompt")).strip().lower()
         except EOFError:
             return "stop"
+        if line in ("?", "why"):
+            _explain(screen, terminal)
+            continue
         if line in ("s", "skip"):
             gated = any(question.gate for question in screen.questions)
             terminal.say("skipped_gate" if gated else "skipped")
@@ -341,15 +382,27 @@ def _answer(screen: Screen, terminal: Terminal) -> Given | str:
         _help(screen, terminal)
 
 
+def _explain(screen: Screen, terminal: Terminal) -> None:
+    """Say why a screen is asked."""
+    words, first = terminal.words, screen.questions[0]
+    if not screen.ticked:
+        terminal.line(words.why(first.id))
+        return
+    assert first.group is not None
+    terminal.line(words.group(first.group, "why"))
+    for position, question in enumerate(screen.questions, start=1):
+        terminal.line(words.why(question.id), f" {position:2}  ")
+
+
 def _help(screen: Screen, terminal: Terminal) -> None:
     question = screen.questions[0]
     if screen.ticked:
-        terminal.say("which_history", maximum=len(screen.questions))
+        terminal.say("which_list", maximum=len(screen.questions))
     elif question.numeric:
         terminal.say("which_number", minimum=question.minimum, maximum=question.maximum)
     else:
         numbers = [str(number) for number in range(1, len(screen.offered) + 1)]
-        terminal.say("which", choices=", ".join([*numbers, "s", "b", "q"]))
+        terminal.say("which", choices=", ".join([*numbers, "?", "s", "b", "q"]))
 
 
 def read_choice(screen: Screen, line: str) -> Given | None:
@@ -359,7 +412,7 @@ def read_choice(screen: Screen, line: str) -> Given | None:
     and so does "7/10" for a number up to ten.
     """
     question = screen.questions[0]
-    line = {"y": "yes", "n": "no", "?": UNSURE}.get(line, line)
+    line = {"y": "yes", "n": "no"}.get(line, line)
     if question.numeric:
         assert question.minimum is not None
         assert question.maximum is not None

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.triage.rules import DATA, LEVELS, Question, Tables, load_tables
 
 REGIONS = ("GB", "US", "EU", "AU")
@@ -64,9 +64,26 @@ class Catalogue:
         """Return what a question is about, to follow "You did not tell us about"."""
         return str(self.messages["questions"][question]["topic"])
 
+    def why(self, question: str) -> str:
+        """Return why a question is asked."""
+        return str(self.messages["questions"][question]["why"])
+
+    def lead(self, question: str) -> str:
+        """Return what is said before a question; mostly nothing."""
+        return str(self.messages["questions"][question].get("lead", ""))
+
     def option(self, question: str, option: str) -> str:
         """Return the wording of an answer."""
         return str(self.messages["questions"][question]["options"][option])
+
+    def detail_option(self, question: str, option: str) -> str:
+        """Return the wording of an answer to what is asked of a ticked item."""
+        own = self.messages["questions"][question].get("details", {})
+        return str(own.get(option) or self.option(question, option))
+
+    def group(self, group: str, key: str) -> str:
+        """Return ``text`` or ``why`` of a list to tick."""
+        return str(self.messages["groups"][group][key])
 
     def tick(self, question: Question) -> str:
         """Return the line of a question that is asked in a list to tick."""
@@ -106,6 +123,7 @@ def missing_messages(messages: Mapping[str, Any], tables: Tables) -> list[str]:
         "safety_net": list(tables.safety_net),
         "questions": list(tables.questions),
         "disagreements": [entry.id for entry in tables.disagreements],
+        "groups": sorted({each.group for each in tables.questions.values() if each.group}),
     }
     absent = [
         f"{section}.{key}"
@@ -118,8 +136,9 @@ def missing_messages(messages: Mapping[str, Any], tables: Tables) -> list[str]:
             absent += [f"{section}.{key}.{field}" for field in fields if not entry.get(field)]
     for question in tables.questions.values():
         worded = messages.get("questions", {}).get(question.id, {})
-        needed = ["text", "topic"]
+        needed = ["text", "topic", "why"]
         needed += ["tick"] if question.group else []
+        needed += ["detail"] if question.group and question.details else []
         needed += ["urgent"] if question.emergency else []
         absent += [f"questions.{question.id}.{field}" for field in needed if not worded.get(field)]
         options = worded.get("options", {})
@@ -151,21 +170,21 @@ def load_catalogue(
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         The region is unknown, or the language is missing or lacks a text it must have.
     """
     if region not in REGIONS:
-        raise RefusedError(f"region {region!r} is unknown; choose one of {', '.join(REGIONS)}")
+        raise InvalidInputError(f"region {region!r} is unknown; choose one of {', '.join(REGIONS)}")
     path = folder / f"{language}.toml"
     if not path.is_file():
-        raise RefusedError(f"language {language!r} is not available; choose en")
+        raise InvalidInputError(f"language {language!r} is not available; choose en")
     messages = read_messages(path)
     # The language that ships is checked by the tests; any other is checked before it is used.
     if language != DEFAULT_LANGUAGE or folder != MESSAGES:
         absent = missing_messages(messages, load_tables())
         if absent or not messages["language"].get("reviewed"):
             reason = f"{absent[0]} is missing" if absent else "it has not been reviewed"
-            raise RefusedError(f"language {language!r} cannot be chosen: {reason}; choose en")
+            raise InvalidInputError(f"language {language!r} cannot be chosen: {reason}; choose en")
     return Catalogue(language, region, messages)
 
 

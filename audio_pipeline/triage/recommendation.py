@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.triage.answers import Answers
 from audio_pipeline.triage.conditions import AtLeast, Ranks, deciding
 from audio_pipeline.triage.messages import (
@@ -66,7 +66,7 @@ class Sound:
     def __post_init__(self) -> None:
         """Refuse a confidence outside [0, 1]."""
         if self.confidence is not None and not 0 <= self.confidence <= 1:
-            raise RefusedError(f"confidence is {self.confidence}; give a number from 0 to 1")
+            raise InvalidInputError(f"confidence is {self.confidence}; give a number from 0 to 1")
 
     @property
     def grating(self) -> str:
@@ -108,13 +108,13 @@ class Reason:
     told: str = "all"
     questions: frozenset[str] = frozenset()
 
-    def document(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the reason as it stands in ``triage --json``."""
         return {
             "rule": self.rule,
             "level": self.level,
             "text": self.text,
-            "sources": [source.document() for source in self.sources],
+            "sources": [source.to_dict() for source in self.sources],
         }
 
 
@@ -163,11 +163,11 @@ class Recommendation:
             key = "unsure_grating"
         return self.catalogue.text("sound", key)
 
-    def document(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the ``triage --json`` document."""
         return {
             "level": self.level,
-            "reasons": [reason.document() for reason in self.reasons],
+            "reasons": [reason.to_dict() for reason in self.reasons],
             "advice": [{"id": key, "text": text} for key, text in self.advice],
             "safety_net": [{"id": key, "text": text} for key, text in self.safety_net],
             "incomplete": self.incomplete,
@@ -198,7 +198,7 @@ def recommend(
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         The region or the language is not available.
     """
     tables = load_tables()
@@ -319,11 +319,18 @@ def _reason(rule: Rule, answers: Answers, standing: Standing, words: Catalogue) 
             state = "not_told" if value is None else "unsure" if value == UNSURE else "told"
             topics[state][question.id] = words.topic(question.id)
     if rule.question is None and rule.condition.holds(standing.told):
-        text, told = words.text("reasons", rule.id), "all"
+        named = [name for name in topics["told"] if name not in _pain_questions()]
+        about = words.listing([topics["told"][name] for name in named])
+        text, told = words.text("reasons", rule.id, topics=about), "all"
     else:
         text, told = _open_text(rule, topics, words), "part" if topics["told"] else "none"
     questions = frozenset().union(*topics.values())
     return Reason(rule.id, rule.level, text, rule.sources, rule.question, told, questions)
+
+
+def _pain_questions() -> set[str]:
+    """Return the questions about pain as such, which a reason need not name."""
+    return {name for scale in load_tables().combined.values() for name in scale.questions}
 
 
 def _open_text(rule: Rule, topics: Mapping[str, Mapping[str, str]], words: Catalogue) -> str:

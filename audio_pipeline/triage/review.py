@@ -106,7 +106,7 @@ def _rules(tables: Tables, words: Catalogue) -> str:
 
 
 def _reason(rule: Rule, words: Catalogue) -> str:
-    shown = words.text("reasons", rule.id)
+    shown = words.text("reasons", rule.id, topics="...")
     return f"{shown} *Added: {rule.added}*" if rule.added else shown
 
 

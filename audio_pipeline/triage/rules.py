@@ -42,6 +42,7 @@ class Question:
     asked_when: Condition | None = None
     settled_after: Mapping[str, str] | None = None
     settled_as: int | None = None
+    settled_from_age: int | None = None
 
     @property
     def numeric(self) -> bool:
@@ -57,6 +58,17 @@ class Question:
             return self.choices
         offered = tuple(option for option in self.options if option not in (SKIP, UNSURE))
         return (*offered, UNSURE) if UNSURE in self.options else offered
+
+    @property
+    def details(self) -> tuple[str, ...]:
+        """What can be said of it beyond yes, where it is a line of a list to tick."""
+        offered = tuple(option for option in self.answers if option not in (self.lowest, UNSURE))
+        return offered if len(offered) > 1 else ()
+
+    @property
+    def lowest(self) -> str:
+        """The answer that rules it out: "no", "none" or its like; empty for a number."""
+        return self.options[0] if self.options else ""
 
     @property
     def emergency(self) -> bool:
@@ -104,7 +116,7 @@ class Source:
     url: str
     read: str
 
-    def document(self) -> dict[str, str]:
+    def to_dict(self) -> dict[str, str]:
         """Return the source as it stands in ``triage --json``."""
         return {"key": self.key, "title": self.title, "url": self.url}
 
@@ -260,7 +272,7 @@ def _unique(entries: list[dict[str, Any]], kind: str) -> Iterator[dict[str, Any]
 def _question(entry: dict[str, Any]) -> Question:
     where = f"question {entry['id']}"
     known = {"id", "section", "options", "choices", "minimum", "maximum", "gate", "stop", "group"}
-    _only(entry, where, known | {"asked_when", "settled_after", "settled_as"})
+    _only(entry, where, known | {"asked_when", "settled_after", "settled_as", "settled_from_age"})
     question = Question(
         id=entry["id"],
         section=entry["section"],
@@ -273,6 +285,7 @@ def _question(entry: dict[str, Any]) -> Question:
         group=entry.get("group"),
         settled_after=entry.get("settled_after"),
         settled_as=entry.get("settled_as"),
+        settled_from_age=entry.get("settled_from_age"),
     )
     if not question.answers and not question.numeric:
         raise ValueError(f"{where}: it has neither options, choices nor a range")
@@ -328,7 +341,7 @@ def _source(key: str, entry: dict[str, Any]) -> Source:
 def _rule(entry: dict[str, Any], scales: Scales, sources: Mapping[str, Source]) -> Rule:
     where = f"rule {entry['id']}"
     _only(entry, where, {"id", "level", "when", "sources", "added"})
-    if entry.get("level") not in LEVELS[1:]:
+    if entry.get("level") not in LEVELS:
         raise ValueError(f"{where}: unknown level {entry.get('level')!r}")
     if not entry.get("sources"):
         raise ValueError(f"{where}: it names no source")

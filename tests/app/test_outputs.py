@@ -16,9 +16,9 @@ from made_sounds import background, with_impacts
 
 from audio_pipeline.app.cli import main
 from audio_pipeline.app.outputs import check_output, is_page, is_table, write_page
-from audio_pipeline.audio.capture_file import Take
+from audio_pipeline.audio.capture_file import CaptureFile
 from audio_pipeline.audio.recording import Recording, write_recording
-from audio_pipeline.exceptions import CrepitusError, RefusedError
+from audio_pipeline.exceptions import CrepitusError, InvalidInputError
 from audio_pipeline.files import PARTIAL_PATTERN, whole_file
 
 RATE = 48_000
@@ -250,7 +250,7 @@ def test_a_page_appears_at_a_link_only_when_told_and_its_target_stays(here: Path
     os.symlink(target, here / "r.html")
     os.symlink(here / "nowhere", here / "dangling.html")
     for name in ("r.html", "dangling.html"):
-        with pytest.raises(RefusedError, match=name):
+        with pytest.raises(InvalidInputError, match=name):
             write_page(here / name, "new")
         write_page(here / name, "new", overwrite=True)
         assert not (here / name).is_symlink()
@@ -262,7 +262,7 @@ def test_what_is_no_ordinary_file_is_refused_even_when_told(here: Path) -> None:
     os.mkfifo(here / "pipe.html")
     (here / "folder.html").mkdir()
     for name in ("pipe.html", "folder.html", "nul\0.html", "a" * 300 + ".html"):
-        with pytest.raises(RefusedError):
+        with pytest.raises(InvalidInputError):
             write_page(here / name, "new", overwrite=True)
 
 
@@ -277,7 +277,7 @@ def test_nothing_but_our_own_header_is_ours(
     if ours:
         check_output(path, is_table(("recording", "start", "end")))
     elif content.split(b"\n")[0].strip() != header.strip():
-        with pytest.raises(RefusedError):
+        with pytest.raises(InvalidInputError):
             check_output(path, is_table(("recording", "start", "end")))
 
 
@@ -309,7 +309,7 @@ def test_permissions_are_kept_and_private_files_are_private(tmp_path: Path) -> N
 
 def test_a_take_never_replaces_what_came_meanwhile(tmp_path: Path) -> None:
     sound = background("white", 0.1, 8000)
-    with Take(8000, tmp_path / "a.wav") as take:
+    with CaptureFile(8000, tmp_path / "a.wav") as take:
         take.add(sound)
         (tmp_path / "a.wav").write_text(MINE)
         with pytest.raises(CrepitusError, match=r"unfinished\.au"):

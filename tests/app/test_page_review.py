@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from server_support import serving, sound_file, twist
 
+from audio_pipeline.app.server.connections import listen, make_server
 from audio_pipeline.app.server.review import create_review_app
 from audio_pipeline.app.server.review_sources import open_queue
-from audio_pipeline.app.server.run import LOOPBACK, listen, make_server
+from audio_pipeline.app.server.run import LOOPBACK
 from audio_pipeline.app.server.settings import ServerSettings
 from audio_pipeline.datasets.manifest import read_dataset
 
@@ -37,7 +38,7 @@ def dataset(tmp_path: Path) -> Path:
 @pytest.fixture
 def tab(dataset: Path) -> Iterator[Any]:
     listener = listen(LOOPBACK, 0)
-    server = make_server(create_review_app(open_queue(dataset)), ServerSettings())
+    server = make_server(create_review_app(open_queue(dataset)), ServerSettings(), listener)
     with (
         serving(server, [listener]) as client,
         playwright.sync_playwright() as driver,

@@ -27,7 +27,7 @@ from audio_pipeline.datasets.takes import (
     take_clips,
     write_takes,
 )
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.model.findings import SOUNDS
 
 RATE = 22_050
@@ -71,7 +71,7 @@ def test_folds_hold_whole_groups_and_no_doubt(clips: Path) -> None:
     owners = Counter(group for fold in folds for group in {clip.group for clip in fold})
     assert set(owners.values()) == {1}
     assert all({clip.label for clip in fold} == {"pop", "grating", "other"} for fold in folds)
-    with pytest.raises(RefusedError, match="two groups"):
+    with pytest.raises(InvalidInputError, match="two groups"):
         clip_folds([clip for clip in given if clip.group == "group 1"], 3, 0)
 
 
@@ -128,10 +128,10 @@ def test_the_same_seed_gives_the_same_bytes(clips: Path, tmp_path: Path) -> None
         assert (first / name).read_bytes() == (again / name).read_bytes(), name
     assert (first / "manifest.csv").read_bytes() != (other / "manifest.csv").read_bytes()
     assert sum(summary["findings"].values()) == summary["count"] == 4
-    with pytest.raises(RefusedError, match="empty folder"):
+    with pytest.raises(InvalidInputError, match="empty folder"):
         write_takes(dataset, first, 4, 3)
     for count, seed in ((0, 0), (4, -1)):
-        with pytest.raises(RefusedError):
+        with pytest.raises(InvalidInputError):
             write_takes(dataset, tmp_path / "no", count, seed)
 
 

@@ -16,16 +16,18 @@ from hypothesis import strategies as st
 from made_sounds import background, with_impacts
 from spoken_cases import JOINTS, case_of, extraction, speaker
 
+from audio_pipeline.analysis.explanations import reasons
 from audio_pipeline.analysis.pipeline import Extraction
 from audio_pipeline.app.cli import main
 from audio_pipeline.app.reporting.evaluation_page import evaluation_page
-from audio_pipeline.audio.quality import QualityMeter, QualitySettings
+from audio_pipeline.audio.quality import QualityConfig, QualityMeter
 from audio_pipeline.audio.recording import read_recording
 from audio_pipeline.datasets.examples import Case, Heard
 from audio_pipeline.datasets.kinds import FAR_KINDS, NEAR_KINDS
 from audio_pipeline.datasets.label_tracks import Region
 from audio_pipeline.datasets.manifest import read_dataset
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.exceptions import InvalidInputError
+from audio_pipeline.features.table import FEATURE_NAMES
 from audio_pipeline.model.breakdown import (
     MEASURED_SNR,
     column_values,
@@ -45,6 +47,7 @@ from audio_pipeline.model.scoring import (
 )
 from audio_pipeline.model.thresholds import TuningSettings
 from audio_pipeline.model.training import TrainSettings, train
+from audio_pipeline.segmentation.segment import Segment
 from tests.labelled_sounds import LABELS, write_people
 
 
@@ -219,7 +222,7 @@ def test_sounds_that_stand_out_more_are_reported_apart() -> None:
     meters = {}
     for peak in (0.03, 0.3):
         sound = with_impacts(background("white", 3.0, 22_050), [1.5], 22_050, peak=peak)
-        meters[peak] = QualityMeter(22_050, QualitySettings())
+        meters[peak] = QualityMeter(22_050, QualityConfig())
         meters[peak].update(sound)
     cases = [
         replace(case, extraction=replace(case.extraction, quality=meter.result([(1.49, 1.52)])))
@@ -285,9 +288,9 @@ def test_rows_in_doubt_are_shown_beside_the_headline(
     clear = evaluate(read_dataset(marked).where({"doubt": ""}), model)
     assert clear.figures["balanced_accuracy"] == result.figures["balanced_accuracy"]
     assert evaluation.doubtful["n_recordings"] == 0
-    with pytest.raises(RefusedError, match="no column 'mood'"):
+    with pytest.raises(InvalidInputError, match="no column 'mood'"):
         read_dataset(marked).where({"mood": "glad"})
-    with pytest.raises(RefusedError, match="doubt=perhaps"):
+    with pytest.raises(InvalidInputError, match="doubt=perhaps"):
         read_dataset(marked).where({"doubt": "perhaps"})
     by_label = read_dataset(marked).where({"label": "tick", "group": "stranger 1"})
     assert {clip.name for clip in by_label.clips} == {"p1_tick_0.wav"}
@@ -348,9 +351,9 @@ def test_labels_the_model_does_not_know(model: Classifier, strangers: Path, tmp_
     assert result.figures["n_recordings"] == 8
     assert any(one.code == "unknown_label" and "snap" in one.text for one in result.cautions)
     some.write_text("\n".join([rows[0], rows[1].replace(",clunk,", ",snap,")]) + "\n")
-    with pytest.raises(RefusedError, match="clunk, rasp, tick"):
+    with pytest.raises(InvalidInputError, match="clunk, rasp, tick"):
         evaluate(read_dataset(some), model)
-    with pytest.raises(RefusedError, match="'mood'"):
+    with pytest.raises(InvalidInputError, match="'mood'"):
         evaluate(read_dataset(strangers), model, by=("mood",))
 
 
@@ -388,3 +391,12 @@ def test_the_command(
     assert done.value.code == 1, "a recording failed"
     figures = json.loads(capsys.readouterr().out)["metrics"]
     assert (figures["n_recordings"], figures["coverage"]) == (2, 0.5)
+
+
+def test_a_model_without_pops_says_nothing_about_them() -> None:
+    segment = Segment(0.0, 0.2, (0.0,))
+    row = np.full(len(FEATURE_NAMES), 5.0, np.float32)
+    with_pops = " ".join(reasons(segment, row, "pop", False))
+    without = " ".join(reasons(segment, row, "clunk", False, ("clunk", "rasp")))
+    assert "pops" in with_pops
+    assert "pop" not in without

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from made_sounds import Float32, background, grating_times, with_impacts
 from scipy.signal import find_peaks
 
-from audio_pipeline.analysis.config import AnalysisSettings
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.analysis.config import AnalysisConfig
+from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.segmentation.onset_envelope import (
     OnsetEnvelope,
     log_mel_spectrogram,
@@ -129,10 +129,10 @@ def test_values_out_of_their_range_are_refused_by_name(changes: dict[str, float]
     name = next(iter(changes))
     with pytest.raises(ValueError, match=name):
         replace(CONFIG, **changes)
-    values = AnalysisSettings().to_dict()
+    values = AnalysisConfig().to_dict()
     values["segmentation"].update(changes)
-    with pytest.raises(RefusedError, match=rf"settings\.segmentation.*{name}"):
-        AnalysisSettings.from_dict(values)
+    with pytest.raises(InvalidInputError, match=rf"settings\.segmentation.*{name}"):
+        AnalysisConfig.from_dict(values)
 
 
 @given(count=st.integers(1, 64), fmin=st.floats(0, 5000), width=st.floats(10, 5000))

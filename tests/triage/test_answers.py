@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from triage_cases import ANSWERS
 
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.triage.answers import MAX_BYTES, load_answers, parse_answers, parse_row
 from audio_pipeline.triage.messages import load_catalogue
 from audio_pipeline.triage.questionnaire import answers_file
@@ -93,7 +93,7 @@ def test_what_a_file_may_hold(text: str, values: dict[str, Any]) -> None:
     ],
 )
 def test_a_malformed_file_is_refused_in_one_line(text: str, names: list[str]) -> None:
-    with pytest.raises(RefusedError) as refused:
+    with pytest.raises(InvalidInputError) as refused:
         parse_answers(text, "answers.yaml")
     message = str(refused.value)
     assert message.startswith("answers.yaml: ")
@@ -106,9 +106,9 @@ def test_a_malformed_file_is_refused_in_one_line(text: str, names: list[str]) ->
 def test_a_large_file_is_refused_without_being_read_whole(tmp_path: Path) -> None:
     file = tmp_path / "big.yaml"
     file.write_bytes(b"fever: no\n" * 1_000_000)
-    with pytest.raises(RefusedError, match="larger than 64 KB"):
+    with pytest.raises(InvalidInputError, match="larger than 64 KB"):
         load_answers(file)
-    with pytest.raises(RefusedError, match="larger than 64 KB"):
+    with pytest.raises(InvalidInputError, match="larger than 64 KB"):
         parse_answers(" " * (MAX_BYTES + 1))
 
 
@@ -119,23 +119,23 @@ def test_a_large_file_is_refused_without_being_read_whole(tmp_path: Path) -> Non
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
     file = tmp_path / "answers.yaml"
     file.write_bytes(content)
-    with pytest.raises(RefusedError, match=message):
+    with pytest.raises(InvalidInputError, match=message):
         load_answers(file)
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RefusedError, match=r"missing\.yaml: cannot be read"):
+    with pytest.raises(InvalidInputError, match=r"missing\.yaml: cannot be read"):
         load_answers(tmp_path / "missing.yaml")
-    with pytest.raises(RefusedError, match="cannot be read"):
+    with pytest.raises(InvalidInputError, match="cannot be read"):
         load_answers(tmp_path)
-    with pytest.raises(RefusedError, match="cannot be read"):
+    with pytest.raises(InvalidInputError, match="cannot be read"):
         load_answers("a\0b")
 
 
 def test_a_name_with_a_newline_stays_on_one_line(tmp_path: Path) -> None:
     file = tmp_path / "two\nlines.yaml"
     file.write_text("fever: maybe\n", encoding="utf-8")
-    with pytest.raises(RefusedError) as refused:
+    with pytest.raises(InvalidInputError) as refused:
         load_answers(file)
     assert "\n" not in str(refused.value)
 
@@ -159,7 +159,7 @@ def test_any_text_is_taken_or_refused(text: str | bytes) -> None:
     line = ""
     try:
         assert set(parse_answers(text).values) <= {question.id for question in questionnaire()}
-    except RefusedError as refused:
+    except InvalidInputError as refused:
         line = str(refused)
     assert "\n" not in line
 
@@ -177,7 +177,7 @@ def test_any_text_is_taken_or_refused(text: str | bytes) -> None:
 )
 @settings(max_examples=20, deadline=None)
 def test_an_unknown_question_is_always_refused(values: dict[str, Any]) -> None:
-    with pytest.raises(RefusedError, match="unknown question"):
+    with pytest.raises(InvalidInputError, match="unknown question"):
         parse_answers(values)
 
 

@@ -9,9 +9,20 @@ import pytest
 from hypothesis import given as over
 from hypothesis import settings
 from hypothesis import strategies as st
-from triage_cases import ANSWERS, BASE, CASES, FEW_ANSWERS, SOUNDS, Case, given, values_of
+from triage_cases import (
+    ANSWERS,
+    BASE,
+    BOUNDARIES,
+    CASES,
+    FEW_ANSWERS,
+    PEOPLE,
+    SOUNDS,
+    Case,
+    given,
+    values_of,
+)
 
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.triage.answers import parse_answers
 from audio_pipeline.triage.messages import REGIONS
 from audio_pipeline.triage.recommendation import Sound, fired_rules, highest, recommend, stand
@@ -44,7 +55,9 @@ def test_case_is_within_its_range_and_for_its_reasons(case: Case) -> None:
 def test_cases_are_many_and_name_every_rule_and_known_sources() -> None:
     tables = load_tables()
     assert len(CASES) >= 120
-    assert {rule.id for rule in tables.rules} == set().union(*(case.because for case in CASES))
+    named = set().union(*(case.because for case in CASES), *(edge.fires for edge in BOUNDARIES))
+    assert {rule.id for rule in tables.rules} == named
+    assert len(PEOPLE) >= 120
     assert all(case.sources and set(case.sources) <= set(tables.sources) for case in CASES)
 
 
@@ -106,8 +119,8 @@ def test_order_does_not_matter_and_twice_is_the_same(
     random.shuffle(shuffled)
     first = recommend(parse_answers(values), sound)
     again = recommend(parse_answers(dict(shuffled)), sound)
-    assert first.document() == again.document()
-    assert recommend(parse_answers(first.answers.values), sound).document() == first.document()
+    assert first.to_dict() == again.to_dict()
+    assert recommend(parse_answers(first.answers.values), sound).to_dict() == first.to_dict()
 
 
 @over(st.one_of(ANSWERS, FEW_ANSWERS), SOUNDS)
@@ -119,8 +132,8 @@ def test_a_sound_never_lowers_and_lifts_one_step_to_soon_at_most(
     assert silent <= heard <= silent + 1
     assert heard == silent or heard <= height("soon")
     if sound is None or sound.grating != "hi":
-        without = recommend(parse_answers(values)).document()
-        assert recommend(parse_answers(values), sound).document() == without
+        without = recommend(parse_answers(values)).to_dict()
+        assert recommend(parse_answers(values), sound).to_dict() == without
 
 
 @over(ANSWERS, st.sampled_from(EMERGENCY_QUESTIONS))
@@ -140,7 +153,7 @@ def test_the_document_is_consistent(
 ) -> None:
     answers = parse_answers(values)
     result = recommend(answers, sound, region=region)
-    document = result.document()
+    document = result.to_dict()
     levels = [height(reason["level"]) for reason in document["reasons"]]
     assert levels == sorted(levels, reverse=True)
     assert document["level"] == (document["reasons"][0]["level"] if levels else "self_care")
@@ -181,7 +194,7 @@ def test_a_reason_is_true_for_the_answers_it_is_given_on(values: dict[str, Any])
 @settings(max_examples=40, deadline=None)
 def test_a_region_changes_words_only(values: dict[str, Any]) -> None:
     answers = parse_answers(values)
-    documents = [recommend(answers, region=region).document() for region in REGIONS]
+    documents = [recommend(answers, region=region).to_dict() for region in REGIONS]
     for document in documents:
         for part in ("reasons", "advice", "safety_net"):
             for entry in document[part]:
@@ -290,7 +303,7 @@ def test_how_sure_a_grinding_sound_must_be(
 
 @pytest.mark.parametrize("confidence", [-0.1, 1.1, float("nan"), float("inf")])
 def test_a_confidence_outside_its_range_is_refused(confidence: float) -> None:
-    with pytest.raises(RefusedError, match="from 0 to 1"):
+    with pytest.raises(InvalidInputError, match="from 0 to 1"):
         Sound("grating", confidence)
 
 
@@ -298,7 +311,7 @@ def test_a_confidence_outside_its_range_is_refused(confidence: float) -> None:
     ("region", "number"), [("GB", "999"), ("US", "911"), ("EU", "112"), ("AU", "000")]
 )
 def test_an_emergency_names_the_number_of_the_region(region: str, number: str) -> None:
-    document = recommend(given(saddle_numbness="yes"), region=region).document()
+    document = recommend(given(saddle_numbness="yes"), region=region).to_dict()
     assert document["advice"][0]["id"] == "A-EMERG"
     assert number in document["advice"][0]["text"]
     assert number in document["safety_net"][0]["text"]
@@ -340,7 +353,7 @@ def test_disagreeing_answers_are_pointed_out() -> None:
 
 
 def test_the_id_of_a_rule_tells_its_level() -> None:
-    letters = {"E": "emergency", "S": "same_day", "D": "soon", "R": "routine"}
+    letters = {"E": "emergency", "S": "same_day", "D": "soon", "R": "routine", "H": "self_care"}
     for rule in load_tables().rules:
         if rule.question is None:
             assert rule.level == letters[rule.id[0]]

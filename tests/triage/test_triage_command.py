@@ -265,7 +265,7 @@ def test_it_asks_when_a_person_sits_at_a_terminal(tmp_path: Path) -> None:
 def test_analyze_shows_an_emergency_before_it_listens(tmp_path: Path) -> None:
     person = Person("analyze", str(SAMPLES / "twist_two_pops.flac"), "--region", "US", cwd=tmp_path)
     person.wait_for("Your answer:")
-    person.type("2\n")
+    person.type("4\n")
     person.wait_for("Get emergency help now")
     person.wait_for("911")
     assert person.leave() == 0

@@ -15,7 +15,7 @@ from audio_pipeline.app.batch.export import RECOMMENDATION_COLUMNS, cell
 from audio_pipeline.app.batch.store import Row, StoreReader
 from audio_pipeline.app.outputs import written
 from audio_pipeline.audio.discovery import readable
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.files import csv_text
 from audio_pipeline.triage.answers import Answers, parse_row
 from audio_pipeline.triage.recommendation import Recommendation, Sound, recommend
@@ -63,7 +63,7 @@ def read_answers(path: Path) -> AnswersTable:
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         When it cannot be read, has an unknown column or answer, or two rows for one recording.
     """
     name = readable(os.fsencode(path))
@@ -71,7 +71,7 @@ def read_answers(path: Path) -> AnswersTable:
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             if os.fstat(file.fileno()).st_size > _LARGEST:
-                raise RefusedError(f"{name!r} is too large for a table of answers")
+                raise InvalidInputError(f"{name!r} is too large for a table of answers")
             table = csv.reader(file, strict=True)
             header = [column.strip() for column in next(table, [])]
             _check_header(header, name)
@@ -80,27 +80,29 @@ def read_answers(path: Path) -> AnswersTable:
                     continue
                 where = f"{name}, line {table.line_num}"
                 if len(values) != len(header):
-                    raise RefusedError(
+                    raise InvalidInputError(
                         f"{where}: {len(values)} values for {len(header)} columns; "
                         "an unanswered question is an empty cell"
                     )
                 row = dict(zip(header, values, strict=True))
                 recording = csv_text(row.pop("recording"))
                 if recording in answers:
-                    raise RefusedError(f"{where}: a second row for {recording!r}; keep one")
+                    raise InvalidInputError(f"{where}: a second row for {recording!r}; keep one")
                 answers[recording] = parse_row(row, where)
     except OSError as error:
-        raise RefusedError(f"cannot read the answers {name!r}: {error.strerror}") from None
+        raise InvalidInputError(f"cannot read the answers {name!r}: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error) as error:
-        raise RefusedError(f"{name!r} is no CSV table in UTF-8: {error}") from None
+        raise InvalidInputError(f"{name!r} is no CSV table in UTF-8: {error}") from None
     return AnswersTable(answers)
 
 
 def _check_header(header: list[str], name: str) -> None:
     """Refuse a header without recordings, with unknown questions or with one twice."""
     if "recording" not in header:
-        raise RefusedError(f"{name!r} has no column 'recording'; its first line names the columns")
+        raise InvalidInputError(
+            f"{name!r} has no column 'recording'; its first line names the columns"
+        )
     for column in header:
         if header.count(column) > 1:
-            raise RefusedError(f"{name!r} has two columns {column!r}; keep one")
+            raise InvalidInputError(f"{name!r} has two columns {column!r}; keep one")
     parse_row({column: "" for column in header if column != "recording"}, name)

@@ -16,10 +16,10 @@ from audio_pipeline._version import __version__
 from audio_pipeline.app.batch.portions import Portions
 from audio_pipeline.app.batch.store import Pending
 from audio_pipeline.app.batch.worker import Outcome, examine_all, failure
-from audio_pipeline.exceptions import CrepitusError, RefusedError, one_line
+from audio_pipeline.exceptions import CrepitusError, InvalidInputError, one_line
 
 if TYPE_CHECKING:
-    from audio_pipeline.analysis.config import AnalysisSettings
+    from audio_pipeline.analysis.config import AnalysisConfig
 
 _PACKAGES = ("numpy", "scipy", "librosa", "soxr", "soundfile", "av")
 _PORTION = 16
@@ -53,7 +53,7 @@ class Cluster:
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         When Dask is not installed here, or the workers have other versions than this process.
     CrepitusError
         When the scheduler cannot be reached or has no workers.
@@ -63,7 +63,9 @@ class Cluster:
         try:
             from distributed import Client
         except ImportError:
-            raise RefusedError("--cluster needs Dask: pip install 'crepitus[cluster]'") from None
+            raise InvalidInputError(
+                "--cluster needs Dask: pip install 'crepitus[cluster]'"
+            ) from None
         try:
             self._client = Client(address, timeout=_REACH_SECONDS, set_as_default=False)
         except (OSError, ValueError, TypeError) as error:
@@ -81,7 +83,7 @@ class Cluster:
         try:
             there: dict[str, Any] = self._client.run(versions)
         except Exception as error:
-            raise RefusedError(
+            raise InvalidInputError(
                 f"the workers of {address!r} cannot run Crepitus {__version__}: "
                 f"{one_line(str(error))}; install it on all of them"
             ) from None
@@ -91,13 +93,13 @@ class Cluster:
         for worker, theirs in sorted(there.items()):
             for name, ours in here.items():
                 if theirs[name] != ours:
-                    raise RefusedError(
+                    raise InvalidInputError(
                         f"worker {worker} has {name} {theirs[name]}, here it is {ours}: "
                         "results would differ; install the same on all"
                     )
 
     def outcomes(
-        self, pending: Iterator[Pending], settings: AnalysisSettings, *, verify: bool
+        self, pending: Iterator[Pending], settings: AnalysisConfig, *, verify: bool
     ) -> Iterator[Outcome]:
         """Yield an outcome for every recording, in no particular order."""
         from distributed import as_completed

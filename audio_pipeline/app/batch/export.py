@@ -26,7 +26,7 @@ from audio_pipeline.app.outputs import (
     written,
 )
 from audio_pipeline.app.text import json_text
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.files import csv_cell
 
 SCHEMA_VERSION = 1
@@ -163,11 +163,11 @@ def check_exports(
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         Names the file; see :func:`check_output`.
     """
     if os.path.lexists(out) and not out.is_dir():
-        raise RefusedError(f"cannot make the folder {out}: a file has this name")
+        raise InvalidInputError(f"cannot make the folder {out}: a file has this name")
     if not out.is_dir():
         return
     formats = tuple(dict.fromkeys(("csv", *formats) if batch else formats))
@@ -223,13 +223,13 @@ def parse_formats(text: str) -> tuple[str, ...]:
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         For an unknown format, or one whose package is not installed.
     """
     names = tuple(dict.fromkeys(name.strip().lower() for name in text.split(",") if name.strip()))
     for name in names:
         if name not in FORMATS:
-            raise RefusedError(f"unknown format {name!r}: choose from {', '.join(FORMATS)}")
+            raise InvalidInputError(f"unknown format {name!r}: choose from {', '.join(FORMATS)}")
     if "parquet" in names and importlib.util.find_spec("pyarrow") is None:
-        raise RefusedError("the format parquet needs pyarrow: pip install 'crepitus[parquet]'")
+        raise InvalidInputError("the format parquet needs pyarrow: pip install 'crepitus[parquet]'")
     return names

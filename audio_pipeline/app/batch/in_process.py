@@ -14,7 +14,7 @@ from audio_pipeline.app.batch.worker import Outcome, examine_all
 from audio_pipeline.app.outputs import writing
 
 if TYPE_CHECKING:
-    from audio_pipeline.analysis.config import AnalysisSettings
+    from audio_pipeline.analysis.config import AnalysisConfig
 
 NOTE_NAME = ".current"
 
@@ -46,7 +46,7 @@ class InProcess:
         self._suspect = self._note.read(_LONGEST_PATH)
 
     def outcomes(
-        self, pending: Iterator[Pending], settings: AnalysisSettings, *, verify: bool
+        self, pending: Iterator[Pending], settings: AnalysisConfig, *, verify: bool
     ) -> Iterator[Outcome]:
         """Yield an outcome for every recording."""
         portions = Portions(pending, count=_PORTION, size=_PORTION_BYTES)
@@ -69,7 +69,7 @@ class InProcess:
         self._note.close()
 
 
-def _apart(one: Pending, settings: AnalysisSettings, *, verify: bool) -> Iterator[Outcome]:
+def _apart(one: Pending, settings: AnalysisConfig, *, verify: bool) -> Iterator[Outcome]:
     """Look at a recording in a process of its own."""
     from audio_pipeline.app.batch.workers import LocalWorkers
 

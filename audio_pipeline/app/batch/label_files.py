@@ -12,7 +12,7 @@ from typing import Any
 from audio_pipeline.app.batch.store import Row, StoreReader
 from audio_pipeline.app.outputs import replaced, writing
 from audio_pipeline.audio.discovery import is_url, readable
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.exceptions import InvalidInputError
 
 RAVEN_COLUMNS = (
     "Selection",
@@ -73,7 +73,7 @@ def write_labels(kind: str, store: StoreReader, out: Path, overwrite: bool = Fal
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         When a file is in the way that a person made or changed, unless `overwrite`.
     CrepitusError
         When one cannot be written.
@@ -103,7 +103,7 @@ def check_labels(out: Path, kind: str) -> None:
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         Names the first of them.
     """
     folder = out / kind
@@ -118,14 +118,16 @@ def write_labels_beside(store: StoreReader, kind: str, *, overwrite: bool = Fals
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         Before anything is written, when another file is in the way (unless `overwrite`) or a
         recording is a URL.
     """
     ending, text = KINDS[kind]
     for row in store.rows(status="ok"):
         if is_url(row.path):
-            raise RefusedError(f"no file can be put beside {row.recording!r}: leave out --beside")
+            raise InvalidInputError(
+                f"no file can be put beside {row.recording!r}: leave out --beside"
+            )
         path = _named(row.path, ending)
         if not overwrite and os.path.lexists(path) and _differs(path, text(row).encode()):
             raise _in_the_way(path)
@@ -144,8 +146,8 @@ def _differs(path: Path, content: bytes) -> bool:
         return True
 
 
-def _in_the_way(path: Path) -> RefusedError:
-    return RefusedError(
+def _in_the_way(path: Path) -> InvalidInputError:
+    return InvalidInputError(
         f"{readable(os.fsencode(path))!r} is already there, and a person made or changed it: "
         "move it, or replace it with --overwrite"
     )

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from audio_pipeline.audio.discovery import readable
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.exceptions import InvalidInputError
 
 LOCK_NAME = ".lock"
 
@@ -17,7 +17,7 @@ class FolderLock:
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         When another process holds the folder, or it cannot be written.
     """
 
@@ -29,12 +29,14 @@ class FolderLock:
                 folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644
             )
         except OSError as error:
-            raise RefusedError(f"cannot write in the folder {name!r}: {error.strerror}") from None
+            raise InvalidInputError(
+                f"cannot write in the folder {name!r}: {error.strerror}"
+            ) from None
         try:
             _lock(self._file)
         except OSError:
             self.release()
-            raise RefusedError(
+            raise InvalidInputError(
                 f"another batch works in {name!r}: wait for it, or use another folder"
             ) from None
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from audio_pipeline.analysis.pipeline import conclude
+from audio_pipeline.analysis.pipeline import classify_segments
 
 if TYPE_CHECKING:
     from audio_pipeline.analysis.pipeline import Extraction
@@ -36,5 +36,5 @@ def documents(
     start = 0
     for extraction in extractions:
         stop = start + len(extraction.segments)
-        yield conclude(extraction, probabilities[start:stop], classifier).document()
+        yield classify_segments(extraction, probabilities[start:stop], classifier).to_dict()
         start = stop

@@ -19,10 +19,10 @@ from audio_pipeline.app.batch.store import Pending, Result, RunStore
 from audio_pipeline.app.batch.store_file import STORE_NAME, Recovery, shown
 from audio_pipeline.app.outputs import remove_leftovers, write_json
 from audio_pipeline.audio.discovery import discover, readable
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.exceptions import InvalidInputError
 
 if TYPE_CHECKING:
-    from audio_pipeline.analysis.config import AnalysisSettings
+    from audio_pipeline.analysis.config import AnalysisConfig
     from audio_pipeline.app.batch.answers_table import AnswersTable
     from audio_pipeline.app.batch.worker import Outcome
     from audio_pipeline.model.classifier import Classifier
@@ -43,7 +43,7 @@ class Engine(Protocol):
     """Whatever looks at recordings: this process, worker processes, a cluster."""
 
     def outcomes(
-        self, pending: Iterator[Pending], settings: AnalysisSettings, *, verify: bool
+        self, pending: Iterator[Pending], settings: AnalysisConfig, *, verify: bool
     ) -> Iterator[Outcome]:
         """Yield an outcome for every recording, in any order."""
 
@@ -142,7 +142,7 @@ def run_batch(
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         Before any work: nothing to do, a folder that cannot be read, a folder `out` in use or with
         other settings, a cluster that does not fit.
     CrepitusError
@@ -181,7 +181,7 @@ class _Batch:
                 self._progress.tell(_what_was_lost(request.out, store.recovery))
             try:
                 self._list(store)
-            except RefusedError:
+            except InvalidInputError:
                 # Whoever reads the tables finds them, but never fewer rows than there were.
                 if not (request.out / "recordings.csv").exists():
                     self._export(store, resumed=0)
@@ -203,7 +203,9 @@ class _Batch:
         )
         if not found:
             names = ", ".join(repr(readable(os.fsencode(name))) for name in request.inputs)
-            raise RefusedError(f"no recording in {names or 'the list'}: name files or a folder")
+            raise InvalidInputError(
+                f"no recording in {names or 'the list'}: name files or a folder"
+            )
 
     def _work(self, store: RunStore) -> int:
         """Look at everything pending; return how many results from before stood."""

@@ -49,7 +49,7 @@ from audio_pipeline.app.batch.store_file import (
     transaction,
 )
 from audio_pipeline.audio.discovery import Found, readable
-from audio_pipeline.exceptions import CrepitusError, RefusedError
+from audio_pipeline.exceptions import CrepitusError, InvalidInputError
 
 LOCK_NAME = ".lock"
 
@@ -129,7 +129,7 @@ class StoreReader:
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         When the folder holds no store, or one of another schema.
     CrepitusError
         When the store is damaged, and what is whole of it was not asked for or says nothing.
@@ -141,7 +141,7 @@ class StoreReader:
     def __init__(self, out: Path, *, accept_damage: bool = False) -> None:
         path = out / STORE_NAME
         if not path.is_file():
-            raise RefusedError(f"{shown(out)!r} holds no batch: name the OUT folder of one")
+            raise InvalidInputError(f"{shown(out)!r} holds no batch: name the OUT folder of one")
         self.out = out
         with ExitStack() as closing, self._explained():
             try:
@@ -230,7 +230,7 @@ class RunStore(StoreReader):
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         When another process works in the folder, or it holds a run with another key, or nothing
         that can be used.
     CrepitusError
@@ -241,7 +241,9 @@ class RunStore(StoreReader):
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RefusedError(f"cannot make the folder {shown(out)!r}: {error.strerror}") from None
+            raise InvalidInputError(
+                f"cannot make the folder {shown(out)!r}: {error.strerror}"
+            ) from None
         self.out = out
         self.key = json.loads(json.dumps(key))
         path = out / STORE_NAME
@@ -253,7 +255,7 @@ class RunStore(StoreReader):
                 with replacing(path) as fresh:
                     create(fresh, self.key).close()
             elif not path.is_file():
-                raise RefusedError(f"{shown(path)!r} is no file: use another folder")
+                raise InvalidInputError(f"{shown(path)!r} is no file: use another folder")
             try:
                 self._base = checked(path)
             except Damaged:
@@ -372,7 +374,7 @@ class FolderLock:
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         When another process holds the folder, or it cannot be written or locked.
     """
 
@@ -382,16 +384,18 @@ class FolderLock:
             # Descriptors are not inherited by the workers, so these cannot keep the lock alive.
             self._file = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise RefusedError(f"cannot write in the folder {name!r}: {error.strerror}") from None
+            raise InvalidInputError(
+                f"cannot write in the folder {name!r}: {error.strerror}"
+            ) from None
         try:
             _lock(self._file)
         except OSError as error:
             self.release()
             if error.errno in (EACCES, EAGAIN):
-                raise RefusedError(
+                raise InvalidInputError(
                     f"another batch works in {name!r}: wait for it, or use another folder"
                 ) from None
-            raise RefusedError(
+            raise InvalidInputError(
                 f"the drive of {name!r} cannot lock files ({error.strerror}): "
                 "use a folder on another drive; results can be copied there afterwards"
             ) from None

@@ -20,7 +20,7 @@ from typing import Any
 
 from audio_pipeline.app.batch.recovery import PAGE_SIZE, records
 from audio_pipeline.audio.discovery import readable
-from audio_pipeline.exceptions import CrepitusError, RefusedError
+from audio_pipeline.exceptions import CrepitusError, InvalidInputError
 
 SCHEMA_VERSION = 2
 STORE_NAME = "run.sqlite"
@@ -274,7 +274,7 @@ def recover(path: Path, target: Path, key: Mapping[str, Any] | None) -> Recovery
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         When the store belongs to another run, or nothing is left to recognise it by.
     """
     facts: dict[str, Any] = {}
@@ -320,7 +320,7 @@ def _copy_rows(path: Path, base: sqlite3.Connection, secret: bytes) -> int:
 def refuse_another(path: Path, old: Any, new: Any) -> None:
     """Refuse a store of other settings or another model."""
     if changed := _difference(old, new):
-        raise RefusedError(
+        raise InvalidInputError(
             f"{shown(path.parent)!r} holds a run with other settings ({changed}): "
             "use another folder, or --restart to begin anew"
         )
@@ -334,7 +334,7 @@ def _refuse_unknown(path: Path) -> None:
     what = "is no store of Crepitus, or so damaged that nothing of this run is left in it"
     if header.startswith(b"SQLite format 3\0") and version != SCHEMA_VERSION:
         what = f"has schema {version}, this version reads {SCHEMA_VERSION}"
-    raise RefusedError(
+    raise InvalidInputError(
         f"{shown(path)!r} {what}: use another folder, or batch --restart to begin anew"
     )
 

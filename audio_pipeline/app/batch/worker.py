@@ -1,6 +1,6 @@
 """What is done with one recording where it is worked on: in a worker process or on a cluster.
 
-Only the cheap half of an analysis runs here (`hear` and `describe` of
+Only the cheap half of an analysis runs here (`segment_recording` and `extract_features` of
 :mod:`audio_pipeline.analysis.pipeline`); predictions and the store belong to the process that
 started the batch.
 """
@@ -17,14 +17,19 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from audio_pipeline.analysis.pipeline import Extraction, Hearing, describe, hear
+from audio_pipeline.analysis.pipeline import (
+    Extraction,
+    SegmentedRecording,
+    extract_features,
+    segment_recording,
+)
 from audio_pipeline.app.batch.store import Pending
 from audio_pipeline.audio.discovery import is_url
 from audio_pipeline.exceptions import CrepitusError, one_line
 from audio_pipeline.features.table import FEATURES
 
 if TYPE_CHECKING:
-    from audio_pipeline.analysis.config import AnalysisSettings
+    from audio_pipeline.analysis.config import AnalysisConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,7 @@ class Outcome:
 
 def examine_all(
     portion: Sequence[Pending],
-    settings: AnalysisSettings,
+    settings: AnalysisConfig,
     verify: bool,
     before: Callable[[Pending], None] = lambda pending: None,
 ) -> list[Outcome]:
@@ -72,7 +77,7 @@ def examine_all(
         heard.append(_guarded(pending, lambda one: _hear(one, settings, verify=verify)))
     known = [one.hearing for one in heard if one.hearing is not None]
     try:
-        described = iter(describe(known, settings))
+        described = iter(extract_features(known, settings))
     except Exception:
         # Something is wrong with one of them: with which one shows when they are alone.
         return [_alone(one, settings) for one in heard]
@@ -82,7 +87,7 @@ def examine_all(
     ]
 
 
-def examine(pending: Pending, settings: AnalysisSettings, *, verify: bool = False) -> Outcome:
+def examine(pending: Pending, settings: AnalysisConfig, *, verify: bool = False) -> Outcome:
     """Look at one recording, as :func:`examine_all`."""
     return examine_all([pending], settings, verify)[0]
 
@@ -93,7 +98,7 @@ class _Heard:
 
     pending: Pending
     digest: str | None
-    hearing: Hearing | None
+    hearing: SegmentedRecording | None
 
 
 def _guarded(pending: Pending, hear_one: Callable[[Pending], _Heard]) -> _Heard:
@@ -106,20 +111,20 @@ def _guarded(pending: Pending, hear_one: Callable[[Pending], _Heard]) -> _Heard:
         reason = str(error)
     except Exception as error:  # one bad file never harms another, whatever it does to a decoder
         reason = f"unexpected {type(error).__name__}: {error}"
-    return _Heard(pending, None, Hearing(_failed(reason)))
+    return _Heard(pending, None, SegmentedRecording(_failed(reason)))
 
 
-def _alone(heard: _Heard, settings: AnalysisSettings) -> Outcome:
+def _alone(heard: _Heard, settings: AnalysisConfig) -> Outcome:
     """Describe one recording."""
     if heard.hearing is None:
         return Outcome(heard.pending, heard.digest, None)
     try:
-        return Outcome(heard.pending, heard.digest, describe([heard.hearing], settings)[0])
+        return Outcome(heard.pending, heard.digest, extract_features([heard.hearing], settings)[0])
     except Exception as error:
         return failure(heard.pending, f"unexpected {type(error).__name__}: {error}")
 
 
-def _hear(pending: Pending, settings: AnalysisSettings, *, verify: bool) -> _Heard:
+def _hear(pending: Pending, settings: AnalysisConfig, *, verify: bool) -> _Heard:
     """Open and hear a recording."""
     if is_url(pending.path):
         from audio_pipeline.app.batch.remote import fetched
@@ -128,14 +133,14 @@ def _hear(pending: Pending, settings: AnalysisSettings, *, verify: bool) -> _Hea
             return _hear_file(pending, copy, settings, verify=verify)
     with _opened(pending.path) as file:
         if file is None:
-            return _Heard(pending, None, hear(pending.path, settings))
+            return _Heard(pending, None, segment_recording(pending.path, settings))
         state = os.fstat(file.fileno())
         now = replace(pending, size=state.st_size, mtime_ns=str(state.st_mtime_ns))
         return _hear_file(now, file, settings, verify=verify)
 
 
 def _hear_file(
-    pending: Pending, file: BinaryIO, settings: AnalysisSettings, *, verify: bool
+    pending: Pending, file: BinaryIO, settings: AnalysisConfig, *, verify: bool
 ) -> _Heard:
     """Hear an open recording."""
     digest = None
@@ -143,7 +148,7 @@ def _hear_file(
         digest = _sha256(file)
         if digest == pending.digest:
             return _Heard(pending, digest, None)
-    return _Heard(pending, digest, hear(file, settings))
+    return _Heard(pending, digest, segment_recording(file, settings))
 
 
 def _sha256(file: BinaryIO) -> str:
@@ -156,7 +161,7 @@ def _sha256(file: BinaryIO) -> str:
 
 @contextmanager
 def _opened(path: bytes) -> Iterator[BinaryIO | None]:
-    """Open an ordinary file; give None for anything else, which `hear` then finds words for."""
+    """Open an ordinary file; give None for anything else, for which an error is made later."""
     try:
         # Opening a pipe would wait for somebody to write into it.
         ordinary = stat.S_ISREG(os.stat(path).st_mode)

@@ -30,7 +30,7 @@ from audio_pipeline.audio.recording import Recording
 from audio_pipeline.exceptions import CrepitusError
 
 if TYPE_CHECKING:
-    from audio_pipeline.analysis.config import AnalysisSettings
+    from audio_pipeline.analysis.config import AnalysisConfig
 
 _PORTION = 16
 _PORTION_BYTES = 8 * 2**20
@@ -74,7 +74,7 @@ class LocalWorkers:
         self._false_starts = 0
 
     def outcomes(
-        self, pending: Iterator[Pending], settings: AnalysisSettings, *, verify: bool
+        self, pending: Iterator[Pending], settings: AnalysisConfig, *, verify: bool
     ) -> Iterator[Outcome]:
         """Yield an outcome for every recording, in no particular order."""
         waiting = Portions(pending, count=_PORTION, size=_PORTION_BYTES, takers=len(self._workers))
@@ -111,7 +111,7 @@ class LocalWorkers:
                         tried.add(suspects[0].path)
                         waiting.give_back(suspects)
 
-    def _replace(self, worker: _Worker, settings: AnalysisSettings, verify: bool) -> None:
+    def _replace(self, worker: _Worker, settings: AnalysisConfig, verify: bool) -> None:
         """Put a fresh process in the place of a worker."""
         self._false_starts = 0 if worker.started else self._false_starts + 1
         if self._false_starts > _FALSE_STARTS:
@@ -180,7 +180,7 @@ class _Worker:
         self.dead = False
         self._busy = 0.0
 
-    def greet(self, settings: AnalysisSettings, verify: bool) -> None:
+    def greet(self, settings: AnalysisConfig, verify: bool) -> None:
         """Send what holds for all recordings."""
         self._send((settings, verify))
 

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from audio_pipeline.audio.quality import QualitySettings
+from audio_pipeline.audio.quality import QualityConfig
 
 Advice = Literal["good", "silent", "quiet", "loud", "noisy"]
 
@@ -18,7 +18,7 @@ FLOOR_DBFS = -90.0
 
 
 @dataclass(frozen=True)
-class LevelSettings:
+class LevelConfig:
     """When the meter warns; levels in dBFS, times in s. The verdict on a take is quality.py's."""
 
     loud_dbfs: float = -0.5  # converters flatten just below full scale
@@ -35,9 +35,9 @@ class LevelMeter:
     ----------
     sample_rate : int
         Hz.
-    settings : LevelSettings, optional
+    settings : LevelConfig, optional
         When to warn.
-    quality : QualitySettings, optional
+    quality : QualityConfig, optional
         Where the verdict on the whole take draws its lines, so that both say the same.
 
     Attributes
@@ -51,13 +51,13 @@ class LevelMeter:
     def __init__(
         self,
         sample_rate: int,
-        settings: LevelSettings | None = None,
-        quality: QualitySettings | None = None,
+        settings: LevelConfig | None = None,
+        quality: QualityConfig | None = None,
     ) -> None:
         self.bar_dbfs = FLOOR_DBFS
         self.advice: Advice = "good"
-        self._settings = settings or LevelSettings()
-        self._quality = quality or QualitySettings()
+        self._settings = settings or LevelConfig()
+        self._quality = quality or QualityConfig()
         self._sample_rate = sample_rate
         self._time = 0.0
         self._last_loud = -math.inf

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from audio_pipeline.audio.recording import Recording
 
 if TYPE_CHECKING:
-    from audio_pipeline.analysis.pipeline import Analysis, LiveEvent
-    from audio_pipeline.audio.capture_file import Take
+    from audio_pipeline.analysis.pipeline import Analysis
+    from audio_pipeline.analysis.streaming import LiveEvent
+    from audio_pipeline.audio.capture_file import CaptureFile
     from audio_pipeline.model.classifier import Classifier
 
 BEHIND_SECONDS = 120.0
@@ -63,12 +64,12 @@ class LiveAnalysis:
             heard.append(self._heard.get())
         return heard
 
-    def finish(self, take: Take, source: str) -> Analysis:
+    def finish(self, take: CaptureFile, source: str) -> Analysis:
         """Wait for the rest and return the analysis of the whole take.
 
         Parameters
         ----------
-        take : Take
+        take : CaptureFile
             What was pushed; analysed afresh if this machine could not keep up.
         source : str
             The recording's name in the result.
@@ -90,7 +91,7 @@ class LiveAnalysis:
 
     def _run(self) -> None:
         try:
-            from audio_pipeline.analysis.pipeline import StreamAnalyzer
+            from audio_pipeline.analysis.streaming import StreamAnalyzer
 
             analyzer = StreamAnalyzer(self._sample_rate, self._classifier)
             while (block := self._waiting.get()) is not None:
@@ -108,7 +109,7 @@ class LiveAnalysis:
 
 def warm_up(classifier: Classifier) -> None:
     """Run the whole analysis once on a made-up click, so that nothing loads when it matters."""
-    from audio_pipeline.analysis.pipeline import StreamAnalyzer
+    from audio_pipeline.analysis.streaming import StreamAnalyzer
 
     rate = 48_000
     samples = np.random.default_rng(0).normal(0, 1e-4, rate).astype(np.float32)

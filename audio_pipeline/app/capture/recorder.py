@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 from audio_pipeline.analysis.guided import Phase, performed_phases
 from audio_pipeline.app.capture.level import LevelMeter
 from audio_pipeline.app.capture.live_analysis import LiveAnalysis
-from audio_pipeline.audio.capture_file import Take
+from audio_pipeline.audio.capture_file import CaptureFile
 from audio_pipeline.audio.microphone import Microphone
 from audio_pipeline.audio.quality import QualityWarning
 from audio_pipeline.exceptions import CrepitusError
 
 if TYPE_CHECKING:
-    from audio_pipeline.analysis.pipeline import Analysis, LiveEvent
+    from audio_pipeline.analysis.pipeline import Analysis
+    from audio_pipeline.analysis.streaming import LiveEvent
     from audio_pipeline.model.classifier import Classifier
 
 LONGEST_SECONDS = 3600.0
@@ -81,7 +82,7 @@ def count_in(
 
 def capture(
     microphone: Microphone,
-    take: Take,
+    take: CaptureFile,
     live: LiveAnalysis,
     *,
     seconds: float,
@@ -97,7 +98,7 @@ def capture(
     ----------
     microphone : Microphone
         Open.
-    take : Take
+    take : CaptureFile
         Gets every block first.
     live : LiveAnalysis
         Gets every block second.
@@ -135,7 +136,7 @@ def capture(
     )
 
 
-def keep_take(capture: Capture, take: Take, metadata: Mapping[str, str]) -> Capture:
+def keep_take(capture: Capture, take: CaptureFile, metadata: Mapping[str, str]) -> Capture:
     """Write the file of a finished take; a failure to do so is the capture's failure.
 
     A take without any sound leaves no file.
@@ -154,7 +155,7 @@ def keep_take(capture: Capture, take: Take, metadata: Mapping[str, str]) -> Capt
 
 
 def conclude_take(
-    capture: Capture, take: Take, live: LiveAnalysis, classifier: Classifier, source: str
+    capture: Capture, take: CaptureFile, live: LiveAnalysis, classifier: Classifier, source: str
 ) -> Analysis:
     """Return the analysis of a finished take, with what its protocol and its losses tell.
 
@@ -162,7 +163,7 @@ def conclude_take(
     ----------
     capture : Capture
         How it went.
-    take : Take
+    take : CaptureFile
         Saved or not.
     live : LiveAnalysis
         That heard it.
@@ -201,7 +202,7 @@ def take_metadata(microphone: Microphone, capture: Capture, software: str) -> Ma
         "host_latency_seconds": microphone.settings.host_latency_seconds,
         "overflows": capture.overflows,
         "lost_seconds": round(capture.lost_seconds, 3),
-        "protocol": [phase.document() for phase in capture.phases],
+        "protocol": [phase.to_dict() for phase in capture.phases],
     }
     return {
         "title": "Twist recorded with Crepitus",

@@ -65,7 +65,7 @@ def command(
         if interview.emergency and report is None:  # help first; the recording can wait
             _show_recommendation(interview.recommendation(region=region), reached)
             return
-    from audio_pipeline.analysis.assessment import assess, document
+    from audio_pipeline.analysis.assessment import analyses_to_dict, assess
     from audio_pipeline.analysis.pipeline import analyze_file
 
     assessments = []
@@ -75,7 +75,7 @@ def command(
         if not as_json:
             _show(assessment, first=len(assessments) == 1, highest_reached=reached)
     if as_json:
-        show_json(document(assessments, classifier), 2)
+        show_json(analyses_to_dict(assessments, classifier), 2)
     if report:
         from audio_pipeline.app.reporting.report import write_report
 

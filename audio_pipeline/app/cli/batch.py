@@ -165,7 +165,7 @@ def _write_report(
         if request.answers is not None:
             table = request.answers
             rows = (
-                (row.recording, {**row.document, "recommendation": table.recommend(row).document()})
+                (row.recording, {**row.document, "recommendation": table.recommend(row).to_dict()})
                 for row in store.rows()
             )
         write_batch_report(file, rows, inputs=read, overwrite=overwrite)

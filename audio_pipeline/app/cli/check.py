@@ -40,7 +40,7 @@ def command(device: str | None, model: str | None, as_json: bool) -> None:
             show(textwrap.fill(text, width, subsequent_indent=" " * 9))
     problems = [check.name for check in checks if check.status == "problem"]
     if as_json:
-        document = {"ready": not problems, "checks": [check.document() for check in checks]}
+        document = {"ready": not problems, "checks": [check.to_dict() for check in checks]}
         show_json(document, 2)
     if problems:
         raise CrepitusError(f"this machine is not ready: see {', '.join(problems)} above")

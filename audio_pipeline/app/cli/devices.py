@@ -23,7 +23,7 @@ def command(as_json: bool) -> None:
         show(f"crepitus: {visible(str(error))}", err=True)
         found = []
     if as_json:
-        show_json({"devices": [device.document() for device in found]})
+        show_json({"devices": [device.to_dict() for device in found]})
         return
     if not found:
         show("No microphone found.")

@@ -42,13 +42,13 @@ def command(
         return
     if not files or table is None:
         raise click.UsageError("give recordings and -o TABLE, or --list")
-    from audio_pipeline.analysis.config import AnalysisSettings
+    from audio_pipeline.analysis.config import AnalysisConfig
     from audio_pipeline.app.cli.progress import steps
     from audio_pipeline.app.feature_table import check_table, write_features
     from audio_pipeline.app.sources import named_recordings
 
     check_table(table, files, overwrite=overwrite)
-    settings = AnalysisSettings()
+    settings = AnalysisConfig()
     if model is not None:
         from audio_pipeline.model.classifier import load_classifier
 

@@ -13,7 +13,7 @@ import click
 from audio_pipeline.app.text import show, show_json, visible
 
 if TYPE_CHECKING:
-    from audio_pipeline.analysis.pipeline import LiveEvent
+    from audio_pipeline.analysis.streaming import LiveEvent
     from audio_pipeline.app.capture.clips import ClipKeeper
     from audio_pipeline.audio.microphone import Microphone
 
@@ -42,7 +42,7 @@ def command(
     "final": true when nothing that follows can change it. Ctrl-C is how this command ends, so
     the exit code is then 0.
     """
-    from audio_pipeline.analysis.pipeline import StreamAnalyzer
+    from audio_pipeline.analysis.streaming import StreamAnalyzer
     from audio_pipeline.app.capture.clips import ClipKeeper
     from audio_pipeline.app.capture.live_analysis import warm_up
     from audio_pipeline.app.capture.stop_request import StopRequest
@@ -100,7 +100,7 @@ class Reporter:
         """Print events in the order they come."""
         for event in events:
             if self._as_json:
-                show_json({**event.event.document(), "final": event.final})
+                show_json({**event.event.to_dict(), "final": event.final})
             else:
                 self._print(event)
             if self._keeper is not None and event.final:

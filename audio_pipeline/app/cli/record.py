@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from audio_pipeline.analysis.pipeline import Analysis
     from audio_pipeline.app.capture.live_analysis import LiveAnalysis
     from audio_pipeline.app.capture.recorder import Capture, Moment
-    from audio_pipeline.audio.capture_file import Take
+    from audio_pipeline.audio.capture_file import CaptureFile
     from audio_pipeline.audio.microphone import Device, Microphone
     from audio_pipeline.model.classifier import Classifier
     from audio_pipeline.triage.answers import Answers
@@ -253,7 +253,7 @@ class _Session:
             take_metadata,
         )
         from audio_pipeline.app.capture.stop_request import StopRequest
-        from audio_pipeline.audio.capture_file import Take
+        from audio_pipeline.audio.capture_file import CaptureFile
         from audio_pipeline.audio.microphone import Microphone
         from audio_pipeline.audio.remembered_device import remember_device
 
@@ -266,7 +266,7 @@ class _Session:
                     if not count_in(microphone, COUNT_IN_SECONDS, stop.asked, _say_number):
                         raise click.Abort
                     stop.watch_enter()
-                take = Take(microphone.sample_rate, self.output, replace=self.overwrite)
+                take = CaptureFile(microphone.sample_rate, self.output, replace=self.overwrite)
                 done = self._capture(microphone, take, live, stop.asked)
             metadata = take_metadata(microphone, done, f"crepitus {__version__}")
             if self.output is not None:
@@ -280,7 +280,11 @@ class _Session:
         return _Recorded(analysis, done, take, metadata)
 
     def _capture(
-        self, microphone: Microphone, take: Take, live: LiveAnalysis, stop: Callable[[], bool]
+        self,
+        microphone: Microphone,
+        take: CaptureFile,
+        live: LiveAnalysis,
+        stop: Callable[[], bool],
     ) -> Capture:
         """Record, with the meter on the screen when somebody sits there."""
         from audio_pipeline.analysis.guided import planned_phases
@@ -305,7 +309,7 @@ class _Recorded:
 
     analysis: Analysis
     capture: Capture
-    take: Take
+    take: CaptureFile
     metadata: Mapping[str, str]
 
 
@@ -330,9 +334,9 @@ def _show(
     assessment: Assessment, classifier: Classifier, as_json: bool, highest_reached: str | None
 ) -> None:
     if as_json:
-        from audio_pipeline.analysis.assessment import document
+        from audio_pipeline.analysis.assessment import analyses_to_dict
 
-        show_json(document([assessment], classifier), 2)
+        show_json(analyses_to_dict([assessment], classifier), 2)
         return
     from audio_pipeline.app.reporting.terminal import analysis_page
 

@@ -28,8 +28,9 @@ def command(source: Path, model: Path | None, port: int) -> None:
     from audio_pipeline.exceptions import CrepitusError
 
     try:
+        from audio_pipeline.app.server.connections import listen, make_server, run_server
         from audio_pipeline.app.server.review import create_review_app
-        from audio_pipeline.app.server.run import LOOPBACK, listen, make_server, run_server
+        from audio_pipeline.app.server.run import LOOPBACK
     except ImportError as error:
         raise CrepitusError(
             f'the page needs {error.name}; install it with: pip install "crepitus[serve]"'
@@ -39,9 +40,9 @@ def command(source: Path, model: Path | None, port: int) -> None:
 
     queue = open_queue(source, model)
     listener = listen(LOOPBACK, port)
-    server = make_server(create_review_app(queue), ServerSettings())
+    server = make_server(create_review_app(queue), ServerSettings(), listener)
     waiting = sum(1 for _ in queue.open_items())
     manifest = visible(str(queue.manifest))
     show(f"{waiting} of {len(queue.items)} sounds to label; labels go to {manifest}")
     show(f"The page is at http://{LOOPBACK}:{listener.getsockname()[1]}/  (Ctrl-C stops it)")
-    run_server(server, [listener])
+    run_server(server, listener)

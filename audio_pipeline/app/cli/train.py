@@ -108,7 +108,7 @@ def command(
     with steps() as progress, read_or_make(dataset, synthetic, seed, group_by, progress) as given:
         chosen = permissive_only(given) if permissive else given
         result = train(chosen, folder, settings, start, made, progress)
-    document = {"model": str(folder), **result.document()}
+    document = {"model": str(folder), **result.to_dict()}
     if as_json:
         show_json(document)
     else:

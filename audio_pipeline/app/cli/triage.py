@@ -74,7 +74,7 @@ def command(
         _save_response(answers, declined, fhir, region, overwrite)
     recommendation = recommend(answers, heard, region=region)
     if as_json:
-        show_json(recommendation.document(), 2)
+        show_json(recommendation.to_dict(), 2)
         return
     from audio_pipeline.app.reporting.recommendation import recommendation_page, wants_colour
 

@@ -126,7 +126,7 @@ def write_batch_report(
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         When something is there that Crepitus did not write.
     CrepitusError
         When the file cannot be written.

@@ -17,7 +17,7 @@ from audio_pipeline.app.reporting.terminal import NAMES, strength
 from audio_pipeline.app.text import visible
 
 if TYPE_CHECKING:
-    from audio_pipeline.analysis.pipeline import LiveEvent
+    from audio_pipeline.analysis.streaming import LiveEvent
     from audio_pipeline.app.capture.recorder import Moment
 
 REDRAW_SECONDS = 0.1

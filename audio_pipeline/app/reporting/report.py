@@ -68,7 +68,7 @@ def write_report(
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         When something is there that Crepitus did not write.
     CrepitusError
         When the file cannot be written.

@@ -95,7 +95,7 @@ class ShownAdvice:
     sources: tuple[ShownSource, ...]
     rules: str
 
-    def document(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return asdict(self)
 

@@ -13,13 +13,12 @@ from starlette.responses import JSONResponse, Response
 
 from audio_pipeline._version import __version__
 from audio_pipeline.app.server.errors import ApiError
-from audio_pipeline.app.server.limits import MemoryBudget
 from audio_pipeline.app.server.pool import AnalysisPool
 from audio_pipeline.app.server.questionnaire import interview_document, questionnaire_document
 from audio_pipeline.app.server.schemas import InterviewInput, Strict, TriageInput
 from audio_pipeline.app.server.settings import ServerSettings
-from audio_pipeline.app.server.uploads import Upload, read_upload
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.app.server.uploads import MemoryBudget, Upload, read_upload
+from audio_pipeline.exceptions import InvalidInputError
 
 API_VERSION = 1
 
@@ -75,14 +74,14 @@ class Api:
         region = known_region(given.region or self._region)
         try:
             document = interview_document(given.answers, given.details, region)
-        except RefusedError as error:
+        except InvalidInputError as error:
             raise ApiError(422, "bad_answers", str(error)) from None
         return JSONResponse(document)
 
     async def triage(self, request: Request) -> Response:
         """Recommend from answers, and from what a recording held if there was one."""
         return JSONResponse(
-            recommendation(await json_input(request, TriageInput), self._region).document()
+            recommendation(await json_input(request, TriageInput), self._region).to_dict()
         )
 
     async def advice(self, request: Request) -> Response:
@@ -92,7 +91,7 @@ class Api:
 
         result = recommendation(await json_input(request, TriageInput), self._region)
         so_far = Interview(result.answers, result.sound)
-        document = shown_advice(result).document()
+        document = shown_advice(result).to_dict()
         return JSONResponse(
             {**document, "level_so_far": so_far.level, "may_twist": so_far.may_twist}
         )
@@ -179,7 +178,7 @@ def checked_answers(answers: Mapping[str, Any]) -> Any:
 
     try:
         return parse_answers(answers)
-    except RefusedError as error:
+    except InvalidInputError as error:
         raise ApiError(422, "bad_answers", str(error)) from None
 
 

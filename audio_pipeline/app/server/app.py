@@ -5,23 +5,37 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from audio_pipeline.app.server import schemas
 from audio_pipeline.app.server.api import API_VERSION, Api
-from audio_pipeline.app.server.assets import load_assets
 from audio_pipeline.app.server.errors import ApiError
-from audio_pipeline.app.server.limits import BodyLimits
+from audio_pipeline.app.server.guards import (
+    LOOPBACK_NAMES,
+    BodyLimits,
+    Gate,
+    GuardHeaders,
+    Pairing,
+)
 from audio_pipeline.app.server.pool import AnalysisPool
-from audio_pipeline.app.server.security import LOOPBACK_NAMES, Gate, GuardHeaders, Pairing
 from audio_pipeline.app.server.settings import ServerSettings
+
+MEDIA_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".webmanifest": "application/manifest+json",
+}
 
 PREFIX = f"/api/v{API_VERSION}"
 
@@ -40,6 +54,14 @@ _ERRORS: dict[int, str] = {
     422: "The recording cannot be decoded, or the answers are wrong.",
     503: "Too many recordings at once; see Retry-After.",
 }
+
+
+@dataclass(frozen=True)
+class Asset:
+    """One file of the page."""
+
+    body: bytes
+    media_type: str
 
 
 def _responses(model: type | None, *codes: int) -> dict[int | str, dict[str, Any]]:
@@ -114,6 +136,7 @@ def plain_app(
         redirect_slashes=False,
         exception_handlers={
             ApiError: _answer_api_error,
+            ClientDisconnect: _answer_nobody,
             RequestValidationError: _answer_unknown_path,
             404: _answer_unknown_path,
             405: _answer_wrong_method,
@@ -211,6 +234,23 @@ def add_page(app: FastAPI, pages: Mapping[str, str]) -> None:
     app.add_api_route("/static/{name}", answer, include_in_schema=False)
 
 
+def load_assets() -> dict[str, Asset]:
+    """Read the page's files from the package; nothing else on disk can be asked for.
+
+    Returns
+    -------
+    dict
+        Name without folder to content; files of other kinds are left out.
+    """
+    folder = resources.files("audio_pipeline.app.server") / "static"
+    assets = {}
+    for entry in folder.iterdir():
+        suffix = "." + entry.name.rpartition(".")[2]
+        if suffix in MEDIA_TYPES:
+            assets[entry.name] = Asset(entry.read_bytes(), MEDIA_TYPES[suffix])
+    return assets
+
+
 def _describe_requests(app: FastAPI) -> None:
     """Add the schemas of bodies that the handlers read themselves, under their own limits."""
     generate = app.openapi
@@ -221,6 +261,11 @@ def _describe_requests(app: FastAPI) -> None:
         return document
 
     app.openapi = openapi
+
+
+async def _answer_nobody(_: Request, __: Exception) -> Response:
+    """Say nothing: whoever asked has hung up, which is no failure of ours."""
+    return Response()
 
 
 def _unknown_path() -> ApiError:

@@ -7,7 +7,7 @@ import json
 import multiprocessing
 import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -94,7 +94,7 @@ class WorkerProcess:
             self.description = message
         return self.description
 
-    def run(self, job: dict[str, Any], audio: bytes | bytearray) -> Reply:
+    def run(self, job: dict[str, Any], audio: Sequence[bytearray]) -> Reply:
         """Analyse one recording.
 
         Raises
@@ -124,12 +124,14 @@ class WorkerProcess:
         return Reply(body, head["media_type"])
 
     def _exchange(
-        self, job: dict[str, Any], audio: bytes | bytearray
+        self, job: dict[str, Any], audio: Sequence[bytearray]
     ) -> tuple[dict[str, Any], bytes]:
         self.wait_until_ready()
         assert self._connection is not None
         self._connection.send_bytes(json.dumps(job).encode())
-        self._connection.send_bytes(audio)
+        for piece in audio:
+            self._connection.send_bytes(piece)
+        self._connection.send_bytes(b"")
         head: dict[str, Any] = json.loads(self._receive(self._settings.analysis_seconds))
         return head, self._receive(self._settings.analysis_seconds)
 
@@ -216,7 +218,7 @@ class AnalysisPool:
             wait = self._recent_seconds * self._pending / self._settings.workers
             raise busy(max(1, min(60, round(wait))))
 
-    async def run(self, job: dict[str, Any], audio: bytes | bytearray) -> Reply:
+    async def run(self, job: dict[str, Any], audio: Sequence[bytearray]) -> Reply:
         """Analyse one recording off the event loop.
 
         Raises

@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any
 
-from audio_pipeline.analysis.guided import Phase, ProtocolSettings, planned_phases
+from audio_pipeline.analysis.guided import Phase, ProtocolConfig, planned_phases
 from audio_pipeline.triage.answers import parse_answers
-from audio_pipeline.triage.interview import Interview, Screen
+from audio_pipeline.triage.interview import TICKED, Interview, Screen
 from audio_pipeline.triage.messages import Catalogue, load_catalogue
 from audio_pipeline.triage.recommendation import recommend
 from audio_pipeline.triage.rules import LEVELS, SKIP, UNSURE, Question, load_tables
@@ -55,7 +55,7 @@ def questionnaire_document(region: str) -> dict[str, Any]:
         },
         "level_titles": {level: words.level(level, "title") for level in LEVELS},
         "limits": words.text("safety_net", "N-LIMITS"),
-        "protocol": _protocol(ProtocolSettings()),
+        "protocol": _protocol(ProtocolConfig()),
     }
 
 
@@ -81,13 +81,14 @@ def interview_document(
     -------
     dict
         ``trail`` (screens answered or left out, in order), ``screen`` (the next one, None at the
-        end), ``remaining`` (screens still to come, as far as can be known), ``first_part_done``
-        (nothing that must come before an invitation to twist is open), ``level_so_far``,
+        end), ``answers`` (as the rest of the API takes them), ``remaining`` (screens still to
+        come, as far as can be known), ``first_part_done`` (nothing that must come before an
+        invitation to twist is open), ``level_so_far``,
         ``may_twist``.
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         A value is not an answer to its question.
     """
     words, interview = load_catalogue(region), Interview()
@@ -104,6 +105,7 @@ def interview_document(
         "trail": trail,
         "screen": screen and _screen(screen, words),
         "remaining": interview.remaining(),
+        "answers": dict(interview.answers.values),
         "first_part_done": interview.next_screen(emergency_only=True) is None,
         "level_so_far": interview.level,
         "may_twist": interview.may_twist,
@@ -118,32 +120,40 @@ def _known(
     if not all(name in answers for name in ids):
         return None
     if screen.ticked:
-        plain = ("no", UNSURE, None)
-        return {name: answers[name] if answers[name] in plain else "yes" for name in ids}
+        return {question.id: _mark(question, answers[question.id]) for question in screen.questions}
     if not screen.detail or answers[ids[0]] in screen.offered:
         return {ids[0]: answers[ids[0]]}
     return {ids[0]: None} if ids[0] in details else None
 
 
+def _mark(question: Question, value: Any) -> Any:
+    """Return what a line of a list was given, when its question has this answer."""
+    if value in (None, UNSURE):
+        return value
+    return "no" if value in ("no", question.lowest) else TICKED
+
+
 def _screen(screen: Screen, words: Catalogue) -> dict[str, Any]:
     """Return one screen in words."""
     first = screen.questions[0]
-    title = words.question(first.id)
-    if screen.ticked:
-        title = words.text("interview", "history")
-    elif screen.detail:
-        title = words.detail(first.id)
     questions = [_question(question, words) for question in screen.questions]
     if screen.ticked:
-        for question in questions:
-            question["text"] = words.tick(load_tables().questions[question["id"]])
-    elif screen.offered:
-        questions[0]["options"] = [
-            {"value": value, "text": words.option(first.id, value)} for value in screen.offered
-        ]
+        assert first.group is not None
+        title, why = words.group(first.group, "text"), words.group(first.group, "why")
+        for question, document in zip(screen.questions, questions, strict=True):
+            document |= {"text": words.tick(question), "lowest": question.lowest}
+    else:
+        title, why = words.question(first.id), words.why(first.id)
+        if screen.detail:
+            title = words.detail(first.id)
+            questions[0]["options"] = [
+                {"value": value, "text": words.detail_option(first.id, value)}
+                for value in screen.offered
+            ]
     return {
         "title": title,
-        "why": "",
+        "lead": "" if screen.ticked or screen.detail else words.lead(first.id),
+        "why": why,
         "ticked": screen.ticked,
         "detail": screen.detail,
         "none": words.text("interview", "none"),
@@ -188,7 +198,7 @@ def _clear_options(question: Question) -> list[str]:
     return [value for value in question.answers if value in below]
 
 
-def _protocol(settings: ProtocolSettings) -> list[dict[str, Any]]:
+def _protocol(settings: ProtocolConfig) -> list[dict[str, Any]]:
     return [
         {
             "kind": phase.kind,
@@ -200,7 +210,7 @@ def _protocol(settings: ProtocolSettings) -> list[dict[str, Any]]:
     ]
 
 
-def _cues(phase: Phase, settings: ProtocolSettings) -> list[dict[str, Any]]:
+def _cues(phase: Phase, settings: ProtocolConfig) -> list[dict[str, Any]]:
     """Return what to tell in a phase: when, s after its start, with which sign and words."""
 
     def cue(after: float, kind: str, words: str, spoken: str) -> dict[str, Any]:

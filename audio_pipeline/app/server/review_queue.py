@@ -12,7 +12,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from audio_pipeline.app.outputs import written
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.files import csv_cell, csv_text
 
 UNSURE = "unsure"
@@ -117,7 +117,7 @@ class ReviewQueue:
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         When `manifest` is there but is none of ours.
     """
 
@@ -199,7 +199,7 @@ class ReviewQueue:
         with file.open(encoding="utf-8", newline="") as stream:
             reader = csv.DictReader(stream)
             if tuple(reader.fieldnames or ()) != COLUMNS:
-                raise RefusedError(f"{file} was not made by a review; move it away")
+                raise InvalidInputError(f"{file} was not made by a review; move it away")
             for cells in reader:
                 row = {key: csv_text(text or "") for key, text in cells.items()}
                 path = os.path.normpath(file.parent / row["file"])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from audio_pipeline.app.server.review_queue import ReviewItem, ReviewQueue, most_informative
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.exceptions import InvalidInputError
 
 if TYPE_CHECKING:
     from audio_pipeline.datasets.manifest import Dataset, LabelledClip
@@ -34,7 +34,7 @@ def open_queue(source: Path, model: Path | None = None) -> ReviewQueue:
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         When there is nothing to label.
     """
     from audio_pipeline.app.batch.store_file import STORE_NAME
@@ -50,7 +50,7 @@ def open_queue(source: Path, model: Path | None = None) -> ReviewQueue:
             source.with_name(f"{source.stem}-{REVIEW_FILE}") if is_file else source / REVIEW_FILE
         )
     if not items:
-        raise RefusedError(f"{source} holds no sound to label")
+        raise InvalidInputError(f"{source} holds no sound to label")
     return ReviewQueue(items, labels, manifest)
 
 

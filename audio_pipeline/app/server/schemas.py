@@ -213,6 +213,7 @@ class QuestionOutput(BaseModel):
     maximum: int | None = None
     emergency_options: dict[str, str] | None = None
     clear_options: list[str] | None = None
+    lowest: str | None = None
 
 
 class QuestionnaireOutput(BaseModel):
@@ -229,6 +230,7 @@ class ScreenOutput(BaseModel):
     """What is asked at once: one question, or a list to tick (with `none` of them)."""
 
     title: str
+    lead: str
     why: str
     ticked: bool
     detail: bool
@@ -245,6 +247,7 @@ class InterviewOutput(BaseModel):
 
     trail: list[ScreenOutput]
     screen: ScreenOutput | None
+    answers: dict[str, str | int | None]
     remaining: int
     first_part_done: bool
     level_so_far: Level

@@ -23,16 +23,18 @@ class ServerSettings:
     body_bytes
         Largest body of any other request, and of the answers beside a recording.
     upload_memory_bytes
-        Most memory that all recordings in flight may take together.
+        Most memory that all recordings in flight may take together; it is given back to the
+        system when the last of them is done.
     upload_seconds
         Longest time a body may take to arrive.
     window_seconds, window_bytes
         A body that brings fewer than `window_bytes` in `window_seconds` is refused: slower than
         any phone, and the only honest defence against a byte a second.
-    header_seconds
-        Longest time a connection may take to send a complete request line and headers.
+    idle_seconds
+        Longest time from a connection's start, or from an answer on it, to the end of the next
+        request's line and headers; and the time in which part of an answer must be taken.
     connections
-        Most connections at once.
+        Most connections at once; one more takes the place of the one that is idle longest.
     recording_seconds
         Longest recording, in seconds of sound; a longer one belongs to ``crepitus analyze``.
     analysis_seconds
@@ -47,11 +49,11 @@ class ServerSettings:
 
     upload_bytes: int = 100_000_000
     body_bytes: int = 64_000
-    upload_memory_bytes: int = 400_000_000
+    upload_memory_bytes: int = 250_000_000
     upload_seconds: float = 120.0
     window_seconds: float = 6.0
     window_bytes: int = 5_000
-    header_seconds: float = 10.0
+    idle_seconds: float = 15.0
     connections: int = 200
     recording_seconds: float = 900.0
     analysis_seconds: float = 60.0

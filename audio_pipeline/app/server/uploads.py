@@ -8,15 +8,21 @@ from dataclasses import dataclass, field
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from audio_pipeline.app.server.errors import ApiError, refuse_body
-from audio_pipeline.app.server.limits import MemoryBudget, megabytes, too_large
+from audio_pipeline.app.server.errors import ApiError, busy, refuse_body
+from audio_pipeline.app.server.guards import megabytes, too_large
 from audio_pipeline.app.server.settings import ServerSettings
+from audio_pipeline.app.server.worker import release_free_memory
 
 FIELDS = ("audio", "answers", "capture", "region", "embed")
 """Names of the parts: the recording; the answers as JSON; what the browser did to the sound as
 JSON; the country whose emergency number is shown; "yes" to put the sound inside a report."""
 
 MAX_PARTS = 8
+LONGEST_BOUNDARY = 70
+"""RFC 2046, 5.1.1."""
+PIECE_BYTES = 1_000_000
+LONGEST_HEADERS = 4096
+"""Bytes of all the headers of one part."""
 
 
 @dataclass
@@ -26,14 +32,15 @@ class Upload:
     Parameters
     ----------
     audio
-        Bytes of the file, None when there was no such part.
+        Bytes of the file in pieces of about `PIECE_BYTES`, None when there was no such part. (One
+        buffer that grows beside others that grow leaves twice its size in holes.)
     name
         The file's own name, without folders; ``"recording"`` when it had none.
     fields
         The text parts by name.
     """
 
-    audio: bytearray | None = None
+    audio: list[bytearray] | None = None
     name: str = "recording"
     fields: dict[str, str] = field(default_factory=dict)
 
@@ -51,7 +58,7 @@ class UploadParser:
     Raises
     ------
     ApiError
-        415 when the body is not multipart.
+        415 when the body is not multipart, 422 when its boundary is longer than RFC 2046 allows.
     """
 
     def __init__(self, content_type: str | None, settings: ServerSettings) -> None:
@@ -70,8 +77,12 @@ class UploadParser:
         self._header_name = bytearray()
         self._header_value = bytearray()
         self._headers: dict[bytes, bytes] = {}
-        self._part: bytearray = bytearray()
+        self._header_bytes = 0
+        self._part: list[bytearray] = []
+        self._part_bytes = 0
         self._part_name = ""
+        if len(boundary) > LONGEST_BOUNDARY:
+            raise malformed()
         self._parser = MultipartParser(
             boundary,
             {
@@ -99,18 +110,32 @@ class UploadParser:
         except FormParserError:
             raise malformed() from None
 
+    def end(self) -> None:
+        """Take no more; without this the parser and what it read would keep each other alive."""
+        self._parser.callbacks = {}
+        self._part = []
+
     def _begin_part(self) -> None:
         self._parts += 1
         if self._parts > MAX_PARTS:
             raise refuse_body(422, "too_many_parts", f"Send at most {MAX_PARTS} parts.")
         self._headers = {}
-        self._part = bytearray()
+        self._header_bytes = 0
+        self._part = []
+        self._part_bytes = 0
 
     def _collect_header_name(self, data: bytes, start: int, end: int) -> None:
+        self._count_header(end - start)
         self._header_name += data[start:end]
 
     def _collect_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._count_header(end - start)
         self._header_value += data[start:end]
+
+    def _count_header(self, size: int) -> None:
+        self._header_bytes += size
+        if self._header_bytes > LONGEST_HEADERS:
+            raise malformed()
 
     def _end_header(self) -> None:
         self._headers[bytes(self._header_name).lower()] = bytes(self._header_value)
@@ -134,19 +159,22 @@ class UploadParser:
     def _collect_data(self, data: bytes, start: int, end: int) -> None:
         is_audio = self._part_name == "audio"
         limit = self._settings.upload_bytes if is_audio else self._settings.body_bytes
-        if len(self._part) + end - start > limit:
+        self._part_bytes += end - start
+        if self._part_bytes > limit:
             if is_audio:
                 raise too_large(limit)
             message = f"The field {self._part_name} is larger than {megabytes(limit)}."
             raise refuse_body(413, "too_large", message)
-        self._part += memoryview(data)[start:end]
+        if not self._part or len(self._part[-1]) >= PIECE_BYTES:
+            self._part.append(bytearray())
+        self._part[-1] += memoryview(data)[start:end]
 
     def _end_part(self) -> None:
         if self._part_name == "audio":
             self.upload.audio = self._part
             return
         try:
-            self.upload.fields[self._part_name] = self._part.decode("utf-8")
+            self.upload.fields[self._part_name] = b"".join(self._part).decode("utf-8")
         except UnicodeDecodeError:
             message = f"The field {self._part_name} is not UTF-8 text."
             raise refuse_body(422, "not_text", message) from None
@@ -211,4 +239,36 @@ async def read_upload(
     except BaseException:
         budget.give_back(reserved)
         raise
+    finally:
+        parser.end()
     return parser.upload, reserved
+
+
+class MemoryBudget:
+    """The memory that all recordings in flight may take together.
+
+    Parameters
+    ----------
+    total
+        Bytes.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._total = self._free = total
+
+    def take(self, size: int) -> None:
+        """Reserve `size` bytes or raise the 503 of a busy server."""
+        if size > self._free:
+            raise busy(10)
+        self._free -= size
+
+    def give_back(self, size: int) -> None:
+        """Return bytes that were reserved."""
+        self._free += size
+        if size and self._free == self._total:
+            release_free_memory()
+
+    @property
+    def free(self) -> int:
+        """Bytes not reserved."""
+        return self._free

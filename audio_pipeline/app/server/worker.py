@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import io
 import json
 import signal
@@ -35,15 +37,13 @@ class Refusal(Exception):
 class NamedBytes(io.BytesIO):
     """An upload in memory that carries the name its sender gave it."""
 
-    def __init__(self, content: bytes, name: str) -> None:
-        super().__init__(content)
-        self.name = name
+    name = ""
 
 
 def serve(connection: Connection, model: str | None, extra_memory_bytes: int) -> None:
     """Answer jobs until the server hangs up.
 
-    A job is two messages, JSON and the recording's bytes; its answer is two messages, JSON
+    A job is JSON, the recording's bytes in some messages, and an empty one; its answer is two, JSON
     ``{"status", "media_type"}`` or ``{"status", "code"}``, and the body or the one line.
 
     Parameters
@@ -74,12 +74,18 @@ def serve(connection: Connection, model: str | None, extra_memory_bytes: int) ->
     while True:
         try:
             job = json.loads(connection.recv_bytes())
-            audio = connection.recv_bytes()
+            audio = NamedBytes()
+            audio.name = job["name"]
+            while piece := connection.recv_bytes():
+                audio.write(piece)
+            audio.seek(0)
         except (EOFError, OSError):
             return
         head, body = answer(job, audio, classifier)
         connection.send_bytes(json.dumps(head).encode())
         connection.send_bytes(body)
+        del audio, body
+        release_free_memory()
 
 
 def _load(model: str | None) -> Any:
@@ -98,6 +104,12 @@ def _load(model: str | None) -> Any:
     return classifier
 
 
+def release_free_memory() -> None:
+    """Give memory that is free back to the system, which glibc does not do by itself."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def _limit_memory(extra_bytes: int) -> None:
     if sys.platform != "linux":
         return
@@ -109,7 +121,9 @@ def _limit_memory(extra_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def answer(job: Mapping[str, Any], audio: bytes, classifier: Any) -> tuple[dict[str, Any], bytes]:
+def answer(
+    job: Mapping[str, Any], audio: NamedBytes, classifier: Any
+) -> tuple[dict[str, Any], bytes]:
     """Do one job.
 
     Parameters
@@ -118,7 +132,7 @@ def answer(job: Mapping[str, Any], audio: bytes, classifier: Any) -> tuple[dict[
         ``kind`` ("analysis" or "report"), ``name``, ``answers`` (None when not asked), ``capture``
         (what the browser did to the sound), ``region``, ``recording_seconds`` (the longest).
     audio
-        The file's bytes.
+        The file.
     classifier
         The model.
 
@@ -140,12 +154,13 @@ def answer(job: Mapping[str, Any], audio: bytes, classifier: Any) -> tuple[dict[
         return {"status": 500, "code": "internal"}, b"The analysis failed. Try another recording."
 
 
-def _answer(job: Mapping[str, Any], audio: bytes, classifier: Any) -> tuple[dict[str, Any], bytes]:
-    from audio_pipeline.analysis.assessment import assess, document
+def _answer(
+    job: Mapping[str, Any], source: NamedBytes, classifier: Any
+) -> tuple[dict[str, Any], bytes]:
+    from audio_pipeline.analysis.assessment import analyses_to_dict, assess
     from audio_pipeline.analysis.pipeline import analyze_file
     from audio_pipeline.triage.answers import parse_answers
 
-    source = NamedBytes(audio, job["name"])
     check_length(source, job["recording_seconds"])
     analysis = analyze_file(source, classifier)
     if analysis.status != "ok":
@@ -163,7 +178,7 @@ def _answer(job: Mapping[str, Any], audio: bytes, classifier: Any) -> tuple[dict
             embed_audio=job["embed"],
         )
         return {"status": 200, "media_type": "text/html; charset=utf-8"}, page.encode()
-    body = json.dumps(document([assessment], classifier), ensure_ascii=False).encode()
+    body = json.dumps(analyses_to_dict([assessment], classifier), ensure_ascii=False).encode()
     return {"status": 200, "media_type": "application/json"}, body
 
 

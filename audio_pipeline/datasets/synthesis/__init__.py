@@ -4,8 +4,3 @@ Two structurally different families of joint sounds (one is always held out to s
 was learnt carries over), a third of everyday sounds, the channel from joint to file, and scenes.
 Synthetic figures are no evidence about real recordings; they are a way to get there.
 """
-
-from audio_pipeline.datasets.synthesis.scenes import SceneSettings, clip, scene
-from audio_pipeline.datasets.synthesis.sounds import Family, LabelledEvent, Scene
-
-__all__ = ["Family", "LabelledEvent", "Scene", "SceneSettings", "clip", "scene"]

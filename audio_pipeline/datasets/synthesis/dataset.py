@@ -15,7 +15,7 @@ from audio_pipeline._version import __version__
 from audio_pipeline.audio.recording import Recording, write_recording
 from audio_pipeline.datasets.synthesis.scenes import SceneSettings, clip, scene
 from audio_pipeline.datasets.synthesis.sounds import Family, Scene
-from audio_pipeline.exceptions import CrepitusError, RefusedError
+from audio_pipeline.exceptions import CrepitusError, InvalidInputError
 
 COLUMNS = (
     "file",
@@ -129,18 +129,18 @@ def write_dataset(
 
     Raises
     ------
-    RefusedError
+    InvalidInputError
         If count or seed are out of range or the folder is not empty.
     CrepitusError
         If the folder cannot be written.
     """
     settings = settings or DatasetSettings()
     if not 1 <= count <= LARGEST:
-        raise RefusedError(f"count is {count}: give a number from 1 to {LARGEST}")
+        raise InvalidInputError(f"count is {count}: give a number from 1 to {LARGEST}")
     if seed < 0:
-        raise RefusedError(f"seed is {seed}: give a number of at least 0")
+        raise InvalidInputError(f"seed is {seed}: give a number of at least 0")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RefusedError(f"{folder} is not an empty folder: name one that is new or empty")
+        raise InvalidInputError(f"{folder} is not an empty folder: name one that is new or empty")
     labels: Counter[str] = Counter()
     seconds = 0.0
     try:

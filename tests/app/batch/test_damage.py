@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from audio_pipeline.app.batch.recovery import PAGE_SIZE, records
 from audio_pipeline.app.batch.store import RunStore
 from audio_pipeline.app.cli import main
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.exceptions import InvalidInputError
 
 RECORDINGS = 26
 
@@ -308,6 +308,6 @@ def test_a_drive_without_locks_is_not_taken_for_another_batch(
         raise OSError(reason, os.strerror(reason))
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with pytest.raises(RefusedError, match="cannot lock files") as refused:
+    with pytest.raises(InvalidInputError, match="cannot lock files") as refused:
         RunStore(tmp_path, {"labels": []})
     assert "another batch" not in str(refused.value)

@@ -7,7 +7,7 @@ import { $, element } from "./dom.js";
 import * as recordStep from "./record-step.js";
 import { emergencyView, explanationView, heardView, isHigher, showResult } from "./result.js";
 import { renderScreen } from "./screens.js";
-import { clear, givenAnswers, keepAnswers, save, state } from "./state.js";
+import { clear, keepAnswers, save, state } from "./state.js";
 import { forgetTake, keepTake, restoreTake } from "./takes.js";
 
 const TITLE = "Crepitus";
@@ -106,6 +106,9 @@ function noteLevel(level) {
   if (isHigher(level, state.highest)) state.highest = level;
   save();
 }
+
+// The answers as the rest of the API takes them: what was left out is not there.
+const givenAnswers = () => interview?.answers ?? {};
 
 async function walk() {
   interview = await postInterview(state);
@@ -244,10 +247,10 @@ function answerWords(question, value) {
 function answerRows() {
   return interview.trail.flatMap((screen, index) =>
     screen.questions
-      .filter(({ id }) => !screen.ticked || (state.answers[id] ?? "no") !== "no")
+      .filter(({ id, lowest }) => !screen.ticked || !["no", lowest].includes(state.answers[id] ?? "no"))
       .map((question) => ({ index, title: screen.ticked ? `${screen.title} ${question.text}` : screen.title, words: answerWords(question, state.answers[question.id]) }))
       .concat(
-        screen.ticked && screen.questions.every(({ id }) => state.answers[id] === "no")
+        screen.ticked && screen.questions.every(({ id, lowest }) => ["no", lowest].includes(state.answers[id]))
           ? [{ index, title: screen.title, words: screen.none }]
           : [],
       ),

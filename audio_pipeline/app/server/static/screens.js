@@ -99,21 +99,24 @@ function number(question, known, onGive) {
 function ticks(screen, known, onGive) {
   const rows = screen.questions.map((question) => {
     const value = known[question.id] ?? "no";
-    const box = element("input", { type: "checkbox", id: `${question.id}-tick`, checked: value !== "no" });
+    const ticked = value !== "no" && value !== question.lowest;
+    const box = element("input", { type: "checkbox", id: `${question.id}-tick`, checked: ticked });
+    const canDoubt = question.options.some((option) => option.value === "unsure");
     const unsure = element("input", { type: "checkbox", id: `${question.id}-unsure`, checked: value === "unsure" });
     const doubt = element(
       "div",
-      { class: "option unsure", hidden: !box.checked },
+      { class: "option unsure", hidden: !canDoubt || !box.checked },
       unsure,
       element("label", { for: unsure.id }, "I am not sure", element("span", { class: "sr-only" }, `: ${question.text}`)),
     );
     box.addEventListener("change", () => {
-      doubt.hidden = !box.checked;
+      doubt.hidden = !canDoubt || !box.checked;
     });
     const answer = () => {
       if (!box.checked) return "no";
       if (unsure.checked) return "unsure";
-      return value === "no" || value === "unsure" ? "yes" : value;
+      // What was said of it before stays; else a closer look may follow.
+      return ticked && value !== "unsure" ? value : "yes";
     };
     return { question, box, answer, node: element("div", {}, element("div", { class: "option" }, box, element("label", { for: box.id }, question.text)), doubt) };
   });

@@ -33,11 +33,6 @@ export function keepAnswers(given, isDetail) {
   save();
 }
 
-// The answers as the rest of the API takes them: what was left out is not there.
-export function givenAnswers() {
-  return Object.fromEntries(Object.entries(state.answers).filter(([, value]) => value !== null));
-}
-
 export function clear() {
   const { region, cues } = state;
   Object.assign(state, empty(), { region, cues });

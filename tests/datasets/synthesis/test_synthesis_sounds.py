@@ -12,14 +12,22 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from audio_pipeline.datasets.synthesis import family_a, family_b
-from audio_pipeline.datasets.synthesis.bodies import BodySettings, draw_body
 from audio_pipeline.datasets.synthesis.everyday import MAKERS, EverydaySettings, draw_everyday
-from audio_pipeline.datasets.synthesis.family_a import JointSettings
+from audio_pipeline.datasets.synthesis.joints import (
+    JointSettings,
+    grating_a,
+    grating_b,
+    pop_a,
+    pop_b,
+)
+from audio_pipeline.datasets.synthesis.resonance import BodySettings, draw_body
 from audio_pipeline.datasets.synthesis.sounds import Sound, finished, level_envelope
 
 RATE = 44_100
-FAMILIES = {"a": family_a, "b": family_b}
+FAMILIES = {
+    "a": {"pop": pop_a, "grating": grating_a},
+    "b": {"pop": pop_b, "grating": grating_b},
+}
 seeds = st.integers(0, 2**32 - 1)
 few = settings(max_examples=15, deadline=None)
 
@@ -28,7 +36,7 @@ def make(family: str, label: str, seed: int, joint: JointSettings | None = None)
     rng = np.random.default_rng(seed)
     joint = joint or JointSettings()
     body = draw_body(rng, joint.body)
-    return getattr(FAMILIES[family], label)(rng, body, RATE, joint)
+    return FAMILIES[family][label](rng, body, RATE, joint)
 
 
 @few

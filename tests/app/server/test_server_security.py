@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from audio_pipeline.app.server.app import create_app
 from audio_pipeline.app.server.certificate import make_certificate
-from audio_pipeline.app.server.network import host_names, local_addresses
-from audio_pipeline.app.server.run import Service, listen
-from audio_pipeline.app.server.security import Pairing, host_name
+from audio_pipeline.app.server.connections import host_names, listen, local_addresses
+from audio_pipeline.app.server.guards import Pairing, host_name
+from audio_pipeline.app.server.run import Service
 from audio_pipeline.app.server.uploads import base_name
 from audio_pipeline.exceptions import CrepitusError
 
@@ -135,7 +135,7 @@ def test_only_loopback_needs_no_secret() -> None:
         assert open_to_all.pairing.secret in open_to_all.address
     finally:
         for service in (alone, open_to_all):
-            service.sockets[0].close()
+            service.listener.close()
 
 
 def test_a_taken_port_is_one_line() -> None:

@@ -12,7 +12,7 @@ import pytest
 from audio_pipeline.audio.recording import read_recording
 from audio_pipeline.datasets.manifest import read_dataset
 
-DATASETS = Path(__file__).parents[1] / "datasets"
+DATASETS = Path(__file__).parents[3] / "datasets"
 SAMPLES = DATASETS / "samples"
 FILES = sorted(SAMPLES.glob("*.flac"))
 

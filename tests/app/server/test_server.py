@@ -28,19 +28,19 @@ from audio_pipeline.app.server.run import Service
 from audio_pipeline.app.server.settings import ServerSettings
 
 CLEAR = {
-    "saddle_numbness": "no",
-    "bladder_bowel": "no",
-    "both_legs": "no",
-    "leg_weakness": "no",
     "trauma": "none",
     "chest_or_abdomen": "no",
+    "leg_weakness": "no",
+    "both_legs": "no",
+    "bladder_bowel": "no",
+    "saddle_numbness": "no",
 }
 
 SETTINGS = ServerSettings(
     upload_bytes=3_000_000,
     window_seconds=1.0,
     upload_seconds=3.0,
-    header_seconds=1.0,
+    idle_seconds=1.0,
     recording_seconds=30.0,
     analysis_seconds=20.0,
     workers=1,
@@ -324,6 +324,67 @@ class TestRefusals:
         bomb = zlib.compress(b"\0" * 10_000_000)
         headers = {"content-type": "application/json", "content-encoding": "deflate"}
         error_of(client.post("/api/v1/triage", content=bomb, headers=headers), 422)
+
+
+class TestHttp:
+    """What is no request at all, or only half of one."""
+
+    UPLOAD = "POST /api/v1/analyses HTTP/1.1\nHost: localhost\n"
+
+    @pytest.mark.parametrize(
+        "head",
+        [
+            "nonsense\n\n",
+            "GET / HTTP/99\n\n",
+            "GET /a b HTTP/1.1\nHost: localhost\n\n",
+            "GET / HTTP/1.1\nHost: localhost\nContent-Length: minus\n\n",
+            "GET / HTTP/1.1\nHost: localhost\nContent-Length: 1\nContent-Length: 2\n\n",
+            "GET / HTTP/1.1\nHost: localhost\n broken: header\nx\x01: y\n\n",
+            UPLOAD + "Transfer-Encoding: chunked\nContent-Length: 5\n\n0\n\n",
+            UPLOAD.replace("1.1", "1.0") + "Transfer-Encoding: chunked\n\n0\n\n",
+        ],
+    )
+    def test_broken_requests_are_refused_like_any_other(
+        self, client: httpx.Client, head: str
+    ) -> None:
+        answer, _ = raw(client, head)
+        fields, _, body = answer.partition(b"\r\n\r\n")
+        assert fields.startswith(b"HTTP/1.1 400 ")
+        assert b"content-security-policy" in fields.lower()
+        assert b"connection: close" in fields.lower()
+        assert set(json.loads(body)) == {"error", "code"}
+
+    @pytest.mark.parametrize("length", [71, 5000])
+    def test_a_boundary_longer_than_the_standard_allows(
+        self, client: httpx.Client, length: int
+    ) -> None:
+        headers = {"content-type": f"multipart/form-data; boundary={'b' * length}"}
+        error_of(client.post("/api/v1/analyses", content=b"", headers=headers), 422)
+
+    @pytest.mark.parametrize("length", [5_000, 200_000])
+    def test_long_headers_of_a_part(self, client: httpx.Client, length: int) -> None:
+        part = b"--x\r\nX: " + b"a" * length + b"\r\n"
+        headers = {"content-type": "multipart/form-data; boundary=x"}
+        error_of(client.post("/api/v1/analyses", content=part, headers=headers), 422)
+
+    def test_uploads_that_are_broken_off_print_nothing(
+        self, client: httpx.Client, recording: bytes, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        capfd.readouterr()
+        request = client.build_request("POST", "/api/v1/analyses", files={"audio": recording})
+        body = request.read()
+        head = self.UPLOAD + "".join(
+            f"{name}: {request.headers[name]}\n" for name in ("content-type", "content-length")
+        )
+        for length in (0, 100, len(body) // 2, len(body) - 1):
+            with socket.create_connection((client.base_url.host, client.base_url.port)) as sender:
+                sender.sendall(head.replace("\n", "\r\n").encode() + b"\r\n" + body[:length])
+        with socket.create_connection((client.base_url.host, client.base_url.port)) as sender:
+            sender.sendall(head.replace("\n", "\r\n").encode() + b"\r\n" + body[:1000])
+            sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        assert send(client, recording).status_code == 200
+        assert client.get("/api/v1/health").json()["pending"] == 0
+        assert "".join(capfd.readouterr()) == ""
 
 
 class TestLimits:

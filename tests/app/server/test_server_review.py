@@ -25,7 +25,7 @@ from audio_pipeline.app.server.review_queue import (
 )
 from audio_pipeline.app.server.review_sources import open_queue
 from audio_pipeline.datasets.manifest import read_dataset
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.exceptions import InvalidInputError
 
 LABELS = ("pop", "grating", "other")
 
@@ -115,7 +115,7 @@ class TestSaving:
 
     def test_a_file_of_someone_else_is_left_alone(self, tmp_path: Path) -> None:
         (tmp_path / "review.csv").write_text("a,b\n1,2\n")
-        with pytest.raises(RefusedError, match="move it away"):
+        with pytest.raises(InvalidInputError, match="move it away"):
             ReviewQueue([item()], LABELS, tmp_path / "review.csv")
 
     def test_labels_that_cannot_be_saved_are_not_made(self, tmp_path: Path) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -132,3 +136,39 @@ def test_how_long_an_honest_upload_takes(client: httpx.Client) -> None:
         )
         assert {status for status, _ in results} <= {200, 503}
         assert served
+
+
+def test_memory_of_a_burst_is_bounded_and_given_back() -> None:
+    """Sixty-four long recordings at once, to a server in a process of its own, three times."""
+
+    def resident(process: int) -> float:
+        return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * 4096 / 1e6
+
+    command = [sys.executable, "-m", "audio_pipeline", "serve", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        address = re.search(r"http://\S+", server.stdout.readline())
+        assert address is not None
+        audio = sound_file(np.resize(twist(), 44_100 * 300))
+
+        def send(_: int) -> int:
+            with httpx.Client(base_url=address[0], timeout=120) as client:
+                return upload(client, audio).status_code
+
+        while not httpx.get(f"{address[0]}api/v1/health").json()["ready"]:
+            time.sleep(0.1)
+        before = resident(server.pid)
+        for _ in range(3):
+            largest = 0.0
+            with ThreadPoolExecutor(64) as threads:
+                sent = [threads.submit(send, number) for number in range(64)]
+                while not all(future.done() for future in sent):
+                    largest = max(largest, resident(server.pid))
+                    time.sleep(0.05)
+            assert {future.result() for future in sent} <= {200, 503}
+            time.sleep(1)
+            after = resident(server.pid)
+            print(f"\nserver {before:.0f} MB -> at most {largest:.0f} MB -> {after:.0f} MB")
+            assert largest < before + ServerSettings().upload_memory_bytes / 1e6 + 150
+            assert after < before + 60
+        server.send_signal(signal.SIGINT)

@@ -16,18 +16,25 @@ from sklearn.metrics import roc_auc_score
 from audio_pipeline.app.cli.synthesize import command
 from audio_pipeline.audio.recording import read_recording
 from audio_pipeline.datasets.manifest import read_dataset
-from audio_pipeline.datasets.synthesis import Scene, SceneSettings, clip, scene
 from audio_pipeline.datasets.synthesis.channel import (
+    CODECS,
     ChannelSettings,
     draw_channel,
     equaliser,
     gain_control,
     room,
+    round_trip,
 )
-from audio_pipeline.datasets.synthesis.codecs import CODECS, round_trip
 from audio_pipeline.datasets.synthesis.dataset import COLUMNS, numbered_scene, write_dataset
-from audio_pipeline.datasets.synthesis.embedding import EmbedSettings, embed
-from audio_pipeline.exceptions import RefusedError
+from audio_pipeline.datasets.synthesis.scenes import (
+    EmbedSettings,
+    SceneSettings,
+    clip,
+    embed,
+    scene,
+)
+from audio_pipeline.datasets.synthesis.sounds import Scene
+from audio_pipeline.exceptions import InvalidInputError
 
 RATE = 48_000
 PLAIN = ChannelSettings(
@@ -249,7 +256,7 @@ def test_scenes_do_not_depend_on_how_many_there_are(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("count", "seed"), [(0, 0), (2_000_000, 0), (1, -1)])
 def test_numbers_out_of_range_are_refused(tmp_path: Path, count: int, seed: int) -> None:
-    with pytest.raises(RefusedError, match="give a number"):
+    with pytest.raises(InvalidInputError, match="give a number"):
         write_dataset(tmp_path / "new", count, seed)
     assert not (tmp_path / "new").exists()
 
@@ -261,5 +268,5 @@ def test_command_prints_one_document_and_overwrites_nothing(tmp_path: Path) -> N
     document = json.loads(done.stdout)
     assert document["count"] == 2
     assert sum(document["events"].values()) >= 2
-    with pytest.raises(RefusedError, match="empty folder"):
+    with pytest.raises(InvalidInputError, match="empty folder"):
         CliRunner().invoke(command, ["-o", str(target)], catch_exceptions=False)

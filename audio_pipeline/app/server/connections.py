@@ -1,0 +1,376 @@
+"""Connections: the listening socket, room for newcomers, and a time limit on every wait."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import socket
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from audio_pipeline.app.server.certificate import Certificate
+from audio_pipeline.app.server.guards import SECURITY_HEADERS, is_loopback
+from audio_pipeline.app.server.settings import ServerSettings
+from audio_pipeline.exceptions import CrepitusError
+
+# In one turn of the event loop; the rest wait in the system's queue. Few, because a newcomer needs
+# some turns until its request is read, and must not lose its place to a flood before that.
+ACCEPTED_AT_ONCE = 4
+QUEUED_BY_THE_SYSTEM = 512
+
+# A UDP "connection" only asks the system which way it would go; no packet leaves. The addresses
+# are reserved for documentation (RFC 5737, RFC 3849).
+_PROBES = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
+
+
+class Connection:
+    """One accepted connection, as it is weighed when another one needs its place.
+
+    Parameters
+    ----------
+    accepted
+        Its socket.
+    address
+        Where it comes from, as ``accept`` gave it.
+    since
+        When it came, in seconds of the event loop.
+
+    Attributes
+    ----------
+    paired
+        Whether a request on it has shown the pairing secret.
+    since
+        When it came or was last answered.
+    """
+
+    def __init__(self, accepted: socket.socket, address: Any, since: float) -> None:
+        self._socket = accepted
+        self.address = address
+        self.since = since
+        self.paired = False
+        self.protocol: TimedProtocol | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether the event loop is done with it."""
+        return self._socket.fileno() < 0
+
+    @property
+    def stage(self) -> int:
+        """Return 0 while it waits for a request, 1 for the body of one, 2 for the answer."""
+        cycle = None if self.protocol is None else self.protocol.cycle
+        if cycle is None or cycle.response_complete:
+            return 0
+        return 1 if cycle.more_body else 2
+
+    def end(self) -> None:
+        """Hang up, whatever it is in the middle of: TLS handshake, request or answer."""
+        # The event loop sees the end of the stream, or an error when it writes, and closes it.
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+
+class Listener(socket.socket):
+    """A listening socket that always takes a newcomer in.
+
+    When all places are taken, the connection that has waited longest loses its own: one that
+    shows no sign of the paired device before one that does, one of an address that holds many
+    before one of few, an idle one before one at work. A limit further in (as uvicorn has one)
+    would turn away whoever comes last, which is how a neighbour with many slow connections shuts
+    a server.
+
+    Parameters
+    ----------
+    family
+        Address family.
+    """
+
+    def __init__(self, family: socket.AddressFamily) -> None:
+        # asyncio sets TCP_NODELAY only on sockets that say that they are TCP; without it every
+        # answer in two pieces waits 40 ms for the other side's delayed acknowledgement.
+        super().__init__(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        self.places = 200
+        self.knows: Callable[[str], bool] = is_loopback
+        self._connections: dict[Any, Connection] = {}
+
+    def listen(self, _: int = 0) -> None:
+        """Begin to listen; the event loop's own idea of a backlog is how many it takes at once."""
+        super().listen(QUEUED_BY_THE_SYSTEM)
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Accept a connection and end another one where there is no place for both."""
+        accepted, address = super().accept()
+        now = asyncio.get_running_loop().time()
+        if len(self._connections) >= self.places:
+            self._connections = {
+                key: each for key, each in self._connections.items() if not each.closed
+            }
+        if len(self._connections) >= self.places:
+            loser = self._least_entitled()
+            del self._connections[loser.address]
+            loser.end()
+        self._connections[address] = Connection(accepted, address, now)
+        return accepted, address
+
+    def connection(self, address: Any) -> Connection | None:
+        """Return the open connection from an address, None when it has lost its place."""
+        return self._connections.get(address)
+
+    def forget(self, connection: Connection) -> None:
+        """Give the place of a connection that has ended back."""
+        if self._connections.get(connection.address) is connection:
+            del self._connections[connection.address]
+
+    def _least_entitled(self) -> Connection:
+        held = Counter(each.address[0] for each in self._connections.values())
+
+        def claim(connection: Connection) -> tuple[bool, bool, int, int, float]:
+            host = connection.address[0]
+            return (
+                connection.paired,
+                self.knows(host),
+                -held[host],
+                connection.stage,
+                connection.since,
+            )
+
+        return min(self._connections.values(), key=claim)
+
+
+class TimedProtocol(H11Protocol):  # type: ignore[misc]
+    """HTTP with a time limit on every wait for the other side.
+
+    A request line and its headers must be complete within `idle_seconds` of the connection's
+    start or of the answer before; an answer must be taken at a phone's speed. (Bodies are timed
+    where they are read, `guards.MeteredBody`; analyses by the pool.)
+    """
+
+    def __init__(
+        self,
+        settings: ServerSettings,
+        listener: Listener,
+        *,
+        app_state: dict[str, Any],
+        **options: Any,
+    ) -> None:
+        super().__init__(app_state=app_state, **options)
+        self._app_state = app_state
+        self._settings = settings
+        self._listener = listener
+        self._connection: Connection | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._unsent = 0
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        self._connection = self._listener.connection(transport.get_extra_info("peername"))
+        if self._connection is not None:
+            self._connection.protocol = self
+        self.app_state = {**self._app_state, "connection": self._connection}
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the clock."""
+        self._stop_waiting()
+        if self._connection is not None:
+            self._listener.forget(self._connection)
+            self._connection.protocol = None  # no circle keeps what was received
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came; once a request is complete its own limits hold."""
+        if self.transport.is_closing():
+            return
+        super().data_received(data)
+        self._stop_waiting_while_at_work()
+
+    def on_response_complete(self) -> None:
+        """Begin to wait for the next request, which may have come already."""
+        if self._connection is not None:
+            self._connection.since = self.loop.time()
+        self._wait()
+        super().on_response_complete()
+        self._stop_waiting_while_at_work()
+
+    def pause_writing(self) -> None:
+        """Begin to wait for the other side to take the answer."""
+        super().pause_writing()
+        self._wait()
+
+    def resume_writing(self) -> None:
+        """Go on; the other side has taken most of it."""
+        super().resume_writing()
+        self._stop_waiting_while_at_work()
+
+    def _wait(self) -> None:
+        self._stop_waiting()
+        if self.transport.is_closing():
+            return
+        self._unsent = self.transport.get_write_buffer_size()
+        self._deadline = self.loop.call_later(self._settings.idle_seconds, self._lose_patience)
+
+    def _stop_waiting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+
+    def _stop_waiting_while_at_work(self) -> None:
+        at_work = self.cycle is not None and not self.cycle.response_complete
+        if at_work and not self.flow.write_paused:
+            self._stop_waiting()
+
+    def _lose_patience(self) -> None:
+        if self.transport.is_closing():
+            self.transport.abort()
+            return
+        unsent = self.transport.get_write_buffer_size()
+        settings = self._settings
+        least = settings.window_bytes * settings.idle_seconds / settings.window_seconds
+        if 0 < unsent <= self._unsent - least:
+            self._wait()  # a large answer is on its way
+        else:
+            self.transport.abort()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP in the shape of every other error, and hang up."""
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            self.transport.abort()  # an answer to the request has begun
+            return
+        body = json.dumps({"error": "This is not a proper HTTP request.", "code": "bad_request"})
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+            *SECURITY_HEADERS,
+        ]
+        for event in (
+            h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
+            h11.Data(data=body.encode()),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event))
+        self.transport.close()
+
+
+def make_server(
+    app: Any,
+    settings: ServerSettings,
+    listener: Listener,
+    certificate: Certificate | None = None,
+    knows: Callable[[str], bool] = is_loopback,
+) -> uvicorn.Server:
+    """Return a server of an application that says nothing of itself and logs nothing.
+
+    Parameters
+    ----------
+    app
+        ASGI application. It finds the `Connection` of a request in ``scope["state"]``.
+    settings
+        Limits of connections.
+    listener
+        Where it will listen.
+    certificate
+        For TLS; None for plain HTTP.
+    knows
+        Tells whether an address is one of a paired device.
+
+    Returns
+    -------
+    uvicorn.Server
+        To be run with ``sockets=[listener]``.
+    """
+    listener.places = settings.connections
+    listener.knows = knows
+
+    config = uvicorn.Config(
+        app,
+        http=partial(TimedProtocol, settings, listener),
+        ws="none",
+        loop="asyncio",  # uvloop would accept connections behind the listener's back
+        lifespan="on",
+        log_level=logging.CRITICAL,  # no log of who asked what
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        backlog=ACCEPTED_AT_ONCE,
+        timeout_keep_alive=settings.idle_seconds,
+        timeout_graceful_shutdown=2,
+        h11_max_incomplete_event_size=32_768,
+    )
+    config.load()
+    if certificate is not None:
+        config.ssl = certificate.context()
+    return uvicorn.Server(config)
+
+
+def run_server(server: uvicorn.Server, listener: Listener) -> None:
+    """Serve until Ctrl-C, which is the way to stop it and so no error."""
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run(sockets=[listener])
+
+
+def listen(host: str, port: int) -> Listener:
+    """Return a listening socket.
+
+    Raises
+    ------
+    CrepitusError
+        When the address is another machine's, or the port is taken or not allowed.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listener = Listener(family)
+    except OSError as error:
+        raise CrepitusError(f"cannot listen on {host}: {error.strerror}") from None
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen()
+    except OSError as error:
+        listener.close()
+        raise CrepitusError(
+            f"cannot listen on {host} port {port}: {error.strerror}; choose another with --port"
+        ) from None
+    return listener
+
+
+def local_addresses() -> list[str]:
+    """Return this machine's own addresses, the one a phone would use first.
+
+    Returns
+    -------
+    list of str
+        IPv4 before IPv6; empty when the machine is on no network.
+    """
+    addresses: list[str] = []
+    for family, probe in _PROBES:
+        with socket.socket(family, socket.SOCK_DGRAM) as probing:
+            try:
+                probing.connect((probe, 9))
+                addresses.append(str(probing.getsockname()[0]))
+            except OSError:
+                continue
+    try:
+        found = socket.getaddrinfo(socket.gethostname(), None, type=socket.SOCK_STREAM)
+    except OSError:
+        found = []
+    addresses += [str(entry[4][0]).partition("%")[0] for entry in found]
+    unique = dict.fromkeys(address for address in addresses if not address.startswith("127."))
+    unique.pop("::1", None)
+    return list(unique)
+
+
+def host_names() -> list[str]:
+    """Return the names this machine goes by, in lower case."""
+    name = socket.gethostname().lower().rstrip(".")
+    short = name.partition(".")[0]
+    return list(dict.fromkeys(n for n in (name, short, f"{short}.local") if n))
