@@ -175,16 +175,17 @@ def _question(question: Question, words: Catalogue) -> dict[str, Any]:
         "options": [
             {"value": value, "text": words.option(question.id, value)} for value in options
         ],
-        "emergency_options": _emergency_options(question, words.region),
+        "emergency_options": _emergency_options(question.id, words.region),
         "clear_options": _clear_options(question),
     }
 
 
-def _emergency_options(question: Question, region: str) -> dict[str, str]:
+@cache
+def _emergency_options(name: str, region: str) -> dict[str, str]:
     """Return the options that are an emergency whatever is said elsewhere, each with its reason."""
     found = {}
-    for value in question.answers:
-        answers = parse_answers({question.id: value})
+    for value in load_tables().questions[name].answers:
+        answers = parse_answers({name: value})
         if Interview(answers).emergency:
             found[value] = recommend(answers, region=region).reasons[0].text
     return found

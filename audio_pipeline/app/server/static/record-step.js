@@ -117,6 +117,8 @@ async function start(trouble) {
     $("start").disabled = false;
   }
   trouble("");
+  // A browser's own recorder writes no comment: nothing could tell its cues from the back.
+  if (starting.media) Object.assign(cues.settings, { speech: false, tones: false });
   moving = false;
   show("recording");
   $("stop").focus();

@@ -177,12 +177,13 @@ export class Recorder {
   }
 
   noteLevel(peak) {
-    this.onLevel(peak);
     const now = this.seconds;
     if (peak > SILENT) this.loudAt = now;
     const silent = now - this.loudAt > SILENT_SECONDS;
-    if (silent !== this.silent) this.onSilent(silent);
+    const changed = silent !== this.silent;
     this.silent = silent;
+    this.onLevel(peak);
+    if (changed) this.onSilent(silent);
   }
 
   startMediaRecorder() {
@@ -250,11 +251,9 @@ export class Recorder {
       blob = encodeWav(this.blocks, this.context.sampleRate, JSON.stringify(this.describe()));
       name = "twist.wav";
     }
-    // A browser's own recorder writes no comment: what the file cannot say goes beside it.
-    const { capture, protocol, cues } = this.describe();
-    const { seconds } = this;
+    const { capture, seconds } = this;
     await this.release();
-    return { blob, name, capture: this.media ? { ...capture, protocol, cues } : capture, seconds };
+    return { blob, name, capture, seconds };
   }
 
   // The last block is only part full: ask for it, but not for ever.
