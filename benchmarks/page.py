@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.table import Row, rows
 
-BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+MARKS = "<!-- {}: begin -->", "<!-- {}: end -->"
 
 
 def text(found: dict[str, Any], plot: str) -> str:
@@ -52,12 +52,12 @@ def _line(row: Row) -> str:
     return f"| {row.what} | {row.value:.3g} {row.unit} | {bounds[0]} | {bounds[1]} |"
 
 
-def insert(page: Path, measured: str) -> None:
-    """Put the measured part between its marks."""
-    whole = page.read_text()
-    before, rest = whole.split(BEGIN)
-    _, after = rest.split(END)
-    page.write_text(f"{before}{BEGIN}\n{measured}\n{END}{after}")
+def insert(page: Path, measured: str, part: str = "measured") -> None:
+    """Put a measured part between its marks."""
+    begin, end = (mark.format(part) for mark in MARKS)
+    before, rest = page.read_text().split(begin)
+    _, after = rest.split(end)
+    page.write_text(f"{before}{begin}\n{measured}\n{end}{after}")
 
 
 def draw(found: dict[str, Any], path: Path) -> None:

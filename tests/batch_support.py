@@ -8,33 +8,25 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.tree import DecisionTreeClassifier
 
 from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.audio.recording import Recording, write_recording
 from audio_pipeline.features.table import FEATURES
-from audio_pipeline.model.classifier import Calibration, Classifier, save_classifier
-from audio_pipeline.model.forest import Forest
+from audio_pipeline.model.classifier import Classifier, save_classifier
+from tests.small_models import says
 
 RATE = 22_050
-LABELS = ("pop", "grating", "other")
+LABELS = ("grating", "other", "pop")
 
 
-def small_forest() -> Forest:
-    """Few impacts are a pop, many grating, as three trees with one question each."""
-    column = [feature.name for feature in FEATURES].index("impacts")
-    leaves = [
-        [[0.91, 0.05, 0.04], [0.1, 0.81, 0.09]],
-        [[0.71, 0.11, 0.18], [0.21, 0.72, 0.07]],
-        [[0.83, 0.01, 0.16], [0.02, 0.93, 0.05]],
-    ]
-    return Forest(
-        LABELS,
-        len(FEATURES),
-        [column, -1, -1] * 3,
-        np.log([3.5, 5.5, 8.5]),
-        np.concatenate(leaves),
-        [3, 3, 3],
-    )
+def small_estimator() -> DecisionTreeClassifier:
+    """Few impacts are a pop, many grating; in between it is less sure."""
+    few, some = [0.05, 0.04, 0.91], [0.31, 0.06, 0.63]
+    more, many = [0.52, 0.09, 0.39], [0.82, 0.07, 0.11]
+    counts = {1: few, 3: few, 4: some, 5: some, 6: more, 8: more, 9: many, 40: many}
+    answers = {float(np.log(count)): answer for count, answer in counts.items()}
+    return says(LABELS, answers, "impacts")
 
 
 def small_model(folder: Path, thresholds: float = 0.6) -> Classifier:
@@ -46,8 +38,7 @@ def small_model(folder: Path, thresholds: float = 0.6) -> Classifier:
             feature_names=tuple(feature.name for feature in FEATURES),
             settings=AnalysisConfig(),
             thresholds=dict.fromkeys(LABELS, thresholds),
-            calibration=Calibration(1.3, (0.1, 0.0, -0.1)),
-            estimator=small_forest(),
+            estimator=small_estimator(),
         ),
         folder,
     )

@@ -12,27 +12,25 @@ from audio_pipeline.analysis.pipeline import Extraction
 from audio_pipeline.audio.quality import Quality, QualityConfig, QualityMeter
 from audio_pipeline.datasets.examples import Case
 from audio_pipeline.features.table import FEATURE_NAMES
-from audio_pipeline.model.classifier import Calibration, Classifier
-from audio_pipeline.model.forest import Forest
+from audio_pipeline.model.classifier import Classifier
 from audio_pipeline.segmentation.segment import Segment
+from tests.small_models import says
 
 JOINTS = ("grating", "other", "pop")
 
 
 def speaker() -> Classifier:
     """A model whose first feature decides: <= 0 pop, <= 1 grating, <= 2 other, else unsure."""
-    forest = Forest(
-        JOINTS,
-        len(FEATURE_NAMES),
-        [0, 0, 0, -1, -1, -1, -1],
-        [1.0, 0.0, 2.0],
-        [[0.05, 0.05, 0.9], [0.9, 0.05, 0.05], [0.05, 0.9, 0.05], [0.3, 0.3, 0.4]],
-        [7],
-    )
+    said = {
+        0.0: [0.05, 0.05, 0.9],
+        1.0: [0.9, 0.05, 0.05],
+        2.0: [0.05, 0.9, 0.05],
+        3.0: [0.3, 0.3, 0.4],
+    }
     thresholds = dict.fromkeys(JOINTS, 0.6)
     settings = AnalysisConfig()
-    identity = Calibration.identity(3)
-    return Classifier("speaker", JOINTS, FEATURE_NAMES, settings, thresholds, identity, forest)
+    estimator = says(JOINTS, said)
+    return Classifier("speaker", JOINTS, FEATURE_NAMES, settings, thresholds, estimator)
 
 
 SAYS = {"pop": 0.0, "grating": 1.0, "other": 2.0, "unsure": 3.0}

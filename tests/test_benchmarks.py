@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 from audio_pipeline.audio.recording import read_recording
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
+against = importlib.import_module("benchmarks.against")
 page = importlib.import_module("benchmarks.page")
 sounds = importlib.import_module("benchmarks.sounds")
 table = importlib.import_module("benchmarks.table")
@@ -37,9 +40,34 @@ def test_a_bound_is_reached_from_its_own_side() -> None:
 
 def test_the_page_keeps_what_stands_around_the_measured_part(tmp_path: Path) -> None:
     path = tmp_path / "page.md"
-    path.write_text(f"before\n{page.BEGIN}\nold\n{page.END}\nafter\n")
-    page.insert(path, "new")
-    assert path.read_text() == f"before\n{page.BEGIN}\nnew\n{page.END}\nafter\n"
+    begin, end = (mark.format("one") for mark in page.MARKS)
+    path.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
+    page.insert(path, "new", "one")
+    assert path.read_text() == f"before\n{begin}\nnew\n{end}\nafter\n"
+
+
+def test_imports_are_added_up_by_package() -> None:
+    said = """import time: self [us] | cumulative | imported package
+import time:      1000 |       1000 |   numpy.core
+import time:      2000 |       3000 | numpy
+import time:       500 |        500 | json.decoder
+a line of the program"""
+    assert against.by_package(said) == pytest.approx({"numpy": 0.003, "Python's own": 0.0005})
+
+
+@pytest.mark.filterwarnings("ignore:.*slated for removal:DeprecationWarning")
+@pytest.mark.slow
+def test_a_revision_is_compared_with_itself(tmp_path: Path) -> None:
+    found = against.measure("HEAD", tmp_path, files=2, rounds=1)
+    told = against.text(found)
+    for kind, seconds in found["batch"].items():
+        assert f"| {kind} |" in told
+        assert 1 / 4 < min(seconds["now"]) / min(seconds["before"]) < 4
+    assert found["start"]["now"]["imports"]["numpy"] > 0
+    worktrees = subprocess.run(
+        ["git", "worktree", "list"], cwd=against.ROOT, capture_output=True, text=True, check=True
+    )
+    assert str(tempfile.gettempdir()) not in worktrees.stdout
 
 
 # The tutorial calls librosa.load, which on librosa 0.11 loads modules that Python will drop.

@@ -18,9 +18,9 @@ from audio_pipeline.audio.recording import Recording, read_recording, write_reco
 from audio_pipeline.datasets.manifest import read_dataset
 from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.features.table import FEATURE_NAMES
-from audio_pipeline.model.classifier import Calibration, Classifier, save_classifier
-from audio_pipeline.model.forest import Forest
+from audio_pipeline.model.classifier import Classifier, save_classifier
 from tests.labelled_sounds import sound
+from tests.small_models import says
 
 RATE = 8000
 
@@ -28,11 +28,10 @@ RATE = 8000
 def _model(threshold: float) -> Classifier:
     """A model that calls everything a tick with probability 0.8."""
     labels = ("clunk", "tick")
-    forest = Forest(labels, len(FEATURE_NAMES), [-1], [], [[0.2, 0.8]], [1])
+    estimator = says(labels, {0.0: [0.2, 0.8]})
     thresholds = {"clunk": 0.5, "tick": threshold}
     settings = AnalysisConfig().at_rate(RATE)
-    identity = Calibration.identity(2)
-    return Classifier("ticker", labels, FEATURE_NAMES, settings, thresholds, identity, forest)
+    return Classifier("ticker", labels, FEATURE_NAMES, settings, thresholds, estimator)
 
 
 @pytest.fixture

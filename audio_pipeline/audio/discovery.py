@@ -26,7 +26,7 @@ AUDIO_SUFFIXES = frozenset(
 """Suffixes taken from folders: what libsndfile and FFmpeg read and a recorder or phone writes."""
 
 MISSING = "missing"
-"""The stamp of a recording that was not there when it was listed."""
+"""Stands for the time of a recording that was not there when it was listed."""
 
 _URL = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]+://")
 
@@ -48,7 +48,7 @@ class Found:
         Whether a link led to it; a name without links is preferred.
     size
         Bytes, or None where unknown.
-    stamp
+    mtime_ns
         The modification time in nanoseconds, or whatever a URL's server tells about the version.
     """
 
@@ -56,10 +56,8 @@ class Found:
     name: bytes
     linked: bool
     size: int | None
-    stamp: str
+    mtime_ns: str
 
-
-_URL = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]+://")
 
 Complaint = Callable[[str, str], None]
 """Called with the name of a folder that cannot be read, and the reason."""
@@ -294,8 +292,8 @@ def file_system(url: bytes) -> tuple[Any, str]:
 
 
 def _version(details: dict[str, Any]) -> tuple[int | None, str]:
-    """Return size and version stamp from what a file system tells about a file."""
+    """Return size and version from what a file system tells about a file."""
     size = details.get("size")
     stamps = ("ETag", "etag", "Last-Modified", "LastModified", "mtime", "created")
-    stamp = next((str(details[key]) for key in stamps if details.get(key)), "")
-    return (int(size) if size is not None else None, stamp)
+    mtime_ns = next((str(details[key]) for key in stamps if details.get(key)), "")
+    return (int(size) if size is not None else None, mtime_ns)

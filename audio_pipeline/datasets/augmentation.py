@@ -143,6 +143,7 @@ def _events(made: Sequence[Made]) -> Events:
         np.array([weight for one in made for weight in one.weights], dtype=np.float64),
         np.full(sum(len(one.labels) for one in made), -1),
         np.full((sum(len(one.labels) for one in made), 2), np.nan),
+        np.array(["" for one in made for _ in one.labels], dtype=np.str_),
     )
 
 

@@ -9,7 +9,7 @@ the noise around them never does.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -48,6 +48,34 @@ class Copy:
     first: int
     second: int
     shift: float
+
+
+def linked_groups(groups: NDArray[np.str_], pairs: Iterable[tuple[int, int]]) -> NDArray[np.str_]:
+    """Join the groups of recordings that are copies of each other.
+
+    Parameters
+    ----------
+    groups : str array, shape (n,)
+    pairs : iterable of (int, int)
+        Indices of recordings that hold the same sound.
+
+    Returns
+    -------
+    str array, shape (n,)
+        Joined groups carry the name that sorts first among them.
+    """
+    root = {str(name): str(name) for name in np.unique(groups)}
+
+    def find(name: str) -> str:
+        while root[name] != name:
+            root[name] = root[root[name]]
+            name = root[name]
+        return name
+
+    for left, right in pairs:
+        first, second = sorted((find(str(groups[left])), find(str(groups[right]))))
+        root[second] = first
+    return np.array([find(str(name)) for name in groups], dtype=np.str_)
 
 
 def find_copies(surveys: Sequence[Survey], paths: Sequence[Path]) -> list[Copy]:

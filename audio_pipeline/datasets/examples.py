@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.analysis.events import ContextConfig, smooth_probabilities
@@ -63,6 +63,8 @@ class Case:
         Seconds; None for a whole recording.
     columns : mapping of str to str
         What else the manifest says.
+    spans : float64 array, shape (n_events, 2)
+        Start and end of each row of `table`, in seconds.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Case:
     table: NDArray[np.float32]
     stretch: tuple[float, float] | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
+    spans: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,8 +171,13 @@ def hear_recording(
         empty.append(everything)
     forced = _forced(source, settings, empty)
 
+    times = np.array([(one.start, one.end) for one in extraction.segments]).reshape(-1, 2)
+
     def table_of(span: tuple[float, float]) -> NDArray[np.float32]:
         return extraction.table[inside[span]] if inside[span] else forced[span]
+
+    def times_of(span: tuple[float, float]) -> NDArray[np.float64]:
+        return times[inside[span]] if inside[span] else np.array([span])
 
     cases = [
         Case(
@@ -179,6 +187,7 @@ def hear_recording(
             extraction,
             extraction.table if len(extraction.table) else forced[everything],
             columns=clip.columns,
+            spans=times if len(times) else np.array([everything]),
         )
         for clip in whole
     ]
@@ -186,8 +195,19 @@ def hear_recording(
         # One label throughout: the recording gets one answer, as if it had no times.
         rows = sorted({row for span in spans for row in inside[span]})
         table = np.concatenate([extraction.table[rows], *(forced[span] for span in sorted(empty))])
+        found = np.concatenate([times[rows], np.array(sorted(empty)).reshape(-1, 2)])
         first = clips[0]
-        cases = [Case(name, first.label, first.group, extraction, table, columns=first.columns)]
+        cases = [
+            Case(
+                name,
+                first.label,
+                first.group,
+                extraction,
+                table,
+                columns=first.columns,
+                spans=found,
+            )
+        ]
     else:
         for clip, span in zip(drawn, spans, strict=True):
             part = replace(
@@ -196,7 +216,16 @@ def hear_recording(
                 table=extraction.table[inside[span]],
             )
             cases.append(
-                Case(name, clip.label, clip.group, part, table_of(span), span, clip.columns)
+                Case(
+                    name,
+                    clip.label,
+                    clip.group,
+                    part,
+                    table_of(span),
+                    span,
+                    clip.columns,
+                    times_of(span),
+                )
             )
     return replace(heard, cases=tuple(cases))
 
@@ -251,6 +280,8 @@ class Events:
         Index of the case; -1 for events that are only trained on (made sounds).
     spans : float64 array, shape (n, 2)
         Start and end in seconds; NaN for events without surroundings.
+    kinds : str array, shape (n,)
+        What a sound is within its label, from the manifest's column ``kind``; else empty text.
     """
 
     table: NDArray[np.float32]
@@ -259,6 +290,7 @@ class Events:
     weights: NDArray[np.float64]
     case: NDArray[np.int64]
     spans: NDArray[np.float64]
+    kinds: NDArray[np.str_]
 
     def __len__(self) -> int:
         return len(self.table)
@@ -272,6 +304,7 @@ class Events:
             self.weights[chosen],
             self.case[chosen],
             self.spans[chosen],
+            self.kinds[chosen],
         )
 
     def smooth_probabilities(
@@ -304,6 +337,7 @@ def events_of(cases: Sequence[Case], groups: NDArray[np.str_]) -> Events:
         np.repeat(1.0 / np.sqrt(np.maximum(counts, 1)), counts),
         np.repeat(np.arange(len(cases)), counts),
         np.concatenate([_spans(case) for case in cases]),
+        np.repeat(np.array([case.columns.get("kind", "") for case in cases], np.str_), counts),
     )
 
 
@@ -323,4 +357,41 @@ def joined(first: Events, second: Events) -> Events:
         np.concatenate([first.weights, second.weights]),
         np.concatenate([first.case, np.full(len(second), -1)]),
         np.concatenate([first.spans, second.spans]),
+        np.concatenate([first.kinds, second.kinds]),
     )
+
+
+def balanced_weights(
+    labels: NDArray[np.str_],
+    weights: ArrayLike,
+    kinds: NDArray[np.str_] | None = None,
+    kind_balance: float = 0.0,
+) -> NDArray[np.float64]:
+    """Scale event weights so that every label weighs the same, with a mean of 1.
+
+    Parameters
+    ----------
+    labels : str array, shape (n,)
+    weights : array, shape (n,)
+        >= 0.
+    kinds : str array, shape (n,), or None
+        What a sound is within its label; empty text is a kind like any other.
+    kind_balance : float
+        In [0, 1]: 1 lets every kind of a label weigh the same, 0 leaves their weights.
+
+    Returns
+    -------
+    float64 array, shape (n,)
+    """
+    balanced = np.asarray(weights, np.float64).copy()
+    if kinds is not None and kind_balance > 0:
+        _, group = np.unique(np.char.add(np.char.add(labels, "\n"), kinds), return_inverse=True)
+        total = np.bincount(group, balanced)
+        balanced /= np.maximum(total, 1e-12)[group] ** kind_balance
+    _, number = np.unique(labels, return_inverse=True)
+    total = np.bincount(number, balanced)
+    share = np.zeros_like(total)
+    present = max(1, int(np.count_nonzero(total)))
+    np.divide(len(balanced) / present, total, out=share, where=total > 0)
+    scaled: NDArray[np.float64] = balanced * share[number]
+    return scaled

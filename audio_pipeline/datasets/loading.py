@@ -6,18 +6,30 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.datasets.conditions import Survey, survey
-from audio_pipeline.datasets.duplicates import Copy, find_copies
-from audio_pipeline.datasets.examples import Case, Events, Heard, events_of, hear_dataset
-from audio_pipeline.datasets.manifest import Dataset
+from audio_pipeline.datasets.duplicates import Copy, find_copies, linked_groups
+from audio_pipeline.datasets.examples import (
+    Case,
+    Events,
+    Heard,
+    balanced_weights,
+    events_of,
+    hear_dataset,
+)
+from audio_pipeline.datasets.manifest import Dataset, read_dataset
 from audio_pipeline.datasets.parallel import in_parallel
 from audio_pipeline.exceptions import CrepitusError, InvalidInputError
-from audio_pipeline.model.splits import linked_groups
+from audio_pipeline.features.table import FEATURE_NAMES
+
+if TYPE_CHECKING:
+    from sklearn.utils import Bunch
 
 LOWEST_RATE = 1000
 """Hz. Below it a click of a few milliseconds is a handful of samples."""
@@ -159,6 +171,67 @@ def gather(
         *_sizes_caution(cases, groups),
     ]
     return Material(dataset, settings, heard, cases, groups, surveys, copies, tuple(cautions))
+
+
+def load_examples(dataset: Dataset | Path | str, *, sample_rate: int | None = None) -> Bunch:
+    """Return the sounds of a labelled dataset as arrays, for scikit-learn.
+
+    Parameters
+    ----------
+    dataset : Dataset or path
+        As :func:`~audio_pipeline.datasets.manifest.read_dataset` takes it.
+    sample_rate : int or None
+        Hz to listen at; None: the default model's rate, or the lowest of the dataset when that is
+        lower.
+
+    Returns
+    -------
+    sklearn.utils.Bunch
+        One entry per segment, or per recording where none was found:
+
+        - ``data``: float32 (n, n_features)
+        - ``target``: str (n,), the labels
+        - ``groups``: str (n,); copies of a recording share one
+        - ``recording``: str (n,), the recording as the dataset names it
+        - ``start``, ``end``: float64 (n,), seconds
+        - ``sample_weight``: float64 (n,), mean 1: every label weighs the same, and within it a
+          recording by the square root of its number of segments
+        - ``feature_names``: list of str
+
+    Raises
+    ------
+    InvalidInputError
+        When nothing can be read.
+
+    Examples
+    --------
+    >>> from sklearn.model_selection import StratifiedGroupKFold, cross_val_score
+    >>> examples = load_examples("my_recordings")  # doctest: +SKIP
+    >>> cross_val_score(  # doctest: +SKIP
+    ...     make_classifier(), examples.data, examples.target, groups=examples.groups,
+    ...     cv=StratifiedGroupKFold(5), scoring="balanced_accuracy",
+    ... )
+    """
+    from sklearn.utils import Bunch
+
+    given = dataset if isinstance(dataset, Dataset) else read_dataset(dataset)
+    settings = None if sample_rate is None else AnalysisConfig().at_rate(sample_rate)
+    material = gather(given, settings)
+    cases = [material.cases[index] for index in material.usable]
+    if not cases:
+        raise InvalidInputError(f"no recording of {given.source} can be used")
+    events = material.events()
+    spans = np.concatenate([case.spans for case in cases])
+    return Bunch(
+        data=events.table,
+        target=events.labels,
+        groups=events.groups,
+        recording=np.array([case.name for case in cases])[events.case],
+        start=spans[:, 0],
+        end=spans[:, 1],
+        sample_weight=balanced_weights(events.labels, events.weights),
+        feature_names=list(FEATURE_NAMES),
+    )
 
 
 def fail_for_unreadable(cautions: Sequence[Caution]) -> None:

@@ -1,19 +1,23 @@
-"""A model folder: labels, settings, calibration and thresholds as plain numbers, trees as arrays.
+"""A trained model: a fitted scikit-learn estimator with what it must be fed and how it is read.
 
-``model.json`` describes the model and lists every other file with its SHA-256; nothing is read
-before its hash agrees, and nothing that is read is ever run. A folder is written once, whole, and
-never changed.
+``model.json`` holds labels, names of features, settings, thresholds and where the model comes
+from; ``estimator.skops`` the estimator (:mod:`audio_pipeline.model.persistence`). A folder is
+written once, whole, and never changed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
+import shutil
 import tempfile
+import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,69 +25,23 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from audio_pipeline.exceptions import CrepitusError, InvalidInputError
-from audio_pipeline.model.forest import Forest, read_forest, write_forest
+from audio_pipeline.model import persistence
+from audio_pipeline.model.fitted_checks import MOST_FEATURES, MOST_LABELS
+from audio_pipeline.model.persistence import CARD, ESTIMATOR, MANIFEST, SCHEMA_VERSION, refuse
 
 if TYPE_CHECKING:
+    from sklearn.base import ClassifierMixin
+
     from audio_pipeline.analysis.config import AnalysisConfig
 
-SCHEMA_VERSION: Final = 1
-MANIFEST: Final = "model.json"
-ESTIMATOR: Final = "estimator.skops"
-CARD: Final = "CARD.md"
+__all__ = ["CARD", "Classifier", "default_model_folder", "load_classifier", "save_classifier"]
 
-_LARGEST_MANIFEST: Final = 16 * 1024 * 1024
-_LARGEST_FILE: Final = 64 * 1024 * 1024
-_LEAST_PROBABILITY: Final = 1e-4
-"""A forest of a few hundred trees cannot tell a rarer answer from an impossible one."""
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Turns the trees' scores into probabilities: one temperature and one offset a label.
-
-    Attributes
-    ----------
-    temperature : float
-        > 0; above 1 makes scores less extreme.
-    offsets : tuple of float
-        Added to the log scores, one a label; all 0 leaves the order of labels as it is.
-    """
-
-    temperature: float
-    offsets: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.temperature) and self.temperature > 0):
-            raise ValueError(f"temperature is {self.temperature}; it must be above 0")
-        if not all(math.isfinite(offset) for offset in self.offsets):
-            raise ValueError("calibration offsets must be finite")
-
-    @classmethod
-    def identity(cls, n_labels: int) -> Calibration:
-        """Return the calibration that changes nothing."""
-        return cls(1.0, (0.0,) * n_labels)
-
-    def apply(self, scores: ArrayLike) -> NDArray[np.float64]:
-        """Calibrate.
-
-        Parameters
-        ----------
-        scores : array, shape (n, n_labels)
-            Rows that sum to 1.
-
-        Returns
-        -------
-        float64 array, shape (n, n_labels)
-            Rows that sum to 1.
-        """
-        likely = np.maximum(np.asarray(scores, np.float64), _LEAST_PROBABILITY)
-        logits: NDArray[np.float64] = np.log(likely)
-        logits = logits / self.temperature + np.asarray(self.offsets)
-        if len(logits) == 0:
-            return logits
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        probabilities: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
-        return probabilities
+_ROWS_TOGETHER: Final = 64
+_LARGEST_VALUE: Final = 1e6
+_DESCRIPTION: Final = ("training", "versions", "metrics", "warnings")
+_SCRATCH: Final = ".model-"
+_ABANDONED: Final = 3600.0
+"""Seconds after which a folder that a training was writing is taken for one that was killed."""
 
 
 @dataclass(frozen=True)
@@ -94,20 +52,20 @@ class Classifier:
     ----------
     name : str
         Name of the model.
-    sha256 : str
-        Hash of ``model.json``, which holds the hashes of all other files; empty before saving.
     labels : tuple of str
-        Columns of :meth:`predict_proba`.
+        Columns of :meth:`predict_proba`, sorted.
     feature_names : tuple of str
-        Columns of the feature table it takes.
+        Columns of the feature table that the estimator takes.
     settings : AnalysisConfig
         How recordings must be analysed for it.
     thresholds : mapping of str to float
         An event is sure when the probability of its likeliest label reaches this.
-    calibration : Calibration
-    estimator : Forest
+    estimator : scikit-learn classifier
+        Fitted; its ``classes_`` are `labels`. Takes (n, len(feature_names)) tables.
     description : mapping
         The rest of ``model.json``: training data, versions, metrics, warnings.
+    sha256 : str
+        Hash of ``model.json``, which holds the hashes of all other files; empty before saving.
     """
 
     name: str
@@ -115,10 +73,20 @@ class Classifier:
     feature_names: tuple[str, ...]
     settings: AnalysisConfig
     thresholds: Mapping[str, float]
-    calibration: Calibration
-    estimator: Forest
+    estimator: ClassifierMixin
     description: Mapping[str, Any] = field(default_factory=dict)
     sha256: str = ""
+
+    @cached_property
+    def columns(self) -> NDArray[np.int64] | slice:
+        """Which columns of today's feature table the estimator takes.
+
+        Raises
+        ------
+        ValueError
+            When a feature is no longer computed.
+        """
+        return feature_columns(self.feature_names)
 
     def predict_proba(self, table: ArrayLike) -> NDArray[np.float64]:
         """Return calibrated probabilities.
@@ -126,15 +94,65 @@ class Classifier:
         Parameters
         ----------
         table : array, shape (n, n_features)
-            A feature table; columns as in `feature_names`.
+            A feature table with all of today's features, as :func:`analysis.pipeline.extract`
+            gives it; the columns of `feature_names` are taken from it.
 
         Returns
         -------
         float64 array, shape (n, n_labels)
             Rows sum to 1; shape (0, n_labels) when there is no segment. A row's probabilities do
-            not depend on the other rows.
+            not depend on the other rows, to the last bit.
         """
-        return self.calibration.apply(self.estimator.predict_proba(table))
+        rows = clean_table(table)[:, self.columns]
+        if not len(rows):
+            return np.zeros((0, len(self.labels)))
+        if self._independent:
+            return np.asarray(self.estimator.predict_proba(rows), np.float64)
+        # BLAS rounds by the shape of a matrix: rows are asked about in matrices of one shape.
+        padded = np.zeros((-(-len(rows) // _ROWS_TOGETHER) * _ROWS_TOGETHER, rows.shape[1]))
+        padded[: len(rows)] = rows
+        answers = [
+            self.estimator.predict_proba(padded[first : first + _ROWS_TOGETHER].astype(np.float32))
+            for first in range(0, len(padded), _ROWS_TOGETHER)
+        ]
+        return np.concatenate(answers)[: len(rows)].astype(np.float64)
+
+    @cached_property
+    def _independent(self) -> bool:
+        from audio_pipeline.model.estimator import is_tree_based, last_step
+
+        return is_tree_based(last_step(self.estimator))
+
+
+def feature_columns(feature_names: tuple[str, ...]) -> NDArray[np.int64] | slice:
+    """Return where features stand in today's table; ``slice(None)`` for all in their order.
+
+    Raises
+    ------
+    ValueError
+        When one is not computed.
+    """
+    from audio_pipeline.features.table import FEATURE_NAMES
+
+    if feature_names == FEATURE_NAMES:
+        return slice(None)
+    place = {name: column for column, name in enumerate(FEATURE_NAMES)}
+    gone = [name for name in feature_names if name not in place]
+    if gone:
+        raise ValueError(
+            f"it takes the feature {gone[0]!r}, which this version does not compute; train it again"
+        )
+    return np.array([place[name] for name in feature_names])
+
+
+def clean_table(table: ArrayLike) -> NDArray[np.float32]:
+    """Return a feature table as estimators see it: float32 within +-1e6, 0 for missing values."""
+    rows = np.ascontiguousarray(table, dtype=np.float32)
+    if np.isfinite(rows).all():
+        return rows
+    finite = np.nan_to_num(rows, nan=0.0, posinf=_LARGEST_VALUE, neginf=-_LARGEST_VALUE)
+    clipped: NDArray[np.float32] = np.clip(finite, -_LARGEST_VALUE, _LARGEST_VALUE)
+    return clipped
 
 
 def default_model_folder() -> Path:
@@ -144,55 +162,61 @@ def default_model_folder() -> Path:
     return inside if inside.is_dir() else package.parent / "models" / "default"
 
 
-def load_classifier(folder: Path | str | None = None) -> Classifier:
-    """Load a model folder after checking its version and the hash of every file.
+def load_classifier(folder: Path | str | None = None, *, trusted: bool = False) -> Classifier:
+    """Load a model folder after checking its version, the hash of every file and every number.
 
     Parameters
     ----------
     folder : path or None
         None: the default model.
+    trusted : bool
+        Also load an estimator that is no forest, tree or linear model. Nothing in the file is run
+        even then, but a file made to do harm could end the process.
 
     Raises
     ------
     InvalidInputError
         When the folder or one of its files is missing, altered, of another schema, or not a model.
-    """
-    from audio_pipeline.analysis.config import AnalysisConfig
-    from audio_pipeline.features.table import FEATURE_NAMES
 
+    Warns
+    -----
+    UserWarning
+        When the model was made with another minor version of scikit-learn.
+    """
     where = default_model_folder() if folder is None else Path(folder)
-    content = _read(where, MANIFEST, _LARGEST_MANIFEST)
-    document = _parse_manifest(where, content)
-    files = _checked_files(where, document)
-    forest = read_forest(files[ESTIMATOR], str(where / ESTIMATOR))
+    document, sha256, data = persistence.read_manifest(where)
     try:
-        calibration = document["calibration"]
-        labels = _names(document, "labels")
-        classifier = Classifier(
-            name=str(document["name"]),
-            labels=labels,
-            feature_names=_names(document, "feature_names"),
-            settings=AnalysisConfig.from_dict(document["settings"]),
-            thresholds=_thresholds(document["thresholds"], labels),
-            calibration=Calibration(
-                float(calibration["temperature"]),
-                tuple(float(calibration["offsets"][label]) for label in labels),
-            ),
-            estimator=forest,
-            description={key: document[key] for key in _DESCRIPTION if key in document},
-            sha256=hashlib.sha256(content).hexdigest(),
-        )
+        labels = persistence.names(document, "labels", MOST_LABELS)
+        feature_names = persistence.names(document, "feature_names", MOST_FEATURES)
+        if list(labels) != sorted(labels):
+            raise ValueError("labels must be sorted")
+        name = document["name"]
+        if not isinstance(name, str) or len(name) > 200 or not name.isprintable():
+            raise ValueError("name must be one short line of text")
+        thresholds = _thresholds(document["thresholds"], labels)
+        description: dict[str, Any] = {
+            key: document[key] for key in _DESCRIPTION if key in document
+        }
+        if not all(isinstance(description.get(key, {}), dict) for key in _DESCRIPTION[:3]):
+            raise ValueError(f"one of {', '.join(_DESCRIPTION[:3])} is no mapping")
+        from audio_pipeline.analysis.config import AnalysisConfig
+
+        settings = AnalysisConfig.from_dict(document["settings"])
+        feature_columns(feature_names)
     except KeyError as error:
-        raise _refused(where, f"{MANIFEST} has no {error}") from None
-    except (CrepitusError, ValueError, TypeError, AttributeError) as error:
-        raise _refused(where, " ".join(f"{MANIFEST}: {error}".split())) from None
-    if tuple(forest.classes_.tolist()) != classifier.labels:
-        raise _refused(where, "its estimator knows other labels than its model.json")
-    if forest.n_features_in_ != len(classifier.feature_names):
-        raise _refused(where, "its estimator takes another number of features than its model.json")
-    if classifier.feature_names != FEATURE_NAMES:
-        raise _refused(where, "it takes other features than this version computes; train it again")
-    return classifier
+        refuse(where, f"{MANIFEST} has no {error}")
+    except (CrepitusError, ValueError, TypeError, AttributeError, OverflowError) as error:
+        refuse(where, f"{MANIFEST}: {error}")
+    made_with = description.get("versions", {}).get("scikit-learn")
+    try:
+        estimator = persistence.read_estimator(data, labels, len(feature_names), trusted)
+    except ValueError as error:
+        refuse(where, f"{ESTIMATOR}: {error}{_version_hint(made_with)}")
+    if hint := _version_hint(made_with):
+        warnings.warn(f"the model {name}{hint}", UserWarning, stacklevel=2)
+    return Classifier(
+        name, labels, feature_names, settings, thresholds, estimator, description, sha256
+    )
 
 
 def save_classifier(
@@ -206,7 +230,7 @@ def save_classifier(
     folder : path
         Must not exist, or be empty.
     extra_files : mapping of file name to content
-        ``CARD.md`` and plots.
+        ``CARD.md``, plots and tables.
 
     Returns
     -------
@@ -216,23 +240,22 @@ def save_classifier(
     Raises
     ------
     InvalidInputError
-        When the folder exists and is not empty.
+        When the folder exists and is not empty, or the model could not be loaded again; nothing
+        is left of it then.
     CrepitusError
         When it cannot be written.
     """
     where = Path(folder)
     refuse_existing_model(where)
-    files = {ESTIMATOR: write_forest(classifier.estimator), **(extra_files or {})}
+    data = persistence.write_estimator(classifier.estimator)
+    files = {ESTIMATOR: data, **(extra_files or {})}
     document: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "name": classifier.name,
         "labels": list(classifier.labels),
         "feature_names": list(classifier.feature_names),
         "settings": classifier.settings.to_dict(),
-        "calibration": {
-            "temperature": classifier.calibration.temperature,
-            "offsets": dict(zip(classifier.labels, classifier.calibration.offsets, strict=True)),
-        },
+        "calibration": calibration(classifier.estimator),
         "thresholds": dict(classifier.thresholds),
         **{
             key: classifier.description[key]
@@ -244,16 +267,34 @@ def save_classifier(
     files[MANIFEST] = (json.dumps(document, indent=1, allow_nan=False) + "\n").encode()
     try:
         where.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".model-", dir=where.parent) as scratch:
+        _remove_abandoned(where.parent)
+        with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=where.parent) as scratch:
             whole = Path(scratch) / "model"
             whole.mkdir()
-            for name, data in files.items():
-                (whole / name).write_bytes(data)
+            for name, content in files.items():
+                (whole / name).write_bytes(content)
+            # Whoever trained it just now may trust it; what cannot be loaded is not left behind.
+            load_classifier(whole, trusted=True)
             # An empty folder may be replaced by rename; a full one makes it fail.
             os.replace(whole, where)
     except OSError as error:
         raise CrepitusError(f"cannot write the model to {where}: {error.strerror}") from None
-    return load_classifier(where)
+    return load_classifier(where, trusted=True)
+
+
+def needs_trust(classifier: Classifier) -> bool:
+    """Tell whether a classifier loads only with ``trusted=True``."""
+    schema, _ = persistence.unpack(persistence.write_estimator(classifier.estimator))
+    return bool(persistence.untrusted_types(schema))
+
+
+def calibration(estimator: Any) -> dict[str, Any]:
+    """Return how an estimator is calibrated: its temperature, 1 for one that is not."""
+    for one in getattr(estimator, "calibrated_classifiers_", ()):
+        for calibrator in one.calibrators:
+            if hasattr(calibrator, "beta_"):
+                return {"method": one.method, "temperature": round(1 / float(calibrator.beta_), 6)}
+    return {"method": "none", "temperature": 1.0}
 
 
 def refuse_existing_model(folder: Path) -> None:
@@ -262,64 +303,33 @@ def refuse_existing_model(folder: Path) -> None:
         raise InvalidInputError(f"{folder} already exists; name a new folder for the model")
 
 
-_DESCRIPTION: Final = ("training", "versions", "metrics", "warnings")
+def _remove_abandoned(parent: Path) -> None:
+    """Remove what a killed training left beside the models: only folders that only it makes."""
+    for path in parent.glob(f"{_SCRATCH}*"):
+        inside = list(path.iterdir()) if path.is_dir() and not path.is_symlink() else [path]
+        ours = all(each.name == "model" and each.is_dir() for each in inside)
+        if ours and time.time() - path.stat().st_mtime > _ABANDONED:
+            shutil.rmtree(path, ignore_errors=True)
 
 
-def _refused(where: Path, reason: str) -> InvalidInputError:
-    return InvalidInputError(f"the model in {where} cannot be used: {reason}")
-
-
-def _read(where: Path, name: str, limit: int) -> bytes:
-    try:
-        path = where / name
-        if path.stat().st_size > limit:
-            raise _refused(where, f"{name} is larger than {limit >> 20} MB")
-        return path.read_bytes()
-    except OSError as error:
-        raise _refused(where, f"{name}: {error.strerror or 'cannot be read'}") from None
-
-
-def _parse_manifest(where: Path, content: bytes) -> dict[str, Any]:
-    try:
-        document = json.loads(content)
-    except (ValueError, RecursionError):
-        raise _refused(where, f"{MANIFEST} is not JSON") from None
-    version = document.get("schema_version") if isinstance(document, dict) else None
-    if version != SCHEMA_VERSION or isinstance(version, bool):
-        raise _refused(
-            where, f"its schema_version is {version!r}; this version reads {SCHEMA_VERSION}"
-        )
-    assert isinstance(document, dict)
-    return document
-
-
-def _checked_files(where: Path, document: Mapping[str, Any]) -> dict[str, bytes]:
-    """Read every listed file; its hash must agree."""
-    listed = document.get("files")
-    if not isinstance(listed, dict) or ESTIMATOR not in listed:
-        raise _refused(where, f"{MANIFEST} does not list {ESTIMATOR}")
-    files = {}
-    for name, expected in listed.items():
-        if Path(name).name != name or "\\" in name or name in {"", ".", "..", MANIFEST}:
-            raise _refused(where, f"{MANIFEST} lists {name!r}, which is no plain file name")
-        data = _read(where, name, _LARGEST_FILE)
-        if hashlib.sha256(data).hexdigest() != expected:
-            raise _refused(where, f"{name} was altered (its SHA-256 differs from {MANIFEST})")
-        files[name] = data
-    return files
-
-
-def _names(document: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    names = document[key]
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"{key} must be a list of names")
-    if not names or len(set(names)) != len(names):
-        raise ValueError(f"{key} must be given once each, at least one")
-    return tuple(names)
+def _version_hint(made_with: Any) -> str:
+    """Say so when a model comes from another minor version of scikit-learn; else empty."""
+    here = version("scikit-learn")
+    if not isinstance(made_with, str) or made_with.split(".")[:2] == here.split(".")[:2]:
+        return ""
+    return (
+        f" (it was made with scikit-learn {made_with[:20]}, this is {here}: train it again, or "
+        f"install scikit-learn {'.'.join(made_with.split('.')[:2])[:10]})"
+    )
 
 
 def _thresholds(given: Mapping[str, Any], labels: tuple[str, ...]) -> dict[str, float]:
-    thresholds = {label: float(given[label]) for label in labels}
-    if not all(0.0 <= threshold <= 1.0 for threshold in thresholds.values()):
-        raise ValueError("thresholds must be between 0 and 1")
+    thresholds = {}
+    for label in labels:
+        threshold = given[label]
+        if isinstance(threshold, bool) or not isinstance(threshold, int | float):
+            raise ValueError("thresholds must be numbers")
+        if not 0.0 <= threshold <= 1.0:
+            raise ValueError("thresholds must be between 0 and 1")
+        thresholds[label] = float(threshold)
     return thresholds

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audio_pipeline.datasets.loading import Caution
-from audio_pipeline.model.forest import clean_table
+from audio_pipeline.model.classifier import clean_table
 from audio_pipeline.model.metrics import ABSTAINED, balanced_accuracy
-from audio_pipeline.model.splits import Fold
+from audio_pipeline.model.selection import Fold
 
 _TREES: Final = 50
 _LEAF: Final = 3

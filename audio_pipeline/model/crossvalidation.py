@@ -1,12 +1,13 @@
 """Nested cross-validation: every case is answered by a model that knows nothing of its group.
 
-Not its sounds, not its leaf size, not its calibration, not its thresholds.
+Not its sounds, not its parameters, not its calibration, not its thresholds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +23,17 @@ from audio_pipeline.model.scoring import (
     predict_cases,
     prediction_table,
 )
-from audio_pipeline.model.splits import Fold, grouped_folds
-from audio_pipeline.model.thresholds import Grower, Tuned, tune
+from audio_pipeline.model.selection import (
+    Fold,
+    Selection,
+    TrainingSettings,
+    grouped_folds,
+    quick_predictor,
+    select_model,
+)
+
+if TYPE_CHECKING:
+    from sklearn.base import BaseEstimator
 
 Progress = Callable[[int, int], None]
 _SHARES = (0.25, 0.5, 0.75)
@@ -50,57 +60,87 @@ class CrossValidation:
 
 
 def classifier_of(
-    tuned: Tuned, labels: Sequence[str], settings: AnalysisConfig, name: str = "fold"
+    selection: Selection,
+    labels: Sequence[str],
+    settings: TrainingSettings,
+    analysis: AnalysisConfig,
+    name: str = "fold",
 ) -> Classifier:
     """Return a classifier that was never saved."""
     return Classifier(
         name,
         tuple(labels),
-        FEATURE_NAMES,
-        settings,
-        tuned.thresholds,
-        tuned.calibration,
-        tuned.forest,
+        settings.feature_names or FEATURE_NAMES,
+        analysis,
+        selection.thresholds,
+        selection.estimator,
     )
 
 
-def cross_validate(
+def fold_classifiers(
     cases: Sequence[Case],
     events: Events,
-    grower: Grower,
-    settings: AnalysisConfig,
+    labels: Sequence[str],
+    settings: TrainingSettings,
+    analysis: AnalysisConfig,
     folds: Sequence[Fold],
-    progress: Progress | None = None,
-) -> CrossValidation:
-    """Answer every case by a model that was tuned and fitted without its group.
+    base: BaseEstimator | None = None,
+) -> Iterator[Classifier]:
+    """Yield a classifier for each fold, made in every way without the groups it is tested on.
 
     Parameters
     ----------
     cases : sequence of Case
     events : Events
         Of these cases, and what else is trained on; linked groups.
-    grower : Grower
-    settings : AnalysisConfig
+    labels : sequence of str
+        Sorted.
+    settings : TrainingSettings
+        The recipe: the same for every fold and for the final model.
+    analysis : AnalysisConfig
     folds : sequence of Fold
-        Indices of cases; at least one, each case tested once.
+        Indices of cases.
+    base : fitted forest or None
+        Start from this one.
+    """
+    groups = case_groups(events, len(cases))
+    for fold in folds:
+        outside = ~np.isin(events.groups, np.unique(groups[fold.test]))
+        selection = select_model(events.rows(outside), labels, settings, analysis.context, base)
+        yield classifier_of(selection, labels, settings, analysis)
+
+
+def cross_validate(
+    cases: Sequence[Case],
+    events: Events,
+    labels: Sequence[str],
+    settings: TrainingSettings,
+    analysis: AnalysisConfig,
+    folds: Sequence[Fold],
+    base: BaseEstimator | None = None,
+    progress: Progress | None = None,
+) -> CrossValidation:
+    """Answer every case by a model that was chosen and fitted without its group.
+
+    Parameters
+    ----------
+    cases, events, labels, settings, analysis, folds, base
+        As for :func:`fold_classifiers`; at least one fold, each case tested once.
     progress : callable or None
         Called with (folds done, folds).
     """
-    groups = case_groups(events, len(cases))
     predictions: list[CasePrediction | None] = [None] * len(cases)
-    for number, fold in enumerate(folds, start=1):
-        outside = ~np.isin(events.groups, np.unique(groups[fold.test]))
-        tuned = tune(events.rows(outside), grower, settings.context)
-        model = classifier_of(tuned, grower.labels, settings)
-        for index, one in zip(
-            fold.test, predict_cases([cases[index] for index in fold.test], model), strict=True
-        ):
+    models = fold_classifiers(cases, events, labels, settings, analysis, folds, base)
+    for number, (fold, model) in enumerate(zip(folds, models, strict=True), start=1):
+        tested = predict_cases([cases[index] for index in fold.test], model)
+        for index, one in zip(fold.test, tested, strict=True):
             predictions[index] = one
         if progress:
             progress(number, len(folds))
     done = [one for one in predictions if one is not None]
     assert len(done) == len(cases)
-    return CrossValidation(done, prediction_table(done, grower.labels, groups), list(folds))
+    table = prediction_table(done, labels, case_groups(events, len(cases)))
+    return CrossValidation(done, table, list(folds))
 
 
 def case_folds(cases: Sequence[Case], groups: NDArray[np.str_], n: int, seed: int) -> list[Fold]:
@@ -128,42 +168,52 @@ def learning_curve(
     cross_validation: CrossValidation,
     cases: Sequence[Case],
     events: Events,
-    grower: Grower,
-    choice: float,
+    labels: Sequence[str],
+    settings: TrainingSettings,
+    params: Mapping[str, Any],
 ) -> list[CurvePoint]:
     """Tell whether more recordings would help: fit on a quarter, half, most of the groups.
+
+    Parameters
+    ----------
+    cross_validation : CrossValidation
+    cases, events, labels, settings
+        As for :func:`fold_classifiers`.
+    params : mapping
+        Of the final model; nothing is chosen again.
 
     Returns
     -------
     list of CurvePoint
-        Rising number of groups, the last with all; empty with fewer than eight groups.
+        Rising number of groups, the last with all; empty with fewer than eight groups, or when
+        recordings are not learnt from.
     """
     given = cross_validation.table
-    names = np.unique(given.groups)
-    if names.size < _FEWEST_GROUPS:
+    groups = np.unique(given.groups)
+    if groups.size < _FEWEST_GROUPS or settings.judge_only:
         return []
-    settings = grower.settings
-    order = np.random.default_rng(settings.seed).permutation(names)
+    order = np.random.default_rng(settings.seed).permutation(groups)
     points = []
     for share in _SHARES:
         answer = np.full(len(cases), metrics.ABSTAINED)
         used = []
         for fold in cross_validation.folds:
-            outside = [name for name in order if name not in set(given.groups[fold.test])]
+            tested = set(given.groups[fold.test])
+            outside = [name for name in order if name not in tested]
             kept = outside[: max(2, round(share * len(outside)))]
             used.append(len(kept))
             part = events.rows(np.isin(events.groups, kept) | (events.case < 0))
-            part = part.rows(~np.isin(part.groups, np.unique(given.groups[fold.test])))
+            part = part.rows(~np.isin(part.groups, list(tested)))
             if np.unique(part.labels).size < 2:
                 continue
-            forest = grower.grow(part, choice, settings.trees)
+            predict_proba = quick_predictor(part, labels, settings, params)
             tables = [cases[index].table for index in fold.test]
             bounds = np.cumsum([len(table) for table in tables])[:-1]
-            scores = np.split(forest.predict_proba(np.concatenate(tables)), bounds)
+            scores = np.split(predict_proba(np.concatenate(tables)), bounds)
             answer[fold.test] = [int(score.mean(axis=0).argmax()) for score in scores]
-        accuracy = metrics.balanced_accuracy(given.y_true, answer, len(grower.labels))
+        accuracy = metrics.balanced_accuracy(given.y_true, answer, len(labels))
         points.append(CurvePoint(float(np.mean(used)), accuracy))
-    whole = metrics.balanced_accuracy(given.y_true, given.y_pred, len(grower.labels))
-    full = names.size * (1 - 1 / max(2, len(cross_validation.folds)))
+    whole = metrics.balanced_accuracy(given.y_true, given.y_pred, len(labels))
+    full = groups.size * (1 - 1 / max(2, len(cross_validation.folds)))
     points.append(CurvePoint(float(full), whole))
     return points

@@ -1,55 +1,12 @@
-"""What a model says about where it comes from."""
+"""Whether a model has seen a recording, or another of its group."""
 
 from __future__ import annotations
 
 import hashlib
-import platform
-from collections import Counter
-from importlib.metadata import version
-from typing import Any
 
-from audio_pipeline._version import __version__
-from audio_pipeline.datasets.examples import Case, Events
+from audio_pipeline.datasets.examples import Case
 from audio_pipeline.datasets.loading import Material
 from audio_pipeline.model.classifier import Classifier
-from audio_pipeline.model.thresholds import TuningSettings
-
-_PACKAGES = ("numpy", "scipy", "scikit-learn", "librosa", "soxr", "skops")
-
-
-def provenance(
-    material: Material,
-    tuning: TuningSettings,
-    choice: float,
-    events: Events,
-    base: Classifier | None,
-) -> dict[str, Any]:
-    """Return what a model was trained on and how, for ``model.json``.
-
-    Recordings are named by the digest of their sound and groups by a mark, so that an evaluation
-    notices what the model has seen before, wherever it lies.
-    """
-    usable = [material.cases[index] for index in material.usable]
-    groups = sorted({group_mark(case.group) for case in usable})
-    inherited = base.description.get("training", {}) if base else {}
-    digests = {material.surveys[case.name].digest for case in usable}
-    return {
-        "digest": material.digest,
-        "licences": dict(
-            sorted(Counter(case.columns.get("licence") or "not stated" for case in usable).items())
-        ),
-        "recordings": sorted(digests | set(inherited.get("recordings", ()))),
-        "groups": sorted(
-            {*(groups if material.dataset.has_groups else ()), *inherited.get("groups", ())}
-        ),
-        "label_counts": dict(sorted(Counter(case.label for case in usable).items())),
-        "made_events": int((events.case < 0).sum()),
-        "judge_only": tuning.judge_only,
-        "seed": tuning.seed,
-        "choice": choice,
-        "fit": tuning.fit.to_dict(),
-        "base": {"name": base.name, "sha256": base.sha256} if base else None,
-    }
 
 
 def seen_by(classifier: Classifier, material: Material) -> list[bool]:
@@ -73,12 +30,3 @@ def _groups_of(case: Case) -> list[str]:
 def group_mark(group: str) -> str:
     """Return what stands for a group in ``model.json``, to notice it in another dataset."""
     return hashlib.sha256(f"crepitus group {group}".encode()).hexdigest()[:16]
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of everything the numbers depend on."""
-    return {
-        "crepitus": __version__,
-        "python": platform.python_version(),
-        **{package: version(package) for package in _PACKAGES},
-    }

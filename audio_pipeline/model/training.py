@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import platform
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from audio_pipeline._version import __version__
 from audio_pipeline.analysis.config import AnalysisConfig
-from audio_pipeline.datasets.augmentation import RealClip
+from audio_pipeline.datasets.augmentation import MadeSettings, RealClip, made_events
 from audio_pipeline.datasets.examples import Case, Events, joined
 from audio_pipeline.datasets.loading import (
     Caution,
@@ -22,11 +28,16 @@ from audio_pipeline.datasets.loading import (
     shown_names,
     silent_caution,
 )
-from audio_pipeline.datasets.manifest import Dataset
+from audio_pipeline.datasets.manifest import Dataset, read_dataset
+from audio_pipeline.datasets.synthesis.dataset import write_dataset
 from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.model.bootstrap import Interval, group_intervals
-from audio_pipeline.model.card import model_card, model_plots
-from audio_pipeline.model.classifier import CARD, Classifier, refuse_existing_model, save_classifier
+from audio_pipeline.model.classifier import (
+    Classifier,
+    needs_trust,
+    refuse_existing_model,
+    save_classifier,
+)
 from audio_pipeline.model.confounds import probe_balanced_accuracy, shortcut_caution
 from audio_pipeline.model.crossvalidation import (
     CrossValidation,
@@ -36,40 +47,20 @@ from audio_pipeline.model.crossvalidation import (
     cross_validate,
     learning_curve,
 )
+from audio_pipeline.model.estimator import STEP, last_step, make_classifier
 from audio_pipeline.model.metrics import plain
-from audio_pipeline.model.provenance import provenance, seen_by, versions
+from audio_pipeline.model.provenance import group_mark, seen_by
 from audio_pipeline.model.scoring import FIGURES
-from audio_pipeline.model.thresholds import Grower, TuningSettings, tune
+from audio_pipeline.model.selection import Selection, TrainingSettings, select_model
+
+if TYPE_CHECKING:
+    from sklearn.base import BaseEstimator
 
 MadeEvents = Callable[[AnalysisConfig, Sequence[RealClip], Progress | None], Events]
 """Makes events that are only trained on, from the settings and the recordings with one label."""
 
 _WITH_INTERVAL = ("balanced_accuracy", "recording_balanced_accuracy")
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """How a model is trained and judged.
-
-    Attributes
-    ----------
-    tuning : TuningSettings
-    folds : int
-        Grouped folds of the outer cross-validation.
-    ignore_groups : bool
-        Report figures although recordings of a group sit on both sides of a split. They are then
-        too good, and the model says so.
-    sample_rate : int or None
-        Hz the model listens at; None: the default rate, or the lowest of the dataset.
-    name : str
-        Name of the model; empty: its data's digest, so that the same data give the same bytes.
-    """
-
-    tuning: TuningSettings = field(default_factory=TuningSettings)
-    folds: int = 5
-    ignore_groups: bool = False
-    sample_rate: int | None = None
-    name: str = ""
+_PACKAGES = ("numpy", "scipy", "scikit-learn", "librosa", "soxr", "skops")
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +78,8 @@ class Training:
         The learning curve.
     cross_validation : CrossValidation or None
         None when no honest split exists.
+    material : Material
+        What it was trained on.
     """
 
     classifier: Classifier
@@ -94,6 +87,7 @@ class Training:
     cautions: tuple[Caution, ...]
     curve: list[CurvePoint]
     cross_validation: CrossValidation | None
+    material: Material
 
     def to_dict(self) -> dict[str, Any]:
         """Return the ``train --json`` document, without the folder's name."""
@@ -104,26 +98,38 @@ class Training:
         }
 
 
+ExtraFiles = Callable[["Training"], Mapping[str, bytes]]
+"""Writes the card and plots of a model that was just trained, by file name."""
+
+
 def train(
-    dataset: Dataset,
-    folder: Path,
-    settings: TrainSettings | None = None,
+    dataset: Dataset | Path | str,
+    folder: Path | str,
+    estimator: str | BaseEstimator | None = None,
+    settings: TrainingSettings | None = None,
+    *,
     base: Classifier | None = None,
     made: MadeEvents | None = None,
+    extra_files: ExtraFiles | None = None,
     progress: Progress | None = None,
 ) -> Training:
     """Train a model, judge it by nested grouped cross-validation, and write its folder.
 
     Parameters
     ----------
-    dataset : Dataset
-    folder : Path
+    dataset : Dataset or path
+        A path is read by :func:`~audio_pipeline.datasets.manifest.read_dataset`.
+    folder : path
         Must not exist, or be empty.
-    settings : TrainSettings or None
+    estimator : str or scikit-learn classifier or None
+        As :func:`~audio_pipeline.model.estimator.make_classifier` takes it; None: as in `settings`.
+    settings : TrainingSettings or None
     base : Classifier or None
         Start from this model: its trees stay, their answers are updated.
     made : callable or None
         Makes further events that are only trained on.
+    extra_files : callable or None
+        Gives further files for the folder, such as a card.
     progress : callable or None
 
     Returns
@@ -136,12 +142,21 @@ def train(
         When the folder is not empty, there are fewer than two labels, or the recordings do not
         suit the model to start from.
     """
-    settings = settings or TrainSettings()
+    folder = Path(folder)
     refuse_existing_model(folder)
+    settings = settings or TrainingSettings()
+    if estimator is not None:
+        settings = replace(settings, estimator=estimator)
+    if base is not None:
+        settings = replace(settings, feature_names=base.feature_names)
+    check_recipe(settings)
+    forest = _base_forest(base)
+    if not isinstance(dataset, Dataset):
+        dataset = read_dataset(dataset)
     listening = base.settings if base else None
     if listening is None and settings.sample_rate is not None:
         listening = AnalysisConfig().at_rate(settings.sample_rate)
-    elif listening is None and settings.tuning.judge_only:
+    elif listening is None and settings.judge_only:
         listening = AnalysisConfig()  # the recordings only judge: their rates bind nothing
     material = gather(dataset, listening, settings.ignore_groups, progress)
     usable = material.usable
@@ -153,18 +168,19 @@ def train(
     events = material.events()
     if made is not None:
         events = joined(events, made(material.settings, _real_clips(material), progress))
-    grower = Grower(labels, settings.tuning, base.estimator if base else None)
-    seed = settings.tuning.seed
-    folds = case_folds(cases, material.groups[usable], settings.folds, seed)
+        events = events.rows(np.isin(events.labels, labels))
+    folds = case_folds(cases, material.groups[usable], settings.folds, settings.seed)
     cautions = [*material.cautions, *silent_caution(cases), *_base_caution(base, material)]
     validation = None
     if folds:
         validation = cross_validate(
             cases,
             events,
-            grower,
+            labels,
+            settings,
             material.settings,
             folds,
+            forest,
             lambda done, total: progress and progress("Cross-validating", done, total),
         )
     else:
@@ -179,30 +195,55 @@ def train(
     cautions += [shortcut] if shortcut else []
     if progress:
         progress("Fitting the model", 0, 1)
-    tuned = tune(events, grower, material.settings.context)
-    curve = learning_curve(validation, cases, events, grower, tuned.choice) if validation else []
+    selection = select_model(events, labels, settings, material.settings.context, forest)
+    curve: list[CurvePoint] = []
+    if validation and base is None:
+        curve = learning_curve(validation, cases, events, labels, settings, selection.params)
     if progress:
         progress("Fitting the model", 1, 1)
+    name = settings.name or f"model-{material.digest[:12]}"
+    unsaved = classifier_of(selection, labels, settings, material.settings, name)
+    if needs_trust(unsaved):
+        text = (
+            f"the estimator is a {_kind(selection)}: whoever uses the model must pass "
+            "--trust-model (in Python trusted=True); forests, trees and linear models load as "
+            "they are"
+        )
+        cautions.append(Caution("needs_trust", text))
     description = {
-        "training": provenance(material, settings.tuning, tuned.choice, events, base),
+        "training": _provenance(material, settings, selection, events, base),
         "versions": versions(),
         "metrics": metrics,
         "warnings": [{"code": one.code, "text": one.text} for one in cautions],
     }
-    unsaved = classifier_of(tuned, labels, material.settings, settings.name or _name(material))
     classifier = replace(unsaved, description=description)
-    result = Training(classifier, metrics, tuple(cautions), curve, validation)
-    files = model_plots(result)
-    files[CARD] = model_card(result, material, sorted(files)).encode()
-    saved = save_classifier(classifier, folder, files)
-    return Training(saved, metrics, tuple(cautions), curve, validation)
+    result = Training(classifier, metrics, tuple(cautions), curve, validation, material)
+    files = extra_files(result) if extra_files else {}
+    return replace(result, classifier=save_classifier(classifier, folder, files))
+
+
+def check_recipe(settings: TrainingSettings) -> None:
+    """Refuse, before any work, an estimator or parameters that do not exist."""
+    make_classifier(settings.estimator, random_state=settings.seed, **dict(settings.params))
+
+
+def _base_forest(base: Classifier | None) -> BaseEstimator | None:
+    if base is None:
+        return None
+    from audio_pipeline.model.continued_forest import base_forest
+
+    return base_forest(base.estimator, base.name)
+
+
+def _kind(selection: Selection) -> str:
+    return type(last_step(selection.estimator)).__name__
 
 
 def _labels(cases: Sequence[Case], base: Classifier | None) -> tuple[str, ...]:
-    """Return the labels of the new model: the base's first, in their order, then new ones."""
+    """Return the labels of the new model, sorted: the base's and new ones."""
     given = sorted({case.label for case in cases})
     known = list(base.labels) if base else []
-    labels = known + [label for label in given if label not in known]
+    labels = sorted({*known, *given})
     if len(labels) < 2:
         raise InvalidInputError(f"the dataset has only the label {labels[0]!r}; a model needs two")
     return tuple(labels)
@@ -244,12 +285,12 @@ def _no_split(cases: Sequence[Case], material: Material, usable: Sequence[int]) 
 def _metrics(
     validation: CrossValidation | None,
     material: Material,
-    settings: TrainSettings,
+    settings: TrainingSettings,
     labels: Sequence[str],
 ) -> dict[str, Any]:
     """Return plain numbers; None where there is no honest figure."""
     usable = material.usable
-    seed = settings.tuning.seed
+    seed = settings.seed
     metrics: dict[str, Any] = {}
     for name, figure in FIGURES.items():
         metrics[name] = plain(figure(validation.table)) if validation else None
@@ -283,17 +324,103 @@ def _metrics(
     return metrics
 
 
-def _scheme(validation: CrossValidation | None, settings: TrainSettings, n_groups: int) -> str:
+def _scheme(validation: CrossValidation | None, settings: TrainingSettings, n_groups: int) -> str:
     if validation is None:
         return "none: no honest split exists"
     n = len(validation.folds)
     outer = "leave one group out" if n == n_groups else f"{n} folds of whole groups"
     group = "recordings, groups ignored" if settings.ignore_groups else "groups"
     return (
-        f"nested cross-validation, {outer} ({n_groups} {group}); leaf size, calibration and "
-        f"thresholds chosen inside on {settings.tuning.folds} folds of the other groups"
+        f"nested cross-validation, {outer} ({n_groups} {group}); parameters, calibration and "
+        f"thresholds chosen inside on {settings.inner_folds} folds of the other groups"
     )
 
 
-def _name(material: Material) -> str:
-    return f"model-{material.digest[:12]}"
+def _provenance(
+    material: Material,
+    settings: TrainingSettings,
+    selection: Selection,
+    events: Events,
+    base: Classifier | None,
+) -> dict[str, Any]:
+    """Return what a model was trained on and how, for ``model.json``.
+
+    Recordings are named by the digest of their sound and groups by a mark, so that an evaluation
+    notices what the model has seen before, wherever it lies.
+    """
+    usable = [material.cases[index] for index in material.usable]
+    groups = sorted({group_mark(case.group) for case in usable})
+    inherited = base.description.get("training", {}) if base else {}
+    digests = {material.surveys[case.name].digest for case in usable}
+    given = settings.estimator
+    return {
+        "digest": material.digest,
+        "licences": dict(
+            sorted(Counter(case.columns.get("licence") or "not stated" for case in usable).items())
+        ),
+        "recordings": sorted(digests | set(inherited.get("recordings", ()))),
+        "groups": sorted(
+            {*(groups if material.dataset.has_groups else ()), *inherited.get("groups", ())}
+        ),
+        "label_counts": dict(sorted(Counter(case.label for case in usable).items())),
+        "made_events": int((events.case < 0).sum()),
+        "judge_only": settings.judge_only,
+        "seed": settings.seed,
+        "estimator": given if isinstance(given, str) else type(last_step(given)).__name__,
+        "kind": _kind(selection),
+        "params": {
+            name.removeprefix(f"{STEP}__"): value
+            for name, value in {**settings.params, **selection.params}.items()
+        },
+        "kind_balance": settings.kind_balance,
+        "base": {"name": base.name, "sha256": base.sha256} if base else None,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of everything the numbers depend on."""
+    return {
+        "crepitus": __version__,
+        "python": platform.python_version(),
+        **{package: version(package) for package in _PACKAGES},
+    }
+
+
+def made_by(recipe: MadeSettings, embed: bool) -> MadeEvents:
+    """Return what makes the events of a recipe for :func:`train`.
+
+    Parameters
+    ----------
+    recipe : MadeSettings
+    embed : bool
+        Also put the real clips into new surroundings.
+    """
+
+    def make(
+        settings: AnalysisConfig, clips: Sequence[RealClip], progress: Progress | None
+    ) -> Events:
+        return made_events(settings, recipe, clips if embed else (), progress)
+
+    return make
+
+
+@contextmanager
+def read_or_make(
+    source: Path | None, synthetic: int, seed: int, group_by: str, progress: Progress
+) -> Iterator[Dataset]:
+    """Give the dataset to train on: the one named, or made scenes while the block runs.
+
+    Made scenes are grouped by family, so that a model is judged on a family it has not seen. The
+    synthetic-only model of a fresh clone is trained like that; its figures are no evidence about
+    recordings.
+    """
+    if source is not None:
+        yield read_dataset(source, group_by)
+        return
+    with tempfile.TemporaryDirectory(prefix="crepitus-") as scratch:
+        folder = Path(scratch) / "made"
+        write_dataset(
+            folder, synthetic, seed, progress=lambda done: progress("Making", done, synthetic)
+        )
+        made = read_dataset(folder, "family")
+        yield replace(made, synthetic=True)

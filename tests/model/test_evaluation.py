@@ -38,15 +38,14 @@ from audio_pipeline.model.breakdown import (
 from audio_pipeline.model.classifier import Classifier, load_classifier
 from audio_pipeline.model.evaluation import Evaluation, analyze_heard, evaluate
 from audio_pipeline.model.findings import OUTCOMES, SOUNDS, outcome, score_findings
-from audio_pipeline.model.fit import FitSettings
 from audio_pipeline.model.scoring import (
     FIGURES,
     answer_of,
     predict_cases,
     prediction_table,
 )
-from audio_pipeline.model.thresholds import TuningSettings
-from audio_pipeline.model.training import TrainSettings, train
+from audio_pipeline.model.selection import TrainingSettings
+from audio_pipeline.model.training import train
 from audio_pipeline.segmentation.segment import Segment
 from tests.labelled_sounds import LABELS, write_people
 
@@ -238,9 +237,8 @@ def test_sounds_that_stand_out_more_are_reported_apart() -> None:
 def model(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
     folder = tmp_path_factory.mktemp("evaluate")
     data = read_dataset(write_people(folder / "data", people=3))
-    fit = FitSettings(trees=8, forest_leaf=3, extra_leaf=3, jobs=1)
-    tuning = TuningSettings(fit, leaf_scales=(1.0,), trees=3, folds=2)
-    train(data, folder / "model", TrainSettings(tuning, folds=2))
+    params = {"n_estimators": 8, "min_samples_leaf": 3}
+    train(data, folder / "model", settings=TrainingSettings(params=params, inner_folds=2, folds=2))
     return load_classifier(folder / "model")
 
 

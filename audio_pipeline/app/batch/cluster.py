@@ -13,17 +13,16 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from audio_pipeline._version import __version__
-from audio_pipeline.app.batch.portions import Portions
 from audio_pipeline.app.batch.store import Pending
-from audio_pipeline.app.batch.worker import Outcome, examine_all, failure
+from audio_pipeline.app.batch.workers import Chunks, Outcome, examine_all, failure
 from audio_pipeline.exceptions import CrepitusError, InvalidInputError, one_line
 
 if TYPE_CHECKING:
     from audio_pipeline.analysis.config import AnalysisConfig
 
 _PACKAGES = ("numpy", "scipy", "librosa", "soxr", "soundfile", "av")
-_PORTION = 16
-_PORTION_BYTES = 16 * 2**20
+_CHUNK = 16
+_CHUNK_BYTES = 16 * 2**20
 """A task ends with this many recordings or bytes: some tenths of a second of work."""
 
 _AHEAD = 3
@@ -32,7 +31,7 @@ _AHEAD = 3
 _REACH_SECONDS = 10
 
 
-@cache  # asking takes milliseconds, and every portion asks
+@cache  # asking takes milliseconds, and every chunk asks
 def _package_versions() -> dict[str, str]:
     return {one: version(one) for one in _PACKAGES}
 
@@ -104,25 +103,25 @@ class Cluster:
         """Yield an outcome for every recording, in no particular order."""
         from distributed import as_completed
 
-        portions: dict[Any, list[Pending]] = {}
+        chunks: dict[Any, list[Pending]] = {}
         finished = as_completed(loop=self._client.loop)
 
-        def submit(portion: list[Pending]) -> None:
-            future = self._client.submit(examine_all, portion, settings, verify, pure=False)
-            portions[future] = portion
+        def submit(chunk: list[Pending]) -> None:
+            future = self._client.submit(examine_all, chunk, settings, verify, pure=False)
+            chunks[future] = chunk
             finished.add(future)
 
-        waiting = Portions(pending, count=_PORTION, size=_PORTION_BYTES)
+        waiting = Chunks(pending, count=_CHUNK, size=_CHUNK_BYTES)
 
         def submit_next() -> None:
-            if portion := waiting.next():
-                submit(portion)
+            if chunk := waiting.next():
+                submit(chunk)
 
         for _ in range(_AHEAD * max(1, sum(self._client.nthreads().values()))):
             submit_next()
-        while portions:
+        while chunks:
             future = next(finished)
-            portion = portions.pop(future)
+            chunk = chunks.pop(future)
             if future.status == "finished":
                 yield from future.result()
                 submit_next()
@@ -130,11 +129,11 @@ class Cluster:
                 raise CrepitusError(
                     "the cluster is gone; what is finished is kept, the same command goes on"
                 )
-            elif len(portion) > 1:
-                for one in portion:
+            elif len(chunk) > 1:
+                for one in chunk:
                     submit([one])
             else:
-                yield failure(portion[0], _reason(future.exception()))
+                yield failure(chunk[0], _reason(future.exception()))
                 submit_next()
             future.release()
 

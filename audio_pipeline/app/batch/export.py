@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from audio_pipeline.app.outputs import (
     is_parquet,
     is_table,
     parquet_header,
+    replaced,
     table_header,
     written,
 )
@@ -33,6 +35,9 @@ SCHEMA_VERSION = 1
 
 _LARGEST_RUN = 2**26
 """Bytes of a ``run.json``, or of one line of results, that are looked into."""
+
+_ROWS_AT_ONCE = 20_000
+"""Rows of a Parquet table in memory."""
 
 RECORDING_COLUMNS = (
     "recording",
@@ -119,10 +124,27 @@ def write_json_lines(store: StoreReader, out: Path) -> None:
 
 
 def write_parquet(store: StoreReader, out: Path) -> None:
-    """Write ``events.parquet`` and ``recordings.parquet``, columns as in the CSV tables."""
-    from audio_pipeline.app.batch.parquet import write_parquet_tables
+    """Write ``events.parquet`` and ``recordings.parquet``; unknown values are null."""
+    events = (values for row in store.rows() for values in event_values(row, store.labels))
+    recordings = map(recording_values, store.rows())
+    _write_parquet(out / "recordings.parquet", RECORDING_COLUMNS, recordings)
+    _write_parquet(out / "events.parquet", event_columns(store.labels), events)
 
-    write_parquet_tables(store, out)
+
+def _write_parquet(path: Path, columns: Sequence[str], rows: Iterator[tuple[Any, ...]]) -> None:
+    """Write one table, some rows at a time, with real types instead of text."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kinds = {"sample_rate": pa.int32(), "impacts": pa.int32(), "uncertain": pa.bool_()}
+    kinds |= dict.fromkeys(("duration", "start", "end", "confidence"), pa.float64())
+    kinds |= {name: pa.float64() for name in columns if name.startswith("p_")}
+    schema = pa.schema([(name, kinds.get(name, pa.string())) for name in columns])
+    with replaced(path) as file, pq.ParquetWriter(file, schema) as writer:
+        while some := list(islice(rows, _ROWS_AT_ONCE)):
+            values = zip(*some, strict=True)
+            arrays = [pa.array(one, kind) for one, kind in zip(values, schema.types, strict=True)]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
 
 
 FORMATS: dict[str, Callable[..., None]] = {

@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
 from audio_pipeline._version import __version__
+from audio_pipeline.analysis.pipeline import Extraction, classify_segments
+from audio_pipeline.app.batch.cluster import Cluster, versions
 from audio_pipeline.app.batch.export import FORMATS, SCHEMA_VERSION, check_exports, write_tables
-from audio_pipeline.app.batch.in_process import InProcess
-from audio_pipeline.app.batch.progress import Progress
 from audio_pipeline.app.batch.store import Pending, Result, RunStore
 from audio_pipeline.app.batch.store_file import STORE_NAME, Recovery, shown
+from audio_pipeline.app.batch.workers import InProcess, LocalWorkers, Outcome, processors
 from audio_pipeline.app.outputs import remove_leftovers, write_json
+from audio_pipeline.app.progress import BatchProgress
 from audio_pipeline.audio.discovery import discover, readable
 from audio_pipeline.exceptions import InvalidInputError
 
 if TYPE_CHECKING:
     from audio_pipeline.analysis.config import AnalysisConfig
-    from audio_pipeline.app.batch.answers_table import AnswersTable
-    from audio_pipeline.app.batch.worker import Outcome
+    from audio_pipeline.app.batch.answers import AnswersTable
     from audio_pipeline.model.classifier import Classifier
 
 _SEGMENTS_AT_ONCE = 1000
@@ -39,7 +42,7 @@ _BYTES_A_WORKER = 4 * 2**20
 """Less work than this for each is done before another worker has started."""
 
 
-class Engine(Protocol):
+class Executor(Protocol):
     """Whatever looks at recordings: this process, worker processes, a cluster."""
 
     def outcomes(
@@ -122,7 +125,7 @@ class BatchReport:
 
 
 def run_batch(
-    request: BatchRequest, classifier: Classifier, progress: Progress | None = None
+    request: BatchRequest, classifier: Classifier, progress: BatchProgress | None = None
 ) -> BatchReport:
     """Classify many recordings; what is finished is never done again, see :class:`RunStore`.
 
@@ -148,11 +151,13 @@ def run_batch(
     CrepitusError
         When the work cannot go on, for a full disk for instance; what is finished is kept.
     """
-    return _Batch(request, classifier, progress or Progress()).run()
+    return _Batch(request, classifier, progress or BatchProgress()).run()
 
 
 class _Batch:
-    def __init__(self, request: BatchRequest, classifier: Classifier, progress: Progress) -> None:
+    def __init__(
+        self, request: BatchRequest, classifier: Classifier, progress: BatchProgress
+    ) -> None:
         self._request = request
         self._classifier = classifier
         self._progress = progress
@@ -218,8 +223,8 @@ class _Batch:
         self._progress.begin(found, pending, size)
         gathered = _Gathered(store, self._classifier, self._progress)
         # The workers first: the display has a thread, and a process with threads is not forked.
-        with closing(_engine(request, pending, size)) as engine, self._progress:
-            outcomes = engine.outcomes(
+        with closing(_executor(request, pending, size)) as executor, self._progress:
+            outcomes = executor.outcomes(
                 store.pending(verify=request.verify),
                 self._classifier.settings,
                 verify=request.verify,
@@ -251,7 +256,7 @@ class _Batch:
             "jobs": request.jobs,
             "cluster": request.cluster,
             "formats": list(request.formats),
-            "versions": _versions(),
+            "versions": versions(),
             "started": self._started.isoformat(timespec="seconds"),
             "finished": finished.isoformat(timespec="seconds"),
             "seconds": round(time.monotonic() - self._clock, 3),
@@ -276,13 +281,9 @@ class _Batch:
         return BatchReport(document, failures, tuple(self._unreadable))
 
 
-def _engine(request: BatchRequest, pending: int, size: int) -> Engine:
+def _executor(request: BatchRequest, pending: int, size: int) -> Executor:
     """Return what is going to do the work on so many recordings and bytes."""
-    from audio_pipeline.app.batch.workers import LocalWorkers, processors
-
     if request.cluster:
-        from audio_pipeline.app.batch.cluster import Cluster
-
         return Cluster(request.cluster)
     worth_while = 1 + pending // _RECORDINGS_A_WORKER + size // _BYTES_A_WORKER
     jobs = min(request.jobs or processors(), pending, worth_while)
@@ -299,19 +300,13 @@ def _what_was_lost(out: Path, recovery: Recovery) -> str:
     )
 
 
-def _versions() -> dict[str, str]:
-    from audio_pipeline.app.batch.cluster import versions
-
-    return versions()
-
-
 @dataclass
 class _Gathered:
     """Outcomes on their way into the store."""
 
     store: RunStore
     classifier: Classifier
-    progress: Progress
+    progress: BatchProgress
     unchanged: int = 0
     _outcomes: list[Outcome] = field(default_factory=list)
     _segments: int = 0
@@ -352,11 +347,34 @@ class _Gathered:
 
 def _results(outcomes: Iterable[Outcome], classifier: Classifier) -> Iterator[Result]:
     """Turn outcomes into results, predicting for all of them at once."""
-    from audio_pipeline.app.batch.predictions import documents
-
     outcomes = list(outcomes)
     made = documents([one.extraction for one in outcomes if one.extraction], classifier)
     for one in outcomes:
         document = None if one.extraction is None else next(made)
         pending = one.pending
         yield Result(pending.path, pending.size, pending.mtime_ns, one.digest, document)
+
+
+def documents(
+    extractions: Sequence[Extraction], classifier: Classifier
+) -> Iterator[dict[str, Any]]:
+    """Yield the document of every recording, in order, from one prediction for all of them.
+
+    A classifier answers for each segment whatever others it is asked about, and documents hold
+    rounded numbers, so nothing depends on how recordings were gathered.
+
+    Parameters
+    ----------
+    extractions
+        Of any recordings, failed ones too.
+    classifier
+        The model; asked once for all of them.
+    """
+    tables = [one.table for one in extractions if one.segments]
+    nothing = np.empty((0, len(classifier.feature_names)), np.float32)
+    probabilities = classifier.predict_proba(np.concatenate([nothing, *tables]))
+    start = 0
+    for extraction in extractions:
+        stop = start + len(extraction.segments)
+        yield classify_segments(extraction, probabilities[start:stop], classifier).to_dict()
+        start = stop

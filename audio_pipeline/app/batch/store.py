@@ -281,7 +281,7 @@ class RunStore(StoreReader):
                 self._base.execute("DELETE FROM listed")
                 for one in found:
                     # The largest recordings come first: nobody waits for a long one at the end.
-                    identity = (one.size, one.stamp, -(one.size or 0))
+                    identity = (one.size, one.mtime_ns, -(one.size or 0))
                     row = (one.path, one.name, readable(one.name), one.linked, *identity)
                     insert(self._base, LIST_ONE, "listed", (*row, generation), secret)
                 (listed,) = self._base.execute("SELECT count(*) FROM listed").fetchone()

@@ -1,40 +1,62 @@
-"""Worker processes of this machine; one that dies or hangs costs at most one recording.
+"""Who looks at recordings: this process, or worker processes of this machine.
 
-Each worker has its own pipe, so it is known what it was doing when it died. Those few recordings
-are looked at alone, and one that brings its worker down gets a second try before it is called
-failed: the worker may have been killed for reasons of its own. Workers never import a classifier,
-nor do they outlive this process.
+Only the cheap half of an analysis runs here, segments and features; predictions and the store
+belong to the process that started the batch, so workers never import a classifier. One that dies or
+hangs costs at most one recording: each worker has its own pipe, so it is known what it was doing.
+Those few recordings are looked at alone, and one that brings its worker down gets a second try
+before it is called failed, for the worker may have been killed for reasons of its own. No worker
+outlives the process that started it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
+import shutil
 import signal
+import stat
+import tempfile
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import cache
+from itertools import islice
 from multiprocessing.connection import Connection, wait
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 
-from audio_pipeline.analysis.pipeline import extract
-from audio_pipeline.app.batch.portions import Portions
+from audio_pipeline.analysis.pipeline import (
+    Extraction,
+    SegmentedRecording,
+    extract,
+    extract_features,
+    segment_recording,
+)
 from audio_pipeline.app.batch.store import Pending
-from audio_pipeline.app.batch.threads import one_thread_in_children
-from audio_pipeline.app.batch.worker import Outcome, examine_all, failure
+from audio_pipeline.app.outputs import writing
+from audio_pipeline.audio.discovery import file_system, is_url
 from audio_pipeline.audio.recording import Recording
-from audio_pipeline.exceptions import CrepitusError
+from audio_pipeline.exceptions import CrepitusError, RecordingError, one_line
+from audio_pipeline.features.table import FEATURES
 
 if TYPE_CHECKING:
     from audio_pipeline.analysis.config import AnalysisConfig
 
-_PORTION = 16
-_PORTION_BYTES = 8 * 2**20
-"""A portion ends with this many recordings or bytes. Features of several recordings together cost
+NOTE_NAME = ".current"
+
+_LONGEST_PATH = 2**16
+
+_IN_MEMORY = 32 * 2**20
+"""Bytes of a download kept in memory; longer ones go through a temporary file."""
+
+_CHUNK = 16
+_CHUNK_BYTES = 8 * 2**20
+"""A chunk ends with this many recordings or bytes. Features of several recordings together cost
 less, and small ones need not wait for the pipe."""
 
 _MOST_FILES = 2**16
@@ -47,10 +69,278 @@ _SIGNALS = {
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 }
 
-_TICK = 5.0
-_PATIENCE = 300.0
-_PATIENCE_PER_BYTE = 20.0 / 2**20
+_POLL_SECONDS = 5.0
+_START_TIMEOUT = 300.0
+_TIMEOUT = 300.0
+_TIMEOUT_PER_BYTE = 20.0 / 2**20
 """Seconds of work after which a recording counts as hung: hundreds of times what decoding takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one recording.
+
+    Parameters
+    ----------
+    pending
+        The recording, with the identity it had when it was read.
+    digest
+        SHA-256 of its content in hexadecimal, where that was asked for.
+    extraction
+        Segments and features, or the reason of the failure; None where the content is that of the
+        earlier result.
+    """
+
+    pending: Pending
+    digest: str | None
+    extraction: Extraction | None
+
+
+def examine_all(
+    chunk: Sequence[Pending],
+    settings: AnalysisConfig,
+    verify: bool,
+    before: Callable[[Pending], None] = lambda pending: None,
+) -> list[Outcome]:
+    """Look at some recordings; what is wrong with one ends up in its outcome, not as an exception.
+
+    Parameters
+    ----------
+    chunk
+        The recordings.
+    settings
+        Those of the model.
+    verify
+        Hash the content; with the same content as before the earlier result stands.
+    before
+        Told about each recording before it is opened.
+    """
+    heard = []
+    for pending in chunk:
+        before(pending)
+        heard.append(_guarded(pending, lambda one: _hear(one, settings, verify=verify)))
+    known = [one.hearing for one in heard if one.hearing is not None]
+    try:
+        described = iter(extract_features(known, settings))
+    except Exception:
+        # Something is wrong with one of them: with which one shows when they are alone.
+        return [_alone(one, settings) for one in heard]
+    return [
+        Outcome(one.pending, one.digest, None if one.hearing is None else next(described))
+        for one in heard
+    ]
+
+
+def examine(pending: Pending, settings: AnalysisConfig, *, verify: bool = False) -> Outcome:
+    """Look at one recording, as :func:`examine_all`."""
+    return examine_all([pending], settings, verify)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """An outcome under way; no hearing where the earlier result stands."""
+
+    pending: Pending
+    digest: str | None
+    hearing: SegmentedRecording | None
+
+
+def _guarded(pending: Pending, hear_one: Callable[[Pending], _Heard]) -> _Heard:
+    """Turn whatever goes wrong with a recording into a failed one."""
+    try:
+        return hear_one(pending)
+    except MemoryError:
+        reason = "there is not enough memory for it"
+    except CrepitusError as error:
+        reason = str(error)
+    except Exception as error:  # one bad file never harms another, whatever it does to a decoder
+        reason = f"unexpected {type(error).__name__}: {error}"
+    return _Heard(pending, None, SegmentedRecording(_failed(reason)))
+
+
+def _alone(heard: _Heard, settings: AnalysisConfig) -> Outcome:
+    """Describe one recording."""
+    if heard.hearing is None:
+        return Outcome(heard.pending, heard.digest, None)
+    try:
+        return Outcome(heard.pending, heard.digest, extract_features([heard.hearing], settings)[0])
+    except Exception as error:
+        return failure(heard.pending, f"unexpected {type(error).__name__}: {error}")
+
+
+def _hear(pending: Pending, settings: AnalysisConfig, *, verify: bool) -> _Heard:
+    """Open and hear a recording."""
+    if is_url(pending.path):
+        with fetched(pending.path) as copy:
+            return _hear_file(pending, copy, settings, verify=verify)
+    with _opened(pending.path) as file:
+        if file is None:
+            return _Heard(pending, None, segment_recording(pending.path, settings))
+        state = os.fstat(file.fileno())
+        now = replace(pending, size=state.st_size, mtime_ns=str(state.st_mtime_ns))
+        return _hear_file(now, file, settings, verify=verify)
+
+
+def _hear_file(
+    pending: Pending, file: BinaryIO, settings: AnalysisConfig, *, verify: bool
+) -> _Heard:
+    """Hear an open recording."""
+    digest = None
+    if verify:
+        digest = _sha256(file)
+        if digest == pending.digest:
+            return _Heard(pending, digest, None)
+    return _Heard(pending, digest, segment_recording(file, settings))
+
+
+def _sha256(file: BinaryIO) -> str:
+    """Return the hash of a file's content, in hexadecimal."""
+    hashed = hashlib.sha256()
+    while block := file.read(2**20):
+        hashed.update(block)
+    return hashed.hexdigest()
+
+
+@contextmanager
+def _opened(path: bytes) -> Iterator[BinaryIO | None]:
+    """Open an ordinary file; give None for anything else, which `hear` then finds words for."""
+    try:
+        # Opening a pipe would wait for somebody to write into it.
+        ordinary = stat.S_ISREG(os.stat(path).st_mode)
+        file = open(path, "rb", buffering=0) if ordinary else None  # noqa: SIM115
+    except OSError:
+        file = None
+    try:
+        yield file
+    finally:
+        if file is not None:
+            file.close()
+
+
+def failure(pending: Pending, reason: str) -> Outcome:
+    """Return the outcome of a recording that cannot be analysed."""
+    return Outcome(pending, None, _failed(reason))
+
+
+def _failed(reason: str) -> Extraction:
+    nothing = np.empty((0, len(FEATURES)), np.float32)
+    return Extraction("", "failed", one_line(reason), None, None, None, (), nothing)
+
+
+@contextmanager
+def fetched(url: bytes) -> Iterator[BinaryIO]:
+    """Give the content of a URL as a file that can be sought in; it is gone afterwards.
+
+    Raises
+    ------
+    RecordingError
+        When the server does not give it.
+    """
+    system, path = file_system(url)
+    with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as copy:
+        try:
+            with system.open(path, "rb", block_size=0) as source:
+                shutil.copyfileobj(source, copy, 2**20)
+        except FileNotFoundError:
+            raise RecordingError("there is no such file") from None
+        except Exception as error:  # every protocol has exceptions of its own
+            reason = f"{type(error).__name__} {error}".strip()
+            raise RecordingError(f"it cannot be fetched: {reason}") from None
+        copy.seek(0)
+        yield cast(BinaryIO, copy)
+
+
+class Chunks:
+    """Recordings cut into chunks.
+
+    Parameters
+    ----------
+    pending
+        The recordings.
+    count, size
+        A chunk ends with this many recordings or bytes.
+    consumers
+        How many processes take chunks. When little is left, each chunk is a small part of it, so
+        that at the end nobody has much more to do than the others.
+    """
+
+    def __init__(
+        self, pending: Iterator[Pending], *, count: int, size: int, consumers: int = 1
+    ) -> None:
+        self._pending = pending
+        self._count = count
+        self._size = size
+        self._rounds = 2 * consumers if consumers > 1 else 1
+        self._ahead: deque[Pending] = deque()
+        self._returned: deque[Pending] = deque()
+
+    def next(self) -> list[Pending]:
+        """Return the next chunk, empty when nothing is left; what came back goes first, alone."""
+        if self._returned:
+            return [self._returned.popleft()]
+        wanted = self._count * self._rounds - len(self._ahead)
+        self._ahead.extend(islice(self._pending, wanted))
+        count = max(1, len(self._ahead) // self._rounds)
+        chunk: list[Pending] = []
+        size = 0
+        while self._ahead and len(chunk) < count and size < self._size:
+            chunk.append(self._ahead.popleft())
+            size += chunk[-1].size or 0
+        return chunk
+
+    def give_back(self, some: Iterable[Pending]) -> None:
+        """Take back recordings that nobody has looked at."""
+        self._returned.extend(some)
+
+
+class InProcess:
+    """Look at one recording after the other.
+
+    A note in the output folder says which one is at hand. When a run dies there, the next one looks
+    at that recording in a process of its own: if its decoder crashes, only that process dies.
+
+    Parameters
+    ----------
+    out
+        The output folder.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self._path = out / NOTE_NAME
+        with writing(self._path):
+            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+            self._note = open(os.open(self._path, flags, 0o666), "r+b", buffering=0)  # noqa: SIM115
+        self._note.seek(0)
+        self._suspect = self._note.read(_LONGEST_PATH)
+
+    def outcomes(
+        self, pending: Iterator[Pending], settings: AnalysisConfig, *, verify: bool
+    ) -> Iterator[Outcome]:
+        """Yield an outcome for every recording."""
+        chunks = Chunks(pending, count=_CHUNK, size=_CHUNK_BYTES)
+        while chunk := chunks.next():
+            for one in chunk:
+                if one.path == self._suspect:
+                    yield from _apart(one, settings, verify=verify)
+            chunk = [one for one in chunk if one.path != self._suspect]
+            yield from examine_all(chunk, settings, verify, lambda one: self._write(one.path))
+        self._path.unlink(missing_ok=True)
+
+    def _write(self, path: bytes) -> None:
+        """Note what is at hand; without room on the disk there is no note, and that is all."""
+        with suppress(OSError):
+            self._note.truncate(0)
+            self._note.write(path)
+
+    def close(self) -> None:
+        """Close the note."""
+        self._note.close()
+
+
+def _apart(one: Pending, settings: AnalysisConfig, *, verify: bool) -> Iterator[Outcome]:
+    """Look at a recording in a process of its own."""
+    with closing(LocalWorkers(1)) as workers:
+        yield from workers.outcomes(iter([one]), settings, verify=verify)
 
 
 def processors() -> int:
@@ -77,29 +367,29 @@ class LocalWorkers:
         self, pending: Iterator[Pending], settings: AnalysisConfig, *, verify: bool
     ) -> Iterator[Outcome]:
         """Yield an outcome for every recording, in no particular order."""
-        waiting = Portions(pending, count=_PORTION, size=_PORTION_BYTES, takers=len(self._workers))
+        waiting = Chunks(pending, count=_CHUNK, size=_CHUNK_BYTES, consumers=len(self._workers))
         tried: set[bytes] = set()
         for worker in self._workers:
-            worker.greet(settings, verify)
+            worker.send_config(settings, verify)
         then = time.monotonic()
         while True:
             for worker in self._workers:
-                if worker.wants_more and (portion := waiting.next()):
-                    worker.give(portion)
+                if worker.wants_more and (chunk := waiting.next()):
+                    worker.give(chunk)
             busy = [worker for worker in self._workers if worker.todo]
             if not busy:
                 return
-            ready = wait([worker.pipe for worker in busy], _TICK)
+            ready = wait([worker.pipe for worker in busy], _POLL_SECONDS)
             # Ticks are counted, not the clock: time in which all was suspended is not work.
-            passed, then = min(time.monotonic() - then, _TICK), time.monotonic()
+            passed, then = min(time.monotonic() - then, _POLL_SECONDS), time.monotonic()
             for worker in busy:
                 if worker.pipe in ready and (outcomes := worker.receive()):
                     yield from outcomes
-                elif worker.dead or worker.tire(passed):
+                elif worker.dead or worker.check_timeout(passed):
                     self._replace(worker, settings, verify)
                     suspects, *others = worker.todo
-                    for portion in others:
-                        waiting.give_back(portion)
+                    for chunk in others:
+                        waiting.give_back(chunk)
                     if not worker.started or len(suspects) > 1:
                         # Which one it was shows when each is looked at alone.
                         waiting.give_back(suspects)
@@ -122,7 +412,7 @@ class LocalWorkers:
         worker.end()
         fresh = _start()
         self._workers[self._workers.index(worker)] = fresh
-        fresh.greet(settings, verify)
+        fresh.send_config(settings, verify)
 
     def close(self) -> None:
         """End all workers, whatever they are doing."""
@@ -146,7 +436,7 @@ def _start() -> _Worker:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
     context = multiprocessing.get_context("forkserver" if "forkserver" in known else "spawn")
     context.set_forkserver_preload([__name__, "librosa.core", "librosa.filters", "librosa.util"])
-    with one_thread_in_children():
+    with _one_thread_in_children():
         return _Worker(context)
 
 
@@ -180,7 +470,7 @@ class _Worker:
         self.dead = False
         self._busy = 0.0
 
-    def greet(self, settings: AnalysisConfig, verify: bool) -> None:
+    def send_config(self, settings: AnalysisConfig, verify: bool) -> None:
         """Send what holds for all recordings."""
         self._send((settings, verify))
 
@@ -189,13 +479,13 @@ class _Worker:
         """Whether it may run out of work before its next answer has been dealt with."""
         if not self.todo:
             return True
-        small = sum(one.size or 0 for one in self.todo[0]) < _PORTION_BYTES
+        small = sum(one.size or 0 for one in self.todo[0]) < _CHUNK_BYTES
         return len(self.todo) == 1 and small
 
-    def give(self, portion: list[Pending]) -> None:
+    def give(self, chunk: list[Pending]) -> None:
         """Hand over some recordings."""
-        self.todo.append(portion)
-        self._send(portion)
+        self.todo.append(chunk)
+        self._send(chunk)
 
     def _send(self, message: object) -> None:
         """Send; a worker that is gone shows when its answer is waited for."""
@@ -203,7 +493,7 @@ class _Worker:
             self.pipe.send(message)
 
     def receive(self) -> list[Outcome]:
-        """Return the answers for its first portion; none when it has just started, or died."""
+        """Return the answers for its first chunk; none when it has just started, or died."""
         try:
             outcomes: list[Outcome] = self.pipe.recv()
         except (EOFError, OSError):
@@ -215,17 +505,19 @@ class _Worker:
             self.todo.popleft()
         return outcomes
 
-    def tire(self, seconds: float) -> bool:
-        """Count working time; tell whether its portion has taken beyond all patience."""
+    def check_timeout(self, seconds: float) -> bool:
+        """Count working time; tell whether its chunk has taken too long."""
         self._busy += seconds
+        if not self.started:
+            return self._busy > _START_TIMEOUT
         size = sum(one.size or 0 for one in self.todo[0])
-        return self._busy > _PATIENCE + _PATIENCE_PER_BYTE * size
+        return self._busy > _TIMEOUT + _TIMEOUT_PER_BYTE * size
 
     def end(self) -> None:
         """End the process."""
         self.pipe.close()
         self._process.kill()
-        self._process.join(_TICK)
+        self._process.join(_POLL_SECONDS)
 
 
 def _work(pipe: Connection, forked: bool) -> None:
@@ -240,8 +532,25 @@ def _work(pipe: Connection, forked: bool) -> None:
         # With a copy of another worker's pipe, or of the lock, that would outlive the parent.
         os.closerange(3, pipe.fileno())
         os.closerange(pipe.fileno() + 1, _MOST_FILES)
+    _warm_up()
     with suppress(EOFError, OSError):
         pipe.send([])
         settings, verify = pipe.recv()
         while True:
             pipe.send(examine_all(pipe.recv(), settings, verify))
+
+
+@contextmanager
+def _one_thread_in_children() -> Iterator[None]:
+    """Let processes that start meanwhile use one thread: many on small arrays only hinder."""
+    names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

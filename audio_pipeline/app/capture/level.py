@@ -1,8 +1,9 @@
-"""How loud the microphone is right now, and what to mend while it can still be mended."""
+"""How loud the microphone is right now, and whether somebody speaks: what can still be mended."""
 
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +16,9 @@ Advice = Literal["good", "silent", "quiet", "loud", "noisy"]
 
 FLOOR_DBFS = -90.0
 """The bottom of the meter."""
+
+_VOICE_RATE = 8000
+"""Hz, about: enough for the pitch of a voice, and cheap."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,97 @@ class LevelMeter:
         if self._time - self._last_audible > self._settings.quiet_after_seconds:
             return "quiet"
         return "good"
+
+
+@dataclass(frozen=True)
+class VoiceSettings:
+    """What counts as a voice; levels in dB, times in s, pitches in Hz.
+
+    A voice is periodic like a hum, but its pitch and its loudness change from syllable to
+    syllable (Scheirer and Slaney, 1997). It is only a hint: on the project's clips of 0.8 s and
+    more, 68 of 111 of speech or of a child counted (most are shorter than `window_seconds`), 2 of
+    114 pops and grating sounds, and 21 of 630 household sounds.
+    """
+
+    window_seconds: float = 2.0
+    frame_seconds: float = 0.04
+    lowest_pitch: float = 80.0
+    highest_pitch: float = 350.0
+    periodicity: float = 0.75
+    quietest_dbfs: float = -60.0
+    range_db: float = 30.0
+    voiced_fraction: float = 0.25
+    pitch_spread_semitones: float = 0.7
+    level_spread_db: float = 3.0
+
+
+class VoiceMeter:
+    """Follows a stream of blocks.
+
+    Parameters
+    ----------
+    sample_rate : int
+        Hz.
+    settings : VoiceSettings, optional
+        What counts as a voice.
+
+    Attributes
+    ----------
+    speaking : bool
+        Whether the last `window_seconds` hold a voice.
+    """
+
+    def __init__(self, sample_rate: int, settings: VoiceSettings | None = None) -> None:
+        self.speaking = False
+        self._settings = settings or VoiceSettings()
+        self._step = max(1, sample_rate // _VOICE_RATE)
+        self._rate = sample_rate / self._step
+        self._size = round(self._settings.frame_seconds * self._rate)
+        self._rest = np.zeros(0, np.float32)
+        self._most = round(self._settings.window_seconds / self._settings.frame_seconds)
+        self._frames: deque[tuple[float, float, float]] = deque(maxlen=self._most)
+
+    def update(self, block: NDArray[np.float32]) -> None:
+        """Take the next samples, finite, in [-1, 1], shape (n,)."""
+        samples = np.concatenate([self._rest, block])
+        length = self._size * self._step
+        count = len(samples) // length
+        self._rest = samples[count * length :]
+        if not count:
+            return
+        frames = samples[: count * length].reshape(count, self._size, self._step).mean(axis=2)
+        self._frames.extend(self._describe(frames))
+        self.speaking = self._judge(np.array(self._frames))
+
+    def _describe(self, frames: NDArray[np.float32]) -> list[tuple[float, float, float]]:
+        """Return the periodicity in [0, 1], pitch in Hz and level in dBFS of each frame."""
+        frames = frames - frames.mean(axis=1, keepdims=True)
+        length = 1 << (2 * self._size - 1).bit_length()
+        power = np.square(np.abs(np.fft.rfft(frames, length, axis=1)))
+        correlation = np.fft.irfft(power, axis=1)
+        shortest = int(self._rate / self._settings.highest_pitch)
+        longest = int(self._rate / self._settings.lowest_pitch)
+        lags = np.arange(shortest, min(longest, self._size - 1))
+        full = correlation[:, :1] * (1 - lags / self._size)  # what a perfect repetition gives
+        likeness = correlation[:, lags] / np.maximum(full, 1e-12)
+        best = likeness.argmax(axis=1)
+        levels = 10 * np.log10(np.square(frames, dtype=np.float64).mean(axis=1) + 1e-12)
+        pitches = self._rate / lags[best]
+        return list(zip(likeness.max(axis=1), pitches, levels, strict=True))
+
+    def _judge(self, frames: NDArray[np.float64]) -> bool:
+        settings = self._settings
+        periodicity, pitches, levels = frames.T
+        floor = max(settings.quietest_dbfs, levels.max() - settings.range_db)
+        voiced = (periodicity > settings.periodicity) & (levels > floor)
+        if voiced.sum() < settings.voiced_fraction * self._most:
+            return False
+        pitch_spread = 12 * np.log2(pitches[voiced]).std()
+        level_spread = np.maximum(levels, levels.max() - 40).std()
+        return bool(
+            pitch_spread > settings.pitch_spread_semitones
+            and level_spread > settings.level_spread_db
+        )
 
 
 def to_dbfs(amplitude: float) -> float:

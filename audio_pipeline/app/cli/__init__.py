@@ -72,6 +72,9 @@ def app() -> None:
 
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; errors are one line on standard error, never a traceback."""
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        # Before any numeric library is loaded: on small arrays their threads only hinder.
+        os.environ.setdefault(name, "1")
     try:
         code = app.main(args=arguments, prog_name="crepitus", standalone_mode=False)
     except click.exceptions.Exit as stop:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from audio_pipeline.app.cli.options import overwrite_option
+from audio_pipeline.app.cli.options import overwrite_option, trust_option
 from audio_pipeline.app.outputs import check_page
 from audio_pipeline.app.text import show, show_json
 from audio_pipeline.exceptions import CrepitusError
@@ -22,6 +22,7 @@ REGIONS = ("GB", "US", "EU", "AU")
 @click.command(epilog="Example: crepitus analyze twist.m4a --answers answers.yaml")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path())
 @click.option("--answers", "answers_file", metavar="FILE", help="Answers file, YAML or JSON.")
+@trust_option
 @click.option("--model", "model_folder", metavar="DIR", help="Model folder; else the shipped one.")
 @click.option("--report", metavar="FILE.html", help="Also write the result as one HTML file.")
 @click.option("--embed-audio", is_flag=True, help="Put the sound itself into the report.")
@@ -32,6 +33,7 @@ def command(
     files: tuple[str, ...],
     answers_file: str | None,
     model_folder: str | None,
+    trusted: bool,
     report: str | None,
     embed_audio: bool,
     overwrite: bool,
@@ -52,7 +54,7 @@ def command(
     answers = load_answers(answers_file) if answers_file else None
     from audio_pipeline.model.classifier import load_classifier
 
-    classifier = load_classifier(model_folder)
+    classifier = load_classifier(model_folder, trusted=trusted)
     reached = None
     asks = len(files) == 1 and not (answers_file or as_json) and sys.stdin.isatty()
     if asks:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from audio_pipeline.app.cli.options import overwrite_option
+from audio_pipeline.app.cli.options import overwrite_option, trust_option
 from audio_pipeline.app.outputs import check_page
 from audio_pipeline.app.text import show, show_json, visible
 
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     metavar="NAMES",
     help="Of csv, parquet, jsonl, audacity, raven; separated by commas.",
 )
+@trust_option
 @click.option("--model", type=click.Path(file_okay=False), help="Model folder.")
 @click.option("--answers", metavar="TABLE.csv", help="A row of answers a recording.")
 @click.option("--report", metavar="FILE.html", help="Also write a summary page.")
@@ -57,6 +58,7 @@ def command(
     cluster: str | None,
     formats: str,
     model: str | None,
+    trusted: bool,
     answers: str | None,
     report: str | None,
     overwrite: bool,
@@ -70,15 +72,10 @@ def command(
     the same command: what is finished is never done again. The exit code is 1 when any recording
     failed; recordings.csv says why.
     """
-    from audio_pipeline.app.batch.threads import one_thread
-
-    # Before any numeric library is loaded: on small arrays their threads only hinder.
-    os.environ.update(one_thread())
-
-    from audio_pipeline.app.batch.answers_table import read_answers
+    from audio_pipeline.app.batch.answers import read_answers
     from audio_pipeline.app.batch.export import check_exports, parse_formats
-    from audio_pipeline.app.batch.progress import progress_for
     from audio_pipeline.app.batch.run import BatchRequest, run_batch
+    from audio_pipeline.app.progress import BatchProgress
     from audio_pipeline.audio.discovery import read_list
     from audio_pipeline.model.classifier import load_classifier
 
@@ -102,9 +99,9 @@ def command(
         overwrite=overwrite,
         restart=restart,
     )
-    classifier = load_classifier(model)
+    classifier = load_classifier(model, trusted=trusted)
     with _signals_stop():
-        ended = run_batch(request, classifier, progress_for())
+        ended = run_batch(request, classifier, BatchProgress(sys.stderr))
     if report:
         _write_report(report, request, read, overwrite)
     for name, reason in (*ended.unreadable, *ended.failures):

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
-from audio_pipeline.app.cli.options import overwrite_option, where_option
+from audio_pipeline.app.cli.options import overwrite_option, trust_option, where_option
 from audio_pipeline.app.outputs import check_page
 from audio_pipeline.app.text import show, show_json, visible
 
 
 @click.command(epilog="Example: crepitus evaluate my_recordings --report evaluation.html")
 @click.argument("dataset", type=click.Path(path_type=Path))
+@trust_option
 @click.option("--model", type=click.Path(path_type=Path), metavar="MODEL_DIR", help="The model.")
 @click.option(
     "--report", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.html", help="A page."
@@ -34,6 +35,7 @@ from audio_pipeline.app.text import show, show_json, visible
 def command(
     dataset: Path,
     model: Path | None,
+    trusted: bool,
     report: Path | None,
     overwrite: bool,
     where: dict[str, str],
@@ -50,14 +52,14 @@ def command(
     column `doubt` says yes are shown apart, and recordings whose column `finding` says what should
     be found in them (see `takes`) are judged as wholes.
     """
-    from audio_pipeline.app.cli.progress import steps
+    from audio_pipeline.app.progress import steps
     from audio_pipeline.datasets.loading import fail_for_unreadable
     from audio_pipeline.datasets.manifest import read_dataset
     from audio_pipeline.model.classifier import load_classifier
     from audio_pipeline.model.evaluation import evaluate
 
     check_page(report, [dataset], overwrite=overwrite)
-    classifier = load_classifier(model)
+    classifier = load_classifier(model, trusted=trusted)
     given = read_dataset(dataset, group_by)
     read = [dataset, *(clip.path for clips in given.recordings.values() for clip in clips)]
     check_page(report, read, overwrite=overwrite)
@@ -74,7 +76,7 @@ def command(
     if as_json:
         show_json(evaluation.to_dict())
     else:
-        from audio_pipeline.model.summary import evaluation_text
+        from audio_pipeline.app.reporting.model_summary import evaluation_text
 
         show(evaluation_text(evaluation))
         if report is not None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from audio_pipeline.app.cli.options import overwrite_option
+from audio_pipeline.app.cli.options import overwrite_option, trust_option
 from audio_pipeline.app.text import show, show_json, visible
 from audio_pipeline.exceptions import CrepitusError
 
@@ -21,6 +21,7 @@ from audio_pipeline.exceptions import CrepitusError
     metavar="TABLE",
     help="A .csv or .parquet file.",
 )
+@trust_option
 @click.option("--model", metavar="DIR", help="Use the settings of this model; else the defaults.")
 @overwrite_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -29,6 +30,7 @@ def command(
     files: tuple[str, ...],
     table: Path | None,
     model: str | None,
+    trusted: bool,
     overwrite: bool,
     as_json: bool,
     list_columns: bool,
@@ -43,8 +45,8 @@ def command(
     if not files or table is None:
         raise click.UsageError("give recordings and -o TABLE, or --list")
     from audio_pipeline.analysis.config import AnalysisConfig
-    from audio_pipeline.app.cli.progress import steps
     from audio_pipeline.app.feature_table import check_table, write_features
+    from audio_pipeline.app.progress import steps
     from audio_pipeline.app.sources import named_recordings
 
     check_table(table, files, overwrite=overwrite)
@@ -52,7 +54,7 @@ def command(
     if model is not None:
         from audio_pipeline.model.classifier import load_classifier
 
-        settings = load_classifier(model).settings
+        settings = load_classifier(model, trusted=trusted).settings
     sources = named_recordings(files)
     with steps() as progress:
         rows, failed = write_features(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from audio_pipeline.app.cli.options import trust_option
 from audio_pipeline.app.text import show, show_json, visible
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 @click.command(epilog="Example: crepitus listen --json > events.jsonl")
 @click.option("--device", metavar="NAME", help="Microphone: its name, part of it, or its number.")
+@trust_option
 @click.option(
     "--model",
     type=click.Path(path_type=Path),
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 def command(
-    device: str | None, model: Path | None, save_events: Path | None, as_json: bool
+    device: str | None, model: Path | None, trusted: bool, save_events: Path | None, as_json: bool
 ) -> None:
     """Report sounds live, as they happen, for as long as you like. Stop with Ctrl-C.
 
@@ -50,7 +52,7 @@ def command(
     from audio_pipeline.audio.remembered_device import pick_device, remember_device
     from audio_pipeline.model.classifier import load_classifier
 
-    classifier = load_classifier(model)
+    classifier = load_classifier(model, trusted=trusted)
     chosen = pick_device(device)
     show("Getting ready ...", err=True)
     warm_up(classifier)

@@ -33,3 +33,10 @@ def where_option(command: Callable[..., Any]) -> Callable[..., Any]:
 overwrite_option = click.option(
     "--overwrite", is_flag=True, help="Replace a file that is there, whoever made it."
 )
+
+trust_option = click.option(
+    "--trust-model",
+    "trusted",
+    is_flag=True,
+    help="Load a model whose estimator is no forest, tree or linear model; know who made it.",
+)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from audio_pipeline.app.cli.options import overwrite_option
+from audio_pipeline.app.cli.options import overwrite_option, trust_option
 from audio_pipeline.app.outputs import check_page
 from audio_pipeline.app.reporting.conversation import read, read_line, say
 from audio_pipeline.app.reporting.guidance import (
@@ -60,6 +60,7 @@ COUNT_IN_SECONDS = 3
 @click.option("--free", is_flag=True, help="No guided turns: Enter or Ctrl-C ends the recording.")
 @click.option("--device", metavar="NAME", help="Microphone: its name, part of it, or its number.")
 @click.option("--answers", "answers_file", metavar="FILE", help="Answers file, YAML or JSON.")
+@trust_option
 @click.option("--model", metavar="DIR", help="Model folder; the shipped one by default.")
 @click.option("--report", metavar="FILE.html", help="Also write the result as one HTML file.")
 @overwrite_option
@@ -72,6 +73,7 @@ def command(
     device: str | None,
     answers_file: str | None,
     model: str | None,
+    trusted: bool,
     report: str | None,
     overwrite: bool,
     region: str | None,
@@ -103,7 +105,7 @@ def command(
     if output is not None:
         check_target(output, overwrite=overwrite)
     check_page(report, [answers_file], overwrite=overwrite)
-    classifier = load_classifier(model)
+    classifier = load_classifier(model, trusted=trusted)
     at_terminal = sys.stdin.isatty() and not as_json
     session = _Session(
         device=pick_device(device),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from audio_pipeline.app.cli.options import trust_option
 from audio_pipeline.app.outputs import check_new_folder
 from audio_pipeline.app.text import show, show_json, visible
 from audio_pipeline.exceptions import CrepitusError
@@ -22,6 +23,7 @@ from audio_pipeline.exceptions import CrepitusError
     metavar="DIR",
     help="Folder for the clips; new or empty.",
 )
+@trust_option
 @click.option("--model", metavar="DIR", help="The model that suggests labels.")
 @click.option(
     "--format",
@@ -43,6 +45,7 @@ def command(
     recordings: tuple[str, ...],
     folder: Path,
     model: str | None,
+    trusted: bool,
     tracks: str,
     around: float,
     as_json: bool,
@@ -53,13 +56,13 @@ def command(
     Then: crepitus train DIR -o MODEL_DIR. The clips of one recording stay together in every split;
     put the folders of one person into one folder to keep that person together.
     """
-    from audio_pipeline.app.cli.progress import steps
     from audio_pipeline.app.export_segments import CutSettings, cut_segments
+    from audio_pipeline.app.progress import steps
     from audio_pipeline.app.sources import named_recordings
     from audio_pipeline.model.classifier import load_classifier
 
     check_new_folder(folder)
-    classifier = load_classifier(model)
+    classifier = load_classifier(model, trusted=trusted)
     sources = named_recordings(recordings)
     with steps() as progress:
         done = cut_segments(

@@ -49,7 +49,7 @@ def command(
     or two joint sounds; half are guided, as `record` makes them. `evaluate` then says how often the
     finding is right, uncertain or wrong.
     """
-    from audio_pipeline.app.cli.progress import steps
+    from audio_pipeline.app.progress import steps
     from audio_pipeline.datasets.manifest import read_dataset
     from audio_pipeline.datasets.takes import TakeSettings, write_takes
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import click
 
+from audio_pipeline.app.cli.options import where_option
 from audio_pipeline.app.outputs import check_new_folder
 from audio_pipeline.app.text import show, show_json, visible
 
@@ -30,7 +30,22 @@ from audio_pipeline.app.text import show, show_json, visible
 )
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same model.")
 @click.option("--folds", default=5, show_default=True, help="Folds of the cross-validation.")
-@click.option("--trees", default=250, show_default=True, help="Trees of each of the two kinds.")
+@click.option(
+    "--estimator",
+    default="forest",
+    show_default=True,
+    metavar="NAME",
+    help="forest, extra_trees, boosting, logistic, svm, neighbors, or the dotted path of any "
+    "scikit-learn classifier with predict_proba.",
+)
+@click.option(
+    "--param",
+    "params",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A parameter of the estimator, set instead of searched.",
+)
+@where_option
 @click.option("--group-by", default="group", help="Manifest column that keeps recordings together.")
 @click.option("--synthetic", default=0, metavar="N", help="Train on N made scenes as well.")
 @click.option("--embed", is_flag=True, help="Train on each recording in new surroundings as well.")
@@ -61,7 +76,9 @@ def command(
     base: Path | None,
     seed: int,
     folds: int,
-    trees: int,
+    estimator: str,
+    params: tuple[str, ...],
+    where: dict[str, str],
     group_by: str,
     synthetic: int,
     embed: bool,
@@ -79,40 +96,57 @@ def command(
     label, or with label tracks beside the recordings. Any labels will do. Without DATASET, and
     with --synthetic, made sounds are all there is.
     """
-    from audio_pipeline.app.cli.progress import steps
+    from audio_pipeline.app.progress import steps
+    from audio_pipeline.app.reporting.model_card import card_and_plots
     from audio_pipeline.datasets.augmentation import MadeSettings
     from audio_pipeline.datasets.licences import permissive_only
     from audio_pipeline.datasets.loading import fail_for_unreadable
     from audio_pipeline.model.classifier import load_classifier
-    from audio_pipeline.model.fit import FitSettings
-    from audio_pipeline.model.recipe import made_by, read_or_make
-    from audio_pipeline.model.thresholds import TuningSettings
-    from audio_pipeline.model.training import TrainSettings, train
+    from audio_pipeline.model.estimator import parse_params
+    from audio_pipeline.model.selection import TrainingSettings
+    from audio_pipeline.model.training import check_recipe, made_by, read_or_make, train
 
-    if trees < 1 or folds < 2:
-        raise click.UsageError("--trees must be at least 1 and --folds at least 2")
     check_new_folder(folder)
-    fit = FitSettings(trees=trees)
-    tuning = TuningSettings(fit=fit, trees=min(40, trees), judge_only=judge_only, seed=seed)
-    tuning = replace(tuning, thresholds=_thresholds(thresholds))
-    settings = TrainSettings(tuning, folds, ignore_groups, sample_rate, name)
-    start = None
-    if base is not None:
-        start = load_classifier(None if str(base) == "default" else base)
+    if folds < 2:
+        raise click.UsageError("--folds must be at least 2")
     if judge_only and not (dataset and synthetic):
         raise click.UsageError("--judge-only needs a DATASET and --synthetic N")
     if dataset is None and not synthetic:
         raise click.UsageError("give a DATASET, or --synthetic N to train on made sounds only")
+    settings = TrainingSettings(
+        estimator=estimator,
+        params=parse_params(params),
+        thresholds=_thresholds(thresholds),
+        judge_only=judge_only,
+        folds=folds,
+        ignore_groups=ignore_groups,
+        sample_rate=sample_rate,
+        name=name,
+        seed=seed,
+    )
+    check_recipe(settings)
+    start = None
+    if base is not None:
+        start = load_classifier(None if str(base) == "default" else base)
     recipe = MadeSettings(synthetic if dataset else 0, seed=seed)
     made = made_by(recipe, embed) if synthetic or embed else None
     with steps() as progress, read_or_make(dataset, synthetic, seed, group_by, progress) as given:
-        chosen = permissive_only(given) if permissive else given
-        result = train(chosen, folder, settings, start, made, progress)
+        chosen = given.where(where) if where else given
+        chosen = permissive_only(chosen) if permissive else chosen
+        result = train(
+            chosen,
+            folder,
+            settings=settings,
+            base=start,
+            made=made,
+            extra_files=card_and_plots,
+            progress=progress,
+        )
     document = {"model": str(folder), **result.to_dict()}
     if as_json:
         show_json(document)
     else:
-        from audio_pipeline.model.summary import training_page
+        from audio_pipeline.app.reporting.model_summary import training_page
 
         show(training_page(result, visible(str(folder))))
     fail_for_unreadable(result.cautions)

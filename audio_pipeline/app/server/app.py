@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -26,8 +25,10 @@ from audio_pipeline.app.server.guards import (
     GuardHeaders,
     Pairing,
 )
+from audio_pipeline.app.server.live import LiveStreams
 from audio_pipeline.app.server.pool import AnalysisPool
 from audio_pipeline.app.server.settings import ServerSettings
+from audio_pipeline.app.text import show
 
 MEDIA_TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -115,6 +116,7 @@ def create_app(
     app = plain_app("Crepitus", description=DESCRIPTION, openapi=True, lifespan=lifespan)
     app.state.pool = pool
     _add_api(app, api)
+    app.add_api_websocket_route(f"{PREFIX}/live", LiveStreams(pool, settings).serve)
     add_page(app, {"/": "index.html", "/docs": "docs.html"})
     _describe_requests(app)
     guard(app, settings, hosts, pairing)
@@ -289,5 +291,5 @@ async def _answer_wrong_method(_: Request, error: Exception) -> Response:
 
 
 async def _answer_crash(_: Request, error: Exception) -> Response:
-    print(f"crepitus: a request failed: {type(error).__name__}: {error}", file=sys.stderr)
+    show(f"crepitus: a request failed: {type(error).__name__}: {error}", err=True)
     return ApiError(500, "internal", "Something went wrong. Try again.").response()

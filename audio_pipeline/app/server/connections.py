@@ -49,6 +49,8 @@ class Connection:
         Whether a request on it has shown the pairing secret.
     since
         When it came or was last answered.
+    streams
+        Whether it has become a WebSocket.
     """
 
     def __init__(self, accepted: socket.socket, address: Any, since: float) -> None:
@@ -56,6 +58,7 @@ class Connection:
         self.address = address
         self.since = since
         self.paired = False
+        self.streams = False
         self.protocol: TimedProtocol | None = None
 
     @property
@@ -66,6 +69,8 @@ class Connection:
     @property
     def stage(self) -> int:
         """Return 0 while it waits for a request, 1 for the body of one, 2 for the answer."""
+        if self.streams:
+            return 2
         cycle = None if self.protocol is None else self.protocol.cycle
         if cycle is None or cycle.response_complete:
             return 0
@@ -193,6 +198,14 @@ class TimedProtocol(H11Protocol):  # type: ignore[misc]
         super().data_received(data)
         self._stop_waiting_while_at_work()
 
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """Hand the connection over; the stream has limits of its own."""
+        self._stop_waiting()
+        if self._connection is not None:
+            self._connection.protocol = None
+            self._connection.streams = True
+        super().handle_websocket_upgrade(event)
+
     def on_response_complete(self) -> None:
         """Begin to wait for the next request, which may have come already."""
         if self._connection is not None:
@@ -293,7 +306,9 @@ def make_server(
     config = uvicorn.Config(
         app,
         http=partial(TimedProtocol, settings, listener),
-        ws="none",
+        ws="wsproto",
+        ws_max_size=settings.message_bytes,
+        ws_per_message_deflate=False,  # sound does not shrink, and what unpacks can be a bomb
         loop="asyncio",  # uvloop would accept connections behind the listener's back
         lifespan="on",
         log_level=logging.CRITICAL,  # no log of who asked what

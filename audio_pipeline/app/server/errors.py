@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from starlette.responses import JSONResponse
 
+from audio_pipeline.app.text import visible
+
 
 class ApiError(Exception):
     """A request that cannot be served.
@@ -28,7 +30,7 @@ class ApiError(Exception):
         super().__init__(message)
         self.status = status
         self.code = code
-        self.message = " ".join(message.split())
+        self.message = visible(" ".join(message.split()))
         self.headers = dict(headers or {})
 
     def response(self) -> JSONResponse:

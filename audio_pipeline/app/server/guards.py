@@ -135,7 +135,7 @@ class GuardHeaders:
         """Serve one request."""
 
         async def send_guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            if message["type"] in ("http.response.start", "websocket.http.response.start"):
                 message["headers"] = [*message.get("headers", ()), *SECURITY_HEADERS]
             await send(message)
 
@@ -165,9 +165,6 @@ class Gate:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        if scope["type"] != "http":
-            return
-
         try:
             self._check_host(scope)
             self._check_origin(scope)
@@ -192,7 +189,7 @@ class Gate:
             return
         elsewhere = header(scope, b"sec-fetch-site") in ("cross-site", "same-site")
         # A link from elsewhere may open the page itself, nothing more.
-        opens_page = header(scope, b"sec-fetch-mode") == "navigate" and scope["method"] == "GET"
+        opens_page = header(scope, b"sec-fetch-mode") == "navigate" and scope.get("method") == "GET"
         if elsewhere and not opens_page:
             raise ApiError(403, "foreign_origin", "Another site may not use this server.")
 

@@ -7,7 +7,7 @@ import json
 import multiprocessing
 import queue
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -119,12 +119,25 @@ class WorkerProcess:
                 raise ApiError(
                     422, "too_long", "The recording took too long to analyse. Send a shorter one."
                 ) from None
-        if head["status"] != 200:
-            raise ApiError(head["status"], head["code"], body.decode())
-        return Reply(body, head["media_type"])
+        return _reply(head, body)
+
+    def step(self, job: dict[str, Any], audio: Sequence[bytes]) -> Reply:
+        """Do one step of something that the process remembers, and so cannot be tried again.
+
+        Raises
+        ------
+        ApiError
+            500 when the process came to harm; it is then replaced.
+        """
+        try:
+            head, body = self._exchange(job, audio)
+        except (EOFError, OSError, TimeoutError):
+            self._replace()
+            raise ApiError(500, "stream_lost", "The live stream was lost. Try again.") from None
+        return _reply(head, body)
 
     def _exchange(
-        self, job: dict[str, Any], audio: Sequence[bytearray]
+        self, job: dict[str, Any], audio: Sequence[bytes | bytearray]
     ) -> tuple[dict[str, Any], bytes]:
         self.wait_until_ready()
         assert self._connection is not None
@@ -163,6 +176,12 @@ class WorkerProcess:
         self.end()
 
 
+def _reply(head: dict[str, Any], body: bytes) -> Reply:
+    if head["status"] != 200:
+        raise ApiError(head["status"], head["code"], body.decode())
+    return Reply(body, head["media_type"])
+
+
 class AnalysisPool:
     """The workers of one server.
 
@@ -181,6 +200,9 @@ class AnalysisPool:
         self._idle: queue.SimpleQueue[WorkerProcess] = queue.SimpleQueue()
         for process in self._workers:
             self._idle.put(process)
+        # Streams need an answer at once and analyses take their time: they do not share a process.
+        self._stream_worker = WorkerProcess(model, settings)
+        self._stream_thread = ThreadPoolExecutor(1, thread_name_prefix="crepitus-stream")
         self._pending = 0
         self._recent_seconds = 1.0
         self._description: dict[str, Any] | None = None
@@ -237,6 +259,23 @@ class AnalysisPool:
         finally:
             self._pending -= 1
 
+    async def hear(self, job: Mapping[str, Any], samples: bytes = b"") -> list[dict[str, Any]]:
+        """Do one step of a live stream off the event loop; see `worker.hear`.
+
+        Raises
+        ------
+        ApiError
+            500 when the stream is lost, with all others, because its process came to harm.
+        """
+        loop = asyncio.get_running_loop()
+        task = loop.run_in_executor(self._stream_thread, self._hear, dict(job), samples)
+        return await asyncio.shield(task)
+
+    def _hear(self, job: dict[str, Any], samples: bytes) -> list[dict[str, Any]]:
+        reply = self._stream_worker.step({"kind": "stream", **job}, [samples] if samples else [])
+        messages: list[dict[str, Any]] = json.loads(reply.body)
+        return messages
+
     def _with_worker(self, work: Callable[[WorkerProcess], Result]) -> Result:
         process = self._idle.get()
         try:
@@ -250,6 +289,7 @@ class AnalysisPool:
 
     def close(self) -> None:
         """End every worker."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        for process in self._workers:
+        for threads in (self._threads, self._stream_thread):
+            threads.shutdown(wait=False, cancel_futures=True)
+        for process in (*self._workers, self._stream_worker):
             process.close()

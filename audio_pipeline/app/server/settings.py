@@ -36,13 +36,18 @@ class ServerSettings:
     connections
         Most connections at once; one more takes the place of the one that is idle longest.
     recording_seconds
-        Longest recording, in seconds of sound; a longer one belongs to ``crepitus analyze``.
+        Longest recording or live stream, in seconds of sound; a longer one belongs to ``crepitus
+        analyze`` or ``listen``.
     analysis_seconds
         Longest time one analysis may take before its worker is ended.
     workers
         Analyses at once, each in its own process.
     queue
         Analyses that may wait; one more is answered 503 with ``Retry-After``.
+    streams
+        Live streams at once; one process hears them all.
+    message_bytes
+        Largest message of a live stream.
     worker_memory_bytes
         Memory a worker may take on top of what it has when it is ready.
     """
@@ -59,4 +64,6 @@ class ServerSettings:
     analysis_seconds: float = 60.0
     workers: int = field(default_factory=_default_workers)
     queue: int = 8
+    streams: int = 4
+    message_bytes: int = 65_536
     worker_memory_bytes: int = 1_500_000_000

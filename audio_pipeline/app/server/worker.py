@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from audio_pipeline.app.text import show
 from audio_pipeline.exceptions import CrepitusError, RecordingError
 
 CAPTURE_WORDS = {
@@ -23,6 +25,17 @@ CAPTURE_WORDS = {
     "noiseSuppression": "noise suppression",
     "autoGainControl": "automatic gain control",
 }
+
+
+HINTS = {
+    "good": "",
+    "silent": "Nothing comes in. Is the microphone switched on?",
+    "quiet": "It is very quiet. Move the microphone closer.",
+    "loud": "It is too loud. Move the microphone a little away.",
+    "noisy": "It is loud here. Switch off fans, music or the radio.",
+    "speech": "We hear somebody speak. Stay quiet while you record.",
+}
+"""What to mend, in words; the terminal's are in `reporting.live`."""
 
 
 @dataclass(frozen=True)
@@ -71,21 +84,23 @@ def serve(connection: Connection, model: str | None, extra_memory_bytes: int) ->
             }
         ).encode()
     )
+    streams: dict[str, Stream] = {}
     while True:
         try:
             job = json.loads(connection.recv_bytes())
             audio = NamedBytes()
-            audio.name = job["name"]
+            audio.name = job.get("name", "")
             while piece := connection.recv_bytes():
                 audio.write(piece)
             audio.seek(0)
         except (EOFError, OSError):
             return
-        head, body = answer(job, audio, classifier)
+        head, body = answer(job, audio, classifier, streams)
         connection.send_bytes(json.dumps(head).encode())
         connection.send_bytes(body)
-        del audio, body
-        release_free_memory()
+        if job["kind"] != "stream":
+            del audio, body
+            release_free_memory()
 
 
 def _load(model: str | None) -> Any:
@@ -122,19 +137,22 @@ def _limit_memory(extra_bytes: int) -> None:
 
 
 def answer(
-    job: Mapping[str, Any], audio: NamedBytes, classifier: Any
+    job: Mapping[str, Any], audio: NamedBytes, classifier: Any, streams: dict[str, Stream]
 ) -> tuple[dict[str, Any], bytes]:
     """Do one job.
 
     Parameters
     ----------
     job
-        ``kind`` ("analysis" or "report"), ``name``, ``answers`` (None when not asked), ``capture``
-        (what the browser did to the sound), ``region``, ``recording_seconds`` (the longest).
+        ``kind``: "stream", see `hear`; or "analysis" or "report", with ``name``, ``answers`` (None
+        when not asked), ``capture`` (what the browser did to the sound), ``region``,
+        ``recording_seconds`` (the longest).
     audio
         The file.
     classifier
         The model.
+    streams
+        The live streams under way.
 
     Returns
     -------
@@ -142,6 +160,8 @@ def answer(
         As in `serve`.
     """
     try:
+        if job["kind"] == "stream":
+            return hear(job, audio, classifier, streams)
         return _answer(job, audio, classifier)
     except Refusal as refusal:
         return {"status": refusal.status, "code": refusal.code}, refusal.message.encode()
@@ -150,7 +170,7 @@ def answer(
         return {"status": 422, "code": "too_long"}, message.encode()
     except Exception as error:
         # Nothing of a hostile file's making may reach the sender; the server's screen gets it.
-        print(f"crepitus: an analysis failed: {type(error).__name__}: {error}", file=sys.stderr)
+        show(f"crepitus: an analysis failed: {type(error).__name__}: {error}", err=True)
         return {"status": 500, "code": "internal"}, b"The analysis failed. Try another recording."
 
 
@@ -179,6 +199,80 @@ def _answer(
         )
         return {"status": 200, "media_type": "text/html; charset=utf-8"}, page.encode()
     body = json.dumps(analyses_to_dict([assessment], classifier), ensure_ascii=False).encode()
+    return {"status": 200, "media_type": "application/json"}, body
+
+
+class Stream:
+    """One live stream: what is heard in it, and what to mend while it can still be mended.
+
+    Parameters
+    ----------
+    sample_rate
+        Hz.
+    classifier
+        The model.
+    """
+
+    def __init__(self, sample_rate: int, classifier: Any) -> None:
+        from audio_pipeline.analysis.streaming import StreamAnalyzer
+        from audio_pipeline.app.capture.level import LevelMeter, VoiceMeter
+
+        self._analyzer = StreamAnalyzer(sample_rate, classifier, remember=False)
+        self._level = LevelMeter(sample_rate)
+        self._voice = VoiceMeter(sample_rate)
+        self._hint = "good"
+
+    def push(self, samples: NDArray[np.float32]) -> list[dict[str, Any]]:
+        """Take the next samples, whatever they are; return the messages for the page."""
+        finite = np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0).clip(-1, 1)
+        self._level.update(finite)
+        self._voice.update(finite)
+        hint = "speech" if self._voice.speaking else self._level.advice
+        messages = _events(self._analyzer.push(samples))
+        if hint != self._hint:
+            self._hint = hint
+            messages.append({"type": "hint", "code": hint, "text": HINTS[hint]})
+        return messages
+
+    def finish(self) -> list[dict[str, Any]]:
+        """Return the last events."""
+        return _events(self._analyzer.finish())
+
+
+def _events(heard: list[Any]) -> list[dict[str, Any]]:
+    return [{"type": "event", **each.event.to_dict(), "final": each.final} for each in heard]
+
+
+def hear(
+    job: Mapping[str, Any], audio: NamedBytes, classifier: Any, streams: dict[str, Stream]
+) -> tuple[dict[str, Any], bytes]:
+    """Do one step of a live stream.
+
+    Parameters
+    ----------
+    job
+        ``stream`` (its name), ``step`` ("open", "push", "finish" or "drop") and, to open one,
+        ``sample_rate``.
+    audio
+        Samples, little-endian float32.
+
+    Returns
+    -------
+    head, body
+        As in `serve`; the body is a JSON list of messages for the page.
+    """
+    name, messages = job["stream"], []
+    if job["step"] == "open":
+        streams[name] = Stream(job["sample_rate"], classifier)
+    elif job["step"] == "drop":
+        streams.pop(name, None)
+    elif name not in streams:
+        raise Refusal(500, "stream_lost", "The live stream was lost.")
+    elif job["step"] == "push":
+        messages = streams[name].push(np.frombuffer(audio.getvalue(), "<f4").astype(np.float32))
+    else:
+        messages = streams.pop(name).finish()
+    body = json.dumps(messages, ensure_ascii=False).encode()
     return {"status": 200, "media_type": "application/json"}, body
 
 

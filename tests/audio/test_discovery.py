@@ -107,12 +107,12 @@ def test_names_do_not_depend_on_the_order_of_the_arguments(
 
 def test_missing_names_are_recordings_when_they_look_like_it(tmp_path: Path) -> None:
     (found,) = discover([os.fsencode(tmp_path / "gone.wav")])
-    assert found.stamp == MISSING
+    assert found.mtime_ns == MISSING
     (found,) = discover([], [os.fsencode(tmp_path / "gone")])
-    assert found.stamp == MISSING
+    assert found.mtime_ns == MISSING
     (tmp_path / "dead.wav").symlink_to("nowhere.wav")
     (found,) = discover([os.fsencode(tmp_path)])
-    assert found.stamp == MISSING
+    assert found.mtime_ns == MISSING
     with pytest.raises(InvalidInputError, match="no file or folder"):
         list(discover([os.fsencode(tmp_path / "gone")]))
 

@@ -13,22 +13,21 @@ import pytest
 from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.analysis.pipeline import analyze_file
 from audio_pipeline.app.cli import main
+from audio_pipeline.app.reporting.model_card import card_and_plots
 from audio_pipeline.audio.recording import Recording, read_recording, write_recording
 from audio_pipeline.datasets.examples import hear_recording
 from audio_pipeline.datasets.loading import gather
-from audio_pipeline.datasets.manifest import LabelledClip, read_dataset
+from audio_pipeline.datasets.manifest import Dataset, LabelledClip, read_dataset
 from audio_pipeline.exceptions import InvalidInputError
-from audio_pipeline.model.adapt import adapt_forest, side_by_side, thinned
-from audio_pipeline.model.classifier import load_classifier
-from audio_pipeline.model.fit import FitSettings
-from audio_pipeline.model.thresholds import TuningSettings
-from audio_pipeline.model.training import Training, TrainSettings, train
+from audio_pipeline.model.classifier import Classifier, load_classifier
+from audio_pipeline.model.continued_forest import ContinuedForest, base_forest
+from audio_pipeline.model.estimator import last_step
+from audio_pipeline.model.selection import TrainingSettings
+from audio_pipeline.model.training import Training
+from audio_pipeline.model.training import train as train_model
 from tests.labelled_sounds import LABELS, sound, write_people
 
-SMALL = TrainSettings(
-    TuningSettings(FitSettings(trees=8, jobs=1), leaf_scales=(0.3, 0.1), trees=3, folds=2),
-    folds=2,
-)
+SMALL = TrainingSettings(params={"n_estimators": 8}, search_trees=3, inner_folds=2, folds=2)
 KEYS = {
     "balanced_accuracy",
     "recording_balanced_accuracy",
@@ -40,6 +39,13 @@ KEYS = {
     "n_groups",
     "scheme",
 }
+
+
+def train(
+    data: Dataset, folder: Path, settings: TrainingSettings = SMALL, base: Classifier | None = None
+) -> Training:
+    """Train as the command does."""
+    return train_model(data, folder, settings=settings, base=base, extra_files=card_and_plots)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +97,7 @@ def test_the_card_says_what_it_is(trained: tuple[Training, Path]) -> None:
 def test_the_card_names_published_recordings() -> None:
     from spoken_cases import case_of
 
-    from audio_pipeline.model.card import recording_rows
+    from audio_pipeline.app.reporting.model_card import recording_rows
 
     case = case_of("pop", ["pop"])
     assert recording_rows([case]) == []
@@ -126,7 +132,7 @@ def test_no_accuracy_where_a_group_would_be_on_both_sides(tmp_path: Path) -> Non
     for key in ("balanced_accuracy", "recording_balanced_accuracy", "auc"):
         assert alone.metrics[key] is None
     assert "No figure is given" in (tmp_path / "alone" / "CARD.md").read_text()
-    forced = TrainSettings(SMALL.tuning, SMALL.folds, ignore_groups=True)
+    forced = replace(SMALL, ignore_groups=True)
     told = train(data, tmp_path / "told", forced)
     assert told.metrics["recording_balanced_accuracy"] is not None
     assert "groups_ignored" in _codes(told)
@@ -185,23 +191,11 @@ def test_starting_from_a_model_keeps_its_labels_and_adds_new_ones(
     table = (data / "manifest.csv").read_text().replace("tick", "snap")
     (data / "manifest.csv").write_text(table)
     result = train(read_dataset(data), tmp_path / "model", SMALL, base)
-    assert result.classifier.labels == (*LABELS, "snap")
+    assert result.classifier.labels == ("clunk", "rasp", "snap", "tick")
     assert result.classifier.description["training"]["base"]["sha256"] == base.sha256
     assert "overlap" in _codes(result), "persons 0 to 2 were in the first model"
     seen = set(base.description["training"]["recordings"])
     assert seen < set(result.classifier.description["training"]["recordings"])
-
-
-def test_trees_can_be_thinned_and_put_side_by_side(trained: tuple[Training, Path]) -> None:
-    forest = load_classifier(trained[1]).estimator
-    rows = np.random.default_rng(0).normal(size=(9, forest.n_features_in_)).astype(np.float32)
-    few, rest = thinned(forest, 4), thinned(forest, 999)
-    assert few.n_trees == 4
-    assert rest is forest
-    both = side_by_side(few, forest)
-    expected = (4 * few.predict_proba(rows) + 16 * forest.predict_proba(rows)) / 20
-    assert forest.n_trees == 16
-    np.testing.assert_allclose(both.predict_proba(rows), expected, atol=1e-6)
 
 
 def test_recordings_that_do_not_suit_the_model_to_start_from(
@@ -230,20 +224,32 @@ def test_one_recording_of_a_low_rate_lowers_it_for_all_and_that_is_said(tmp_path
     assert "lower_rate" not in {one.code for one in kept.cautions}
 
 
-def test_adapting_moves_the_leaves_that_new_events_reach(trained: tuple[Training, Path]) -> None:
-    base = load_classifier(trained[1]).estimator
-    rows = np.random.default_rng(0).normal(size=(30, base.n_features_in_)).astype(np.float32)
-    before = base.predict_proba(rows)
-    labels = np.full(30, "tick")
+def test_continuing_moves_the_leaves_that_new_events_reach(
+    trained: tuple[Training, Path],
+) -> None:
+    base = load_classifier(trained[1])
+    forest = last_step(base.estimator)
+    rows = np.random.default_rng(0).normal(size=(30, forest.n_features_in_)).astype(np.float32)
+    before = forest.predict_proba(rows)
+    start = base_forest(base.estimator, base.name)
+    more, weights = np.concatenate([rows, rows[:3]]), np.r_[np.ones(30), np.zeros(3)]
+    names = np.array(["tick"] * 30 + ["clunk", "rasp", "tick"])
     firm, soft = (
-        adapt_forest(base, rows, labels, np.ones(30), LABELS, strength=strength)
-        for strength in (1e6, 1.0)
+        ContinuedForest(start, LABELS, strength).fit(more, names, weights)
+        for strength in (1e9, 1.0)
     )
-    np.testing.assert_allclose(firm.predict_proba(rows), before, atol=1e-3)
+    for one in (firm, soft):
+        assert one.forest_.n_estimators == 2 * forest.n_estimators
+        assert one.classes_.tolist() == sorted(LABELS)
+    old = np.mean([t.predict_proba(rows) for t in firm.forest_.estimators_[:8]], axis=0)
+    np.testing.assert_allclose(old, before, atol=1e-6)
     tick = LABELS.index("tick")
     assert (soft.predict_proba(rows)[:, tick] > before[:, tick]).all()
-    with pytest.raises(ValueError, match="rasp"):
-        adapt_forest(base, rows, labels, np.ones(30), ("clunk", "tick"), 1.0)
+    names = np.where(names == "tick", "snap", names)
+    names[-1] = "tick"
+    wider = ContinuedForest(start, ("clunk", "rasp", "snap", "tick")).fit(more, names, weights)
+    assert wider.predict_proba(rows).argmax(axis=1).tolist() == [2] * 30
+    np.testing.assert_array_equal(forest.predict_proba(rows), before, "the base is as it was")
 
 
 def test_a_label_reaches_every_segment_or_the_whole_file(people: Path) -> None:
@@ -279,7 +285,7 @@ def test_the_command_prints_one_document(
     people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = tmp_path / "model"
-    small = ["--trees", "4", "--folds", "2"]
+    small = ["--param", "n_estimators=4", "--folds", "2"]
     with pytest.raises(SystemExit) as done:
         main(["train", str(people), "-o", str(model), *small, "--json"])
     assert done.value.code == 0
@@ -296,7 +302,7 @@ def test_the_command_prints_one_document(
 def test_the_command_refuses_what_it_cannot_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for arguments in ([str(tmp_path)], [], [str(tmp_path), "--trees", "0"]):
+    for arguments in ([str(tmp_path)], [], [str(tmp_path), "--param", "n_estimators=0"]):
         with pytest.raises(SystemExit) as done:
             main(["train", *arguments, "-o", str(tmp_path / "model")])
         assert done.value.code == 2
@@ -322,7 +328,7 @@ def test_high_rate_labels_in_folders(tmp_path: Path) -> None:
 def test_made_sounds_alone_and_beside_real_ones(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small = ["--trees", "4", "--folds", "2", "--json"]
+    small = ["--param", "n_estimators=4", "--folds", "2", "--json"]
     documents = []
     data = write_people(tmp_path / "data", people=3, each=1, rate=22_050)
     for arguments in (["--synthetic", "24"], [str(data), "--synthetic", "8", "--embed"]):

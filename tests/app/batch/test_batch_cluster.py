@@ -18,8 +18,8 @@ import pytest
 from batch_support import small_model, tables, write_clicks, write_folder
 
 from audio_pipeline.app.batch import cluster as cluster_module
-from audio_pipeline.app.batch.progress import Progress
 from audio_pipeline.app.batch.run import BatchRequest, run_batch
+from audio_pipeline.app.progress import BatchProgress
 from audio_pipeline.exceptions import CrepitusError, InvalidInputError
 
 pytest.importorskip("distributed")
@@ -81,7 +81,7 @@ def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dask]:
         started.end()
 
 
-class KillAfter(Progress):
+class KillAfter(BatchProgress):
     """Kills a process when the first results have been kept."""
 
     def __init__(self, victim: subprocess.Popen[bytes]) -> None:

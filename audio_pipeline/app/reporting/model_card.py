@@ -10,11 +10,11 @@ import numpy as np
 
 from audio_pipeline.app.reporting.charts import interval_chart, share_chart
 from audio_pipeline.model import metrics as figures
+from audio_pipeline.model.classifier import CARD
 from audio_pipeline.model.scoring import PredictionTable
 
 if TYPE_CHECKING:
     from audio_pipeline.datasets.examples import Case
-    from audio_pipeline.datasets.loading import Material
     from audio_pipeline.model.training import Training
 
 _FIGURES = (
@@ -92,14 +92,21 @@ def group_rows(
 
 
 _JUDGE_ONLY = (
-    "- no tree has learnt from the recordings: they set the temperature of the calibration, and "
-    "judge; the trees grow from the made events alone"
+    "- the estimator has not learnt from the recordings: they choose its parameters, set the "
+    "temperature of the calibration and judge; it learns from the made events alone"
 )
 
 
-def model_card(training: Training, material: Material, plots: Sequence[str]) -> str:
+def card_and_plots(training: Training) -> dict[str, bytes]:
+    """Return the card and the plots of a model folder, by file name."""
+    files = model_plots(training)
+    files[CARD] = model_card(training, sorted(files)).encode()
+    return files
+
+
+def model_card(training: Training, plots: Sequence[str]) -> str:
     """Write the card of a model in Markdown."""
-    classifier, metrics = training.classifier, training.metrics
+    classifier, metrics, material = training.classifier, training.metrics, training.material
     labels = classifier.labels
     usable = [material.cases[index] for index in material.usable]
     counts = Counter(case.label for case in usable)
@@ -114,6 +121,9 @@ def model_card(training: Training, material: Material, plots: Sequence[str]) -> 
         f"# Model card: {classifier.name}",
         "",
         f"Tells apart {', '.join(labels)}. Listens at {classifier.settings.sample_rate} Hz.",
+        "",
+        f"Estimator: {provenance['kind']}"
+        + "".join(f", {name} {value}" for name, value in sorted(provenance["params"].items())),
         "",
         "## Intended use",
         "",

@@ -15,7 +15,7 @@ from batch_support import clicks, small_model, tables, write_clicks, write_folde
 
 from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.analysis.pipeline import extract, extract_features, segment_recording
-from audio_pipeline.app.batch.predictions import documents
+from audio_pipeline.app.batch.run import documents
 from audio_pipeline.app.cli import main
 from audio_pipeline.audio.recording import Recording
 from audio_pipeline.triage.rules import questionnaire

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from audio_pipeline.model import metrics
 from audio_pipeline.model.bootstrap import group_intervals
-from audio_pipeline.model.calibration import choose_thresholds, fit_calibration
+from audio_pipeline.model.thresholds import choose_thresholds
 
 LABELS = ("grating", "other", "pop")
 
@@ -136,27 +136,6 @@ def test_an_interval_is_wider_when_groups_differ() -> None:
     assert narrow.low < alike.mean() < narrow.high
     assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
     assert group_intervals(shares, groups[:40]) == [None] * 3, "two groups say nothing"
-
-
-def test_calibration_undoes_a_known_distortion() -> None:
-    rng = np.random.default_rng(1)
-    logits = rng.normal(size=(4000, 3)) * 1.5
-    honest = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    truth = (honest.cumsum(axis=1) > rng.random((4000, 1))).argmax(axis=1)
-    twisted = honest**2 * np.exp([0.5, -0.5, 0.0])
-    twisted /= twisted.sum(axis=1, keepdims=True)
-    calibration = fit_calibration(twisted, truth, np.ones(4000))
-    assert calibration.temperature == pytest.approx(2.0, abs=0.25)
-    after = np.abs(calibration.apply(twisted) - honest).mean()
-    assert after < 0.2 * np.abs(twisted - honest).mean()
-
-
-def test_little_data_moves_calibration_little() -> None:
-    truth, scores = _answers(0, 4)
-    little = fit_calibration(scores, truth, np.ones(4))
-    assert 0.5 < little.temperature < 2.0
-    nothing = fit_calibration(scores[:0], truth[:0], np.ones(0))
-    assert (nothing.temperature, nothing.offsets) == (1.0, (0.0, 0.0, 0.0))
 
 
 @pytest.mark.parametrize("budget", [0.0, 0.01, 0.1])

@@ -17,8 +17,8 @@ from audio_pipeline.exceptions import CrepitusError, InvalidInputError
 KEY = {"settings": {"segmentation": {"hop": 64}}, "model": "abc", "labels": ["pop", "other"]}
 
 
-def found(name: bytes, size: int | None = 1, stamp: str = "1", *, linked: bool = False) -> Found:
-    return Found(b"/real/" + name, name, linked, size, stamp)
+def found(name: bytes, size: int | None = 1, mtime_ns: str = "1", *, linked: bool = False) -> Found:
+    return Found(b"/real/" + name, name, linked, size, mtime_ns)
 
 
 def document(status: str = "ok", finding: str = "single_pop") -> dict[str, Any]:
@@ -36,7 +36,7 @@ def document(status: str = "ok", finding: str = "single_pop") -> dict[str, Any]:
 
 
 def result(one: Found, status: str = "ok", digest: str | None = None) -> Result:
-    return Result(one.path, one.size, one.stamp, digest, document(status))
+    return Result(one.path, one.size, one.mtime_ns, digest, document(status))
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_finished_recordings_are_not_pending_and_failed_ones_are(store: RunStore
 
 
 @pytest.mark.parametrize(
-    "changed", [found(b"a", 2), found(b"a", stamp="2"), found(b"a", None, "missing")]
+    "changed", [found(b"a", 2), found(b"a", mtime_ns="2"), found(b"a", None, "missing")]
 )
 def test_a_changed_recording_is_pending_and_its_old_result_is_not_shown(
     store: RunStore, changed: Found
@@ -90,7 +90,7 @@ def test_verify_asks_for_all_and_knows_the_digests(store: RunStore) -> None:
     by_path = {one.path: one.digest for one in store.pending(verify=True)}
     assert by_path == {b"/real/a": "d1", b"/real/b": None}
     # Touched but equal: the old result stands for the new identity.
-    store.replace_listing([found(b"a", stamp="2")])
+    store.replace_listing([found(b"a", mtime_ns="2")])
     (one,) = store.pending(verify=True)
     assert one.digest == "d1"
     store.save([Result(one.path, one.size, one.mtime_ns, "d1", None)])

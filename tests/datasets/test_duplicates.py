@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from audio_pipeline.audio.recording import Recording, Resampler, write_recording
 from audio_pipeline.datasets.conditions import CONDITIONS, recording_conditions, survey
-from audio_pipeline.datasets.duplicates import common_shift, find_copies
+from audio_pipeline.datasets.duplicates import common_shift, find_copies, linked_groups
 from audio_pipeline.model.confounds import is_shortcut, probe_balanced_accuracy, shortcut_caution
-from audio_pipeline.model.splits import grouped_folds, linked_groups
+from audio_pipeline.model.selection import grouped_folds
 from tests.labelled_sounds import LABELS, sound
 
 RATE = 8000

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from audio_pipeline.model.card import curve_sentence
+from audio_pipeline.app.reporting.model_card import curve_sentence
 from audio_pipeline.model.findings import OUTCOMES
 from audio_pipeline.model.scoring import FIGURE_NAMES
 

@@ -6,8 +6,8 @@ import io
 
 import pytest
 
-from audio_pipeline.app.batch import progress as progress_module
-from audio_pipeline.app.batch.progress import LiveProgress, PlainProgress, clock, progress_for
+from audio_pipeline.app import progress as progress_module
+from audio_pipeline.app.progress import BatchProgress, clock
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def test_a_line_now_and_then_and_none_for_a_short_batch(now: list[float]) -> None:
     said = io.StringIO()
-    with PlainProgress(said) as progress:
+    with BatchProgress(said) as progress:
         progress.begin(found=40, pending=30, size=3000)
         progress.advance(recordings=1, size=100, audio_seconds=360.0, failed=0)
         assert said.getvalue() == ""
@@ -34,7 +34,7 @@ def test_a_line_now_and_then_and_none_for_a_short_batch(now: list[float]) -> Non
 
 
 def test_the_share_goes_by_bytes_and_else_by_recordings(now: list[float]) -> None:
-    progress = PlainProgress(io.StringIO())
+    progress = BatchProgress(io.StringIO())
     progress.begin(found=4, pending=4, size=0)
     assert progress.seconds_left is None
     now[0] += 1
@@ -44,12 +44,15 @@ def test_the_share_goes_by_bytes_and_else_by_recordings(now: list[float]) -> Non
 
 
 def test_a_terminal_gets_a_bar(capsys: pytest.CaptureFixture[str]) -> None:
-    with LiveProgress() as progress:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    with BatchProgress(Terminal()) as progress:
         progress.begin(found=4, pending=4, size=8)
         progress.advance(recordings=4, size=8, audio_seconds=1.0, failed=1)
         assert progress.share == 1.0
     assert "Traceback" not in capsys.readouterr().err
-    assert isinstance(progress_for(io.StringIO()), PlainProgress)
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (185.4, "3:05"), (7385, "2:03:05")])

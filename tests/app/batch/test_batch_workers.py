@@ -17,12 +17,16 @@ from batch_support import small_model, tables, write_clicks, write_folder
 
 from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.app.batch import workers as workers_module
-from audio_pipeline.app.batch.in_process import NOTE_NAME, InProcess
-from audio_pipeline.app.batch.portions import Portions
 from audio_pipeline.app.batch.run import BatchRequest, run_batch
 from audio_pipeline.app.batch.store import Pending
-from audio_pipeline.app.batch.worker import Outcome, examine
-from audio_pipeline.app.batch.workers import LocalWorkers
+from audio_pipeline.app.batch.workers import (
+    NOTE_NAME,
+    Chunks,
+    InProcess,
+    LocalWorkers,
+    Outcome,
+    examine,
+)
 
 
 class Crash(bytes):
@@ -89,9 +93,9 @@ def test_killed_workers_take_nothing_with_them(recordings: list[Path]) -> None:
 def test_a_recording_that_hangs_is_given_up(
     recordings: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers_module, "_PATIENCE", 1.0)
-    monkeypatch.setattr(workers_module, "_TICK", 0.2)
-    monkeypatch.setattr(workers_module, "_PORTION", 1)
+    monkeypatch.setattr(workers_module, "_TIMEOUT", 1.0)
+    monkeypatch.setattr(workers_module, "_POLL_SECONDS", 0.2)
+    monkeypatch.setattr(workers_module, "_CHUNK", 1)
     todo = [pending(path) for path in recordings]
     with closing(LocalWorkers(1)) as pool:
         stream = pool.outcomes(iter(todo), AnalysisConfig(), verify=False)
@@ -140,31 +144,31 @@ def test_what_a_killed_run_was_working_on_is_looked_at_apart(
     assert not (tmp_path / NOTE_NAME).exists()
 
 
-def test_portions_keep_every_recording(recordings: list[Path]) -> None:
+def test_chunks_keep_every_recording(recordings: list[Path]) -> None:
     todo = [Pending(b"%d" % size, size, "", None) for size in (10, 9, 8, 3, 2, 1, 1, 1, 1)]
-    portions = Portions(iter(todo), count=4, size=10)
+    chunks = Chunks(iter(todo), count=4, size=10)
     sizes = []
-    while portion := portions.next():
-        sizes.append([one.size for one in portion])
+    while chunk := chunks.next():
+        sizes.append([one.size for one in chunk])
         if len(sizes) == 2:
-            portions.give_back(portion)
+            chunks.give_back(chunk)
     assert sizes == [[10], [9, 8], [9], [8], [3, 2, 1, 1], [1, 1]]
 
 
 @pytest.mark.parametrize("total", [0, 1, 7, 100])
-@pytest.mark.parametrize("takers", [2, 3])
-def test_the_last_portions_are_small(total: int, takers: int) -> None:
+@pytest.mark.parametrize("consumers", [2, 3])
+def test_the_last_chunks_are_small(total: int, consumers: int) -> None:
     todo = [Pending(b"%d" % number, 1, "", None) for number in range(total)]
-    portions = Portions(iter(todo), count=8, size=1000, takers=takers)
+    chunks = Chunks(iter(todo), count=8, size=1000, consumers=consumers)
     sizes, found = [], []
-    while portion := portions.next():
-        sizes.append(len(portion))
-        found += portion
+    while chunk := chunks.next():
+        sizes.append(len(chunk))
+        found += chunk
     assert found == todo
     assert sizes == sorted(sizes, reverse=True)
     assert max(sizes, default=0) <= 8
     # Whoever takes the last one has at most a small part of the work left to wait for.
-    assert sizes[-2 * takers :] == [1] * min(total, 2 * takers)
+    assert sizes[-2 * consumers :] == [1] * min(total, 2 * consumers)
     if total == 100:
         assert sizes[0] == 8
 

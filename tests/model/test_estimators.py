@@ -1,0 +1,180 @@
+"""Any classifier of scikit-learn can be the model: trained, calibrated, saved, loaded, used."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.inspection import permutation_importance
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold, cross_val_score
+from sklearn.utils.estimator_checks import check_estimator
+
+from audio_pipeline import load_classifier, load_examples, make_classifier, train
+from audio_pipeline.app.cli import main
+from audio_pipeline.datasets.manifest import read_dataset
+from audio_pipeline.exceptions import InvalidInputError
+from audio_pipeline.features.table import FEATURE_NAMES
+from audio_pipeline.model.estimator import NAMES, last_step, parse_params
+from audio_pipeline.model.selection import TrainingSettings
+from tests.labelled_sounds import LABELS, write_people
+
+SMALL = ["--folds", "2", "--json"]
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_people(tmp_path_factory.mktemp("data") / "people")
+
+
+def test_the_default_keeps_the_contract_of_scikit_learn() -> None:
+    # Every Pipeline fails these two: it fits the steps it was given.
+    of_every_pipeline = {
+        "check_estimators_overwrite_params": "a Pipeline fits its steps in place",
+        "check_dont_overwrite_parameters": "a Pipeline fits its steps in place",
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # checks that are skipped or expected to fail
+        check_estimator(make_classifier(n_estimators=10), expected_failed_checks=of_every_pipeline)
+
+
+def test_examples_are_arrays_for_scikit_learn(people: Path) -> None:
+    examples = load_examples(people)
+    n = len(examples.target)
+    assert set(examples) == {
+        *("data", "target", "groups", "recording", "start", "end"),
+        *("sample_weight", "feature_names"),
+    }
+    assert examples.data.shape == (n, len(FEATURE_NAMES))
+    assert examples.data.dtype == np.float32
+    assert examples.feature_names == list(FEATURE_NAMES)
+    assert set(examples.target) == set(LABELS)
+    assert (examples.end > examples.start).all()
+    assert examples.sample_weight.mean() == pytest.approx(1.0)
+    for label in LABELS:
+        share = examples.sample_weight[examples.target == label].sum()
+        assert share == pytest.approx(n / len(LABELS))
+    assert len(set(examples.recording)) == len(read_dataset(people).recordings)
+    higher = load_examples(people, sample_rate=4000)
+    assert set(higher.recording) == set(examples.recording)
+
+
+def test_the_tools_of_scikit_learn_work_on_examples(people: Path, tmp_path: Path) -> None:
+    examples = load_examples(people)
+    scores = cross_val_score(
+        make_classifier(n_estimators=20),
+        examples.data,
+        examples.target,
+        groups=examples.groups,
+        cv=StratifiedGroupKFold(3),
+        scoring="balanced_accuracy",
+    )
+    assert scores.min() > 0.6
+    settings = TrainingSettings(params={"n_estimators": 20}, folds=2, inner_folds=2)
+    train(people, tmp_path / "model", settings=settings)
+    estimator = load_classifier(tmp_path / "model").estimator
+    assert estimator.classes_.tolist() == sorted(LABELS)
+    importance = permutation_importance(
+        estimator, examples.data, examples.target, n_repeats=2, random_state=0
+    )
+    assert importance.importances_mean.shape == (len(FEATURE_NAMES),)
+    assert importance.importances_mean.max() > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "params"),
+    [
+        ("sklearn.linear_model.LogisticRegression", "LogisticRegression", ["--param", "C=0.5"]),
+        ("boosting", "HistGradientBoostingClassifier", ["--param", "max_iter=10"]),
+        ("extra_trees", "ExtraTreesClassifier", ["--param", "n_estimators=8"]),
+        ("neighbors", "KNeighborsClassifier", []),
+        ("svm", "SVC", []),
+    ],
+)
+def test_other_estimators_from_the_command_line(
+    name: str,
+    kind: str,
+    params: list[str],
+    people: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = tmp_path / "model"
+    with pytest.raises(SystemExit) as done:
+        main(["train", str(people), "-o", str(folder), "--estimator", name, *params, *SMALL])
+    assert done.value.code == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["metrics"]["recording_balanced_accuracy"] > 0.6
+    codes = {one["code"] for one in document["warnings"]}
+    needs_trust = kind in {"HistGradientBoostingClassifier", "SVC", "KNeighborsClassifier"}
+    assert ("needs_trust" in codes) == needs_trust
+    model = load_classifier(folder, trusted=needs_trust)
+    assert type(last_step(model.estimator)).__name__ == kind
+    assert model.description["training"]["kind"] == kind
+    described = json.loads((folder / "model.json").read_text())
+    assert described["calibration"]["method"] == "temperature"
+    recording = str(next(people.glob("*.wav")))
+    trust = ["--trust-model"] if needs_trust else []
+    with pytest.raises(SystemExit) as done:
+        main(["analyze", recording, "--model", str(folder), *trust, "--json"])
+    assert done.value.code == 0
+    (analysed,) = json.loads(capsys.readouterr().out)["recordings"]
+    assert analysed["finding"]["label"] in {*LABELS, "uncertain"}
+    if needs_trust:
+        with pytest.raises(SystemExit) as done:
+            main(["analyze", recording, "--model", str(folder), "--json"])
+        assert done.value.code == 2
+        assert "--trust-model" in capsys.readouterr().err
+
+
+def test_an_estimator_of_ones_own_from_python(people: Path, tmp_path: Path) -> None:
+    settings = TrainingSettings(folds=2, inner_folds=2)
+    result = train(people, tmp_path / "m", LogisticRegression(C=0.3, max_iter=500), settings)
+    fitted = last_step(load_classifier(tmp_path / "m").estimator)
+    assert fitted.get_params()["max_iter"] == 500
+    assert result.metrics["recording_balanced_accuracy"] > 0.6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--estimator", "os.system"], "no classifier of scikit-learn"),
+        (["--estimator", "sklearn.svm.LinearSVC"], "predict_proba"),
+        (["--estimator", "sklearn.ensemble.VotingClassifier"], "other estimators"),
+        (["--estimator", "sklearn.linear_model.Ridge"], "no classifier"),
+        (["--param", "n_trees=3"], "n_estimators"),
+        (["--param", "n_estimators=many"], "n_estimators"),
+        (["--param", "n_estimators"], "NAME=VALUE"),
+        (["--param", "criterion={'a': [1]}"], "--param"),
+    ],
+)
+def test_what_is_no_estimator_is_refused_before_any_work(
+    arguments: list[str],
+    message: str,
+    people: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as done:
+        main(["train", str(people), "-o", str(tmp_path / "m"), *arguments])
+    assert done.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_short_name_is_made() -> None:
+    for name in NAMES:
+        assert hasattr(make_classifier(name), "predict_proba")
+    with pytest.raises(InvalidInputError, match="no parameter"):
+        make_classifier("logistic", depth=3)
+
+
+def test_values_of_parameters_have_the_type_they_look_like() -> None:
+    given = ("a=3", "b=0.5", "c=None", "d=entropy", "e=True", "f=(4, 2)", "g='7'")
+    assert parse_params(given) == {
+        **{"a": 3, "b": 0.5, "c": None, "d": "entropy", "e": True},
+        **{"f": (4, 2), "g": "7"},
+    }
