@@ -54,7 +54,7 @@ const views = {
   heard: showHeard,
   check: showCheck,
   result: showResultStep,
-  emergency: () => {},
+  emergency: showEmergencyStep,
 };
 
 let shown = null;
@@ -70,7 +70,7 @@ async function show() {
   // Nothing is shown before the answers that it needs are there.
   const needs = { record: state.invited, heard: analysis, result };
   if (step in needs && !needs[step]) return go(state.invited ? next() : "start", { replace: true });
-  if (step === "emergency" && !$("emergency").childElementCount) return go("start", { replace: true });
+  if (step === "emergency" && !isEmergency()) return go("start", { replace: true });
   shown = step;
   for (const section of document.querySelectorAll("main > section")) {
     section.hidden = section.dataset.step !== step;
@@ -84,9 +84,12 @@ async function show() {
   window.scrollTo(0, 0);
 }
 
+const isEmergency = () => interview?.level_so_far === "emergency" || $("emergency").childElementCount > 0;
+
 // Where an unfinished interview goes on.
 function next() {
   if (!interview) return "start";
+  if (isEmergency()) return "emergency";
   if (!state.invited && interview.first_part_done) return "how";
   return interview.screen ? `ask-${interview.trail.length + 1}` : "check";
 }
@@ -152,6 +155,11 @@ const asEmergency = (advice) => ({
   advice: advice.where_to_go,
   reasons: advice.why.length ? advice.why.map((reason) => reason.text) : [advice.no_reason],
 });
+
+// Shown again later, from Start or by the browser's Forward: in the words of the region chosen now.
+async function showEmergencyStep() {
+  if (!$("emergency").childElementCount) showEmergency(asEmergency(await postAdvice(givenAnswers())));
+}
 
 function showEmergency(emergency) {
   noteLevel("emergency");
@@ -337,6 +345,7 @@ async function setRegion(region) {
   state.region = questionnaire.region;
   save();
   $("region").value = state.region;
+  $("emergency").replaceChildren();
 }
 
 function wire() {
@@ -381,8 +390,8 @@ async function begin() {
     trouble(error.message, begin);
     return;
   }
-  if (interview.level_so_far === "emergency") showEmergency(asEmergency(await postAdvice(givenAnswers())));
-  await show();
+  if (isEmergency() && place().step !== "emergency") go("emergency");
+  else await show();
 }
 
 wire();
