@@ -16,7 +16,7 @@ export const PATTERNS = {
   quiet: { tones: [330], buzz: [300] },
   turn: { tones: [330, 440], buzz: [100, 60, 200] },
   back: { tones: [440, 330], buzz: [200, 60, 100] },
-  still: { tones: [262, 262], buzz: [100, 60, 100] },
+  still: { tones: [262, 196], buzz: [100, 60, 100] },
   done: { tones: [330, 392, 523], buzz: [100, 60, 100, 60, 300] },
   trouble: { tones: [196, 196, 196], buzz: [400, 100, 400] },
 };
