@@ -34,7 +34,7 @@ class Ran:
         self.code, self.out, self.err = code, out, err
 
     @property
-    def to_dict(self) -> dict[str, Any]:
+    def document(self) -> dict[str, Any]:
         loaded: dict[str, Any] = json.loads(self.out, parse_constant=_no_constant)
         return loaded
 
@@ -184,13 +184,25 @@ def test_analyze_shows_people_what_it_heard_and_what_to_do(crepitus: Any) -> Non
     assert max(map(len, told.out.splitlines())) <= 100
 
 
-def test_at_a_terminal_the_questions_come_first(tmp_path: Path) -> None:
+def test_at_a_terminal_what_was_heard_comes_first_and_questions_are_offered(tmp_path: Path) -> None:
     person = Person("analyze", POPS, cwd=tmp_path, extra={"NO_COLOR": "1"})
+    person.wait_for("We heard 2 pops.")
+    person.wait_for("Enter, or n:")
+    person.type("\n")
     person.wait_for("Question 1 of")
     person.type("q\n")
-    person.wait_for("We heard")
+    person.wait_for("Press Enter to leave")
+    person.type("\n")
     assert person.leave() == 0
+    assert "What you can do" not in person.screen
     assert "\x1b[1;" not in person.raw
+
+
+def test_no_questions_means_none(tmp_path: Path) -> None:
+    person = Person("analyze", POPS, "--no-questions", cwd=tmp_path)
+    person.wait_for("We heard 2 pops.")
+    assert person.leave() == 0
+    assert "Enter, or n" not in person.screen
 
 
 def test_one_bad_file_harms_no_other(tmp_path: Path, crepitus: Any) -> None:

@@ -15,6 +15,7 @@ from audio_pipeline.app.cli import main
 from audio_pipeline.app.export_segments import CutSettings, clips_of, cut_segments
 from audio_pipeline.app.feature_table import write_features
 from audio_pipeline.audio.recording import Recording, read_recording, write_recording
+from audio_pipeline.datasets.loading import gather
 from audio_pipeline.datasets.manifest import read_dataset
 from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.features.table import FEATURE_NAMES
@@ -73,6 +74,21 @@ def test_guesses_wait_for_somebody_to_decide(recordings: list[Path], tmp_path: P
     for track in (tmp_path / "out").rglob("*.txt"):
         track.write_text(track.read_text().replace("tick?", "clunk"))
     assert {clip.label for clip in read_dataset(tmp_path / "out").clips} == {"clunk"}
+
+
+def test_training_on_uncorrected_guesses_says_so(recordings: list[Path], tmp_path: Path) -> None:
+    cut_segments(recordings, tmp_path / "out", _model(0.5))
+
+    def codes() -> set[str]:
+        return {one.code for one in gather(read_dataset(tmp_path / "out")).cautions}
+
+    assert "own_guesses" in codes()
+    track = next((tmp_path / "out").rglob("*.txt"))
+    track.write_text(track.read_text().replace("tick", "clunk"))
+    assert "own_guesses" not in codes(), "somebody has listened"
+    (tmp_path / "out" / "segments.csv").unlink()
+    track.write_text(track.read_text().replace("clunk", "tick"))
+    assert "own_guesses" not in codes(), "nobody knows whose labels they are"
 
 
 def test_nothing_is_written_over(recordings: list[Path], tmp_path: Path) -> None:

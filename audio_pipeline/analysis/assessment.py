@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from audio_pipeline._version import __version__
+from audio_pipeline.analysis.guided import came_back
 from audio_pipeline.triage.answers import Answers
 from audio_pipeline.triage.messages import DEFAULT_REGION
 from audio_pipeline.triage.recommendation import FINDINGS, Recommendation, Sound, recommend
@@ -57,7 +58,8 @@ def heard(analysis: Analysis) -> Sound | None:
     finding = analysis.finding
     if finding is None or finding.label not in FINDINGS:
         return None
-    return Sound(finding.label, finding.confidence)
+    pops = sum(event.label == "pop" and not event.uncertain for event in analysis.events)
+    return Sound(finding.label, finding.confidence, pops, came_back(finding.reasons))
 
 
 def analyses_to_dict(assessments: Sequence[Assessment], classifier: Classifier) -> dict[str, Any]:

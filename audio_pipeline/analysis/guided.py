@@ -228,14 +228,22 @@ def weigh_evidence(
     return Evidence(outside, tuple(tuple(note) for note in notes), tuple(reasons))
 
 
+_CAME_BACK = "came back at the same point"
+
+
+def came_back(reasons: Sequence[str]) -> bool:
+    """Return whether the reasons of a finding say that a sound returned in each turn."""
+    return any(_CAME_BACK in reason for reason in reasons)
+
+
 _RETURNS = {
     "pop": (
-        "The pop came back at the same point in {count} of {turns} turns. A joint that has just "
+        f"The pop {_CAME_BACK} in {{count}} of {{turns}} turns. A joint that has just "
         "cracked stays quiet for about 20 minutes, so this is more likely a tendon or another "
         "soft part that flicks over a ridge each time."
     ),
     "grating": (
-        "The grinding sound came back at the same point in {count} of {turns} turns, so it goes "
+        f"The grinding sound {_CAME_BACK} in {{count}} of {{turns}} turns, so it goes "
         "with the movement."
     ),
 }

@@ -14,12 +14,16 @@ from audio_pipeline.analysis.events import Event
 from audio_pipeline.analysis.pipeline import Analysis, analyze_file, printable
 from audio_pipeline.app.outputs import check_new_folder
 from audio_pipeline.audio.recording import Recording, open_recording, write_recording
-from audio_pipeline.datasets.label_tracks import Region, audacity_track, raven_table
+from audio_pipeline.datasets.label_tracks import (
+    SEGMENTS_INDEX,
+    Region,
+    audacity_track,
+    raven_table,
+)
 from audio_pipeline.exceptions import CrepitusError
 from audio_pipeline.files import csv_cell
 from audio_pipeline.model.classifier import Classifier
 
-INDEX: Final = "segments.csv"
 COLUMNS: Final = ("clip", "recording", "start", "end", "label", "probability", "uncertain")
 
 
@@ -90,7 +94,7 @@ def cut_segments(
     names = _folder_names(sources)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / INDEX).open("w", encoding="utf-8", newline="") as file:
+        with (folder / SEGMENTS_INDEX).open("w", encoding="utf-8", newline="") as file:
             table = csv.writer(file, lineterminator="\r\n")
             table.writerow(COLUMNS)
             for source, name in zip(sources, names, strict=True):

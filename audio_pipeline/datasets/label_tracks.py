@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,6 +19,9 @@ from audio_pipeline.exceptions import InvalidInputError
 _RAVEN_LABELS: Final = ("label", "annotation", "class", "species", "type", "tags", "code")
 _RAVEN_START: Final = "Begin Time (s)"
 _RAVEN_END: Final = "End Time (s)"
+SEGMENTS_INDEX: Final = "segments.csv"
+"""What `crepitus segments` writes beside the clips: what the model guessed each to be."""
+
 _LARGEST_TRACK: Final = 32 * 1024 * 1024
 
 
@@ -81,6 +84,33 @@ def read_track(path: Path) -> tuple[Region, ...]:
     regions = _read_raven(text, path) if _RAVEN_START in first else _read_audacity(text, path)
     decided = (region for region in regions if region.label and not region.label.endswith("?"))
     return tuple(sorted(decided, key=lambda region: (region.start, region.end, region.label)))
+
+
+def uncorrected_guesses(folder: Path, labels: Mapping[str, str]) -> int:
+    """Count the labels that say just what a model guessed when it cut the sounds out.
+
+    Parameters
+    ----------
+    folder : Path
+        With the ``segments.csv`` that `crepitus segments` writes beside its clips, or without.
+    labels : mapping of str to str
+        The label of each clip now, by its path below the folder.
+
+    Returns
+    -------
+    int
+        0 when any was changed or decided, or nothing was guessed: somebody has been at work.
+    """
+    try:
+        with (folder / SEGMENTS_INDEX).open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return 0
+    guesses = {
+        row.get("clip") or "": row.get("label") for row in rows if row.get("uncertain") == "false"
+    }
+    unchanged = sum(guesses.get(clip) == label for clip, label in labels.items())
+    return unchanged if unchanged == len(labels) else 0
 
 
 def audacity_track(regions: Iterable[Region]) -> str:

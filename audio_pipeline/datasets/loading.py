@@ -23,6 +23,7 @@ from audio_pipeline.datasets.examples import (
     events_of,
     hear_dataset,
 )
+from audio_pipeline.datasets.label_tracks import uncorrected_guesses
 from audio_pipeline.datasets.manifest import Dataset, read_dataset
 from audio_pipeline.datasets.parallel import in_parallel
 from audio_pipeline.exceptions import CrepitusError, InvalidInputError
@@ -164,6 +165,7 @@ def gather(
     groups = linked_groups(given, same_name + pairs)
     cautions = [
         *_synthetic_caution(dataset),
+        *_guesses_caution(dataset),
         *_rate_caution(surveys, settings),
         *_unreadable(heard),
         *_copies_caution(copies, recordings_labels(dataset)),
@@ -277,6 +279,20 @@ def _synthetic_caution(dataset: Dataset) -> list[Caution]:
         return []
     text = "trained and judged on made sounds only: its figures say nothing about recordings"
     return [Caution("synthetic_only", text)]
+
+
+def _guesses_caution(dataset: Dataset) -> list[Caution]:
+    """Say so when a model would learn from what a model guessed, and nothing was corrected."""
+    labels = {clip.name: clip.label for clip in dataset.clips}
+    count = uncorrected_guesses(dataset.source, labels)
+    if not count:
+        return []
+    text = (
+        f"all {count} labels are a model's own guesses and none was corrected: what is trained on "
+        "them learns what that model believes, and the figures say how well it agrees with "
+        "itself; listen, correct the tracks and decide those that end in ?"
+    )
+    return [Caution("own_guesses", text)]
 
 
 def _rate_caution(surveys: dict[str, Survey], settings: AnalysisConfig) -> list[Caution]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -21,8 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audio_pipeline._version import __version__
+from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.analysis.guided import Phase, ProtocolConfig, planned_phases
 from audio_pipeline.audio.recording import Recording, read_recording, write_recording
+from audio_pipeline.datasets.examples import Heard, hear_recording
 from audio_pipeline.datasets.kinds import KIND, in_doubt, is_near
 from audio_pipeline.datasets.label_tracks import Region, audacity_track
 from audio_pipeline.datasets.manifest import Dataset, LabelledClip
@@ -215,17 +217,16 @@ def take_clips(dataset: Dataset) -> list[TakeClip]:
     Rows with times hold several labels, and rows in doubt no sure one: both are left out.
     """
     return [
-        TakeClip(
-            clip.path,
-            clip.label,
-            clip.columns.get(KIND, "") or clip.label,
-            clip.group,
-            clip.columns.get("licence", ""),
-            is_near(clip.columns),
-        )
+        take_clip(clip.path, clip.label, clip.group, clip.columns)
         for clip in dataset.clips
         if clip.start is None and not in_doubt(clip.columns)
     ]
+
+
+def take_clip(path: Path, label: str, group: str, columns: Mapping[str, str]) -> TakeClip:
+    """Return a clip that takes are made of, from what a manifest says about it."""
+    kind = columns.get(KIND, "") or label
+    return TakeClip(path, label, kind, group, columns.get("licence", ""), is_near(columns))
 
 
 def clip_folds(clips: Sequence[TakeClip], n_folds: int, seed: int) -> list[list[TakeClip]]:
@@ -284,6 +285,53 @@ def make_takes(
         for number in range(count)
     ]
     yield from in_parallel(work, jobs, worth=30)
+
+
+def heard_takes(
+    folds: Sequence[Sequence[TakeClip]],
+    count: int,
+    seed: int,
+    config: AnalysisConfig,
+    settings: TakeSettings | None = None,
+    jobs: int = 2,
+) -> list[list[Heard]]:
+    """Make takes and analyse them, keeping no sound: what a model is judged on, or tuned on.
+
+    Parameters
+    ----------
+    folds, count, seed, settings, jobs
+        As for :func:`make_takes`.
+    config : AnalysisConfig
+        How recordings are analysed.
+
+    Returns
+    -------
+    list of list of AnnotatedRecording
+        For each fold, in order of the takes; the columns of their cases say what should be found.
+    """
+    settings = settings or TakeSettings()
+    work: list[tuple[Callable[..., Heard], tuple[object, ...]]] = [
+        (_heard_take, (number, clips, f"fold {number % len(folds)}", seed, settings, config))
+        for number in range(count)
+        for clips in [folds[number % len(folds)]]
+    ]
+    heard: list[list[Heard]] = [[] for _ in folds]
+    for number, one in enumerate(in_parallel(work, jobs, worth=30)):
+        heard[number % len(folds)].append(one)
+    return heard
+
+
+def _heard_take(
+    number: int,
+    clips: Sequence[TakeClip],
+    fold: str,
+    seed: int,
+    settings: TakeSettings,
+    config: AnalysisConfig,
+) -> Heard:
+    take = make_take(number, clips, fold, seed, settings)
+    one = hear_recording(take.name, take.clips, config, take.recording)
+    return replace(one, extraction=replace(one.extraction, phases=take.phases))
 
 
 def make_take(

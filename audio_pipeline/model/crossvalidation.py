@@ -13,15 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audio_pipeline.analysis.config import AnalysisConfig
-from audio_pipeline.datasets.examples import Case, Events
+from audio_pipeline.analysis.pipeline import Analysis
+from audio_pipeline.datasets.examples import Case, Events, Heard
 from audio_pipeline.features.table import FEATURE_NAMES
 from audio_pipeline.model import metrics
 from audio_pipeline.model.classifier import Classifier
 from audio_pipeline.model.scoring import (
     CasePrediction,
     PredictionTable,
+    analyze_heard,
     predict_cases,
     prediction_table,
+    without_phases,
 )
 from audio_pipeline.model.selection import (
     Fold,
@@ -52,11 +55,16 @@ class CrossValidation:
         The same as arrays.
     folds : list of Fold
         Indices of cases.
+    analyses, unguided : list of (AnnotatedRecording, Analysis)
+        Of whole recordings of each fold; of the guided ones once more, without what their protocol
+        tells.
     """
 
     predictions: list[CasePrediction]
     table: PredictionTable
     folds: list[Fold]
+    analyses: list[tuple[Heard, Analysis]]
+    unguided: list[tuple[Heard, Analysis]]
 
 
 def classifier_of(
@@ -84,6 +92,7 @@ def fold_classifiers(
     settings: TrainingSettings,
     analysis: AnalysisConfig,
     folds: Sequence[Fold],
+    groups: NDArray[np.str_],
     base: BaseEstimator | None = None,
 ) -> Iterator[Classifier]:
     """Yield a classifier for each fold, made in every way without the groups it is tested on.
@@ -92,7 +101,7 @@ def fold_classifiers(
     ----------
     cases : sequence of Case
     events : Events
-        Of these cases, and what else is trained on; linked groups.
+        Of those of these cases that are learnt from, and what else is trained on.
     labels : sequence of str
         Sorted.
     settings : TrainingSettings
@@ -100,10 +109,11 @@ def fold_classifiers(
     analysis : AnalysisConfig
     folds : sequence of Fold
         Indices of cases.
+    groups : str array, shape (n_cases,)
+        The linked group of each.
     base : fitted forest or None
         Start from this one.
     """
-    groups = case_groups(events, len(cases))
     for fold in folds:
         outside = ~np.isin(events.groups, np.unique(groups[fold.test]))
         selection = select_model(events.rows(outside), labels, settings, analysis.context, base)
@@ -117,43 +127,44 @@ def cross_validate(
     settings: TrainingSettings,
     analysis: AnalysisConfig,
     folds: Sequence[Fold],
+    groups: NDArray[np.str_],
     base: BaseEstimator | None = None,
+    heard: Callable[[Fold], Sequence[Heard]] | None = None,
     progress: Progress | None = None,
 ) -> CrossValidation:
     """Answer every case by a model that was chosen and fitted without its group.
 
     Parameters
     ----------
-    cases, events, labels, settings, analysis, folds, base
+    cases, events, labels, settings, analysis, folds, groups, base
         As for :func:`fold_classifiers`; at least one fold, each case tested once.
+    heard : callable or None
+        Gives whole recordings of a fold's groups, for that fold's model to judge.
     progress : callable or None
         Called with (folds done, folds).
     """
     predictions: list[CasePrediction | None] = [None] * len(cases)
-    models = fold_classifiers(cases, events, labels, settings, analysis, folds, base)
+    analyses: list[tuple[Heard, Analysis]] = []
+    unguided: list[tuple[Heard, Analysis]] = []
+    models = fold_classifiers(cases, events, labels, settings, analysis, folds, groups, base)
     for number, (fold, model) in enumerate(zip(folds, models, strict=True), start=1):
         tested = predict_cases([cases[index] for index in fold.test], model)
         for index, one in zip(fold.test, tested, strict=True):
             predictions[index] = one
+        whole = heard(fold) if heard else []
+        analyses += analyze_heard(whole, model)
+        unguided += analyze_heard(without_phases(whole), model)
         if progress:
             progress(number, len(folds))
     done = [one for one in predictions if one is not None]
     assert len(done) == len(cases)
-    table = prediction_table(done, labels, case_groups(events, len(cases)))
-    return CrossValidation(done, table, list(folds))
+    table = prediction_table(done, labels, groups)
+    return CrossValidation(done, table, list(folds), analyses, unguided)
 
 
 def case_folds(cases: Sequence[Case], groups: NDArray[np.str_], n: int, seed: int) -> list[Fold]:
     """Split cases by group; empty when a label occurs in fewer than two groups."""
     return grouped_folds(np.array([case.label for case in cases]), groups, n, seed)
-
-
-def case_groups(events: Events, n_cases: int) -> NDArray[np.str_]:
-    """Return the linked group of each case, shape (n_cases,); empty text without events."""
-    groups = np.full(n_cases, "", dtype=events.groups.dtype)
-    own = events.case >= 0
-    groups[events.case[own]] = events.groups[own]
-    return groups
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audio_pipeline._version import __version__
-from audio_pipeline.analysis.pipeline import Analysis, classify_segments
+from audio_pipeline.analysis.pipeline import Analysis
 from audio_pipeline.datasets.examples import Case, Heard
 from audio_pipeline.datasets.kinds import KIND, in_doubt
 from audio_pipeline.datasets.loading import Caution, Material, Progress, gather, shown_names
@@ -39,9 +39,11 @@ from audio_pipeline.model.scoring import (
     FIGURES,
     CasePrediction,
     PredictionTable,
+    analyze_heard,
     figures_with_intervals,
     predict_cases,
     prediction_table,
+    without_phases,
 )
 
 SCHEMA_VERSION = 2
@@ -137,6 +139,12 @@ class Evaluation:
     def recordings(self) -> list[dict[str, Any]]:
         """What was said of each recording or labelled stretch."""
         return [_prediction_row(one, self.table.labels) for one in self.predictions]
+
+    def published(self) -> dict[str, Any]:
+        """Return what a model is published with: figures, and no recording or group by name."""
+        apart = {"model", "dataset", "groups", "by", "reliability", "events", "recordings"}
+        given = self.to_dict()
+        return {name: value for name, value in given.items() if name not in apart | {"warnings"}}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the ``evaluate --json`` document."""
@@ -372,44 +380,6 @@ def _point_figures(given: PredictionTable) -> dict[str, Any]:
 def _doubtful(given: PredictionTable, predictions: Sequence[CasePrediction]) -> dict[str, Any]:
     cases = [one.case for one in predictions if in_doubt(one.case.columns)]
     return _sizes(given, cases) | (_point_figures(given) if cases else {})
-
-
-def analyze_heard(heard: Sequence[Heard], classifier: Classifier) -> list[tuple[Heard, Analysis]]:
-    """Analyse whole recordings of a dataset where the whole matters.
-
-    Parameters
-    ----------
-    heard : sequence of AnnotatedRecording
-    classifier : Classifier
-
-    Returns
-    -------
-    list of (AnnotatedRecording, Analysis)
-        Of those that can be used, and whose manifest gives times or an expected finding.
-    """
-    wanted = [
-        one
-        for one in heard
-        if one.problem is None and (one.regions or one.cases[0].columns.get("finding"))
-    ]
-    if not wanted:
-        return []
-    bounds = np.cumsum([len(one.extraction.table) for one in wanted])[:-1]
-    tables = np.concatenate([one.extraction.table for one in wanted])
-    parts = np.split(classifier.predict_proba(tables), bounds)
-    return [
-        (one, classify_segments(one.extraction, part, classifier))
-        for one, part in zip(wanted, parts, strict=True)
-    ]
-
-
-def without_phases(heard: Sequence[Heard]) -> list[Heard]:
-    """Return the guided recordings as if nobody knew when they were to turn."""
-    return [
-        replace(one, extraction=replace(one.extraction, phases=()))
-        for one in heard
-        if one.extraction.phases
-    ]
 
 
 def _kept(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from audio_pipeline.analysis.events import JOINT_LABELS
 from audio_pipeline.analysis.pipeline import Analysis, classify_segments
-from audio_pipeline.datasets.examples import Case
+from audio_pipeline.datasets.examples import Case, Heard
 from audio_pipeline.datasets.kinds import KIND, is_near
 from audio_pipeline.model import metrics
 from audio_pipeline.model.bootstrap import group_intervals
@@ -91,6 +91,44 @@ def predict_cases(cases: Sequence[Case], classifier: Classifier) -> list[CasePre
             weighed = np.array(chances).reshape(weighed.shape)
         predictions.append(CasePrediction(case, analysis, answer, weighed))
     return predictions
+
+
+def analyze_heard(heard: Sequence[Heard], classifier: Classifier) -> list[tuple[Heard, Analysis]]:
+    """Analyse whole recordings of a dataset where the whole matters.
+
+    Parameters
+    ----------
+    heard : sequence of AnnotatedRecording
+    classifier : Classifier
+
+    Returns
+    -------
+    list of (AnnotatedRecording, Analysis)
+        Of those that can be used, and whose manifest gives times or an expected finding.
+    """
+    wanted = [
+        one
+        for one in heard
+        if one.problem is None and (one.regions or one.cases[0].columns.get("finding"))
+    ]
+    if not wanted:
+        return []
+    bounds = np.cumsum([len(one.extraction.table) for one in wanted])[:-1]
+    tables = np.concatenate([one.extraction.table for one in wanted])
+    parts = np.split(classifier.predict_proba(tables), bounds)
+    return [
+        (one, classify_segments(one.extraction, part, classifier))
+        for one, part in zip(wanted, parts, strict=True)
+    ]
+
+
+def without_phases(heard: Sequence[Heard]) -> list[Heard]:
+    """Return the guided recordings as if nobody knew when they were to turn."""
+    return [
+        replace(one, extraction=replace(one.extraction, phases=()))
+        for one in heard
+        if one.extraction.phases
+    ]
 
 
 @dataclass(frozen=True, eq=False)

@@ -73,6 +73,12 @@ class TrainingSettings:
         Learn from made sounds only; the recordings calibrate the model and choose its thresholds.
     folds : int
         Grouped folds of the outer cross-validation.
+    learn_from : mapping of str to tuple of str
+        Values that a column of the manifest must have for a recording to be learnt from, all of
+        them; the others only judge. Rows in doubt are never learnt from.
+    takes : int
+        Recordings put together from the clips of each fold, for that fold's model to judge; only
+        where pops, gratings and others are told apart.
     ignore_groups : bool
         Report figures although recordings of a group sit on both sides of a split. They are then
         too good, and the model says so.
@@ -96,6 +102,8 @@ class TrainingSettings:
     thresholds: Mapping[str, float] = field(default_factory=dict)
     judge_only: bool = False
     folds: int = 5
+    learn_from: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    takes: int = 0
     ignore_groups: bool = False
     sample_rate: int | None = None
     name: str = ""

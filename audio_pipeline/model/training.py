@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import json
 import platform
 import tempfile
 from collections import Counter
@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 
 from audio_pipeline._version import __version__
 from audio_pipeline.analysis.config import AnalysisConfig
+from audio_pipeline.analysis.events import LABELS
 from audio_pipeline.datasets.augmentation import MadeSettings, RealClip, made_events
-from audio_pipeline.datasets.examples import Case, Events, joined
+from audio_pipeline.datasets.examples import Case, Events, Heard, events_of, joined
+from audio_pipeline.datasets.kinds import in_doubt
 from audio_pipeline.datasets.loading import (
     Caution,
     Material,
@@ -30,15 +32,14 @@ from audio_pipeline.datasets.loading import (
 )
 from audio_pipeline.datasets.manifest import Dataset, read_dataset
 from audio_pipeline.datasets.synthesis.dataset import write_dataset
+from audio_pipeline.datasets.takes import heard_takes, take_clip
 from audio_pipeline.exceptions import InvalidInputError
-from audio_pipeline.model.bootstrap import Interval, group_intervals
 from audio_pipeline.model.classifier import (
     Classifier,
     needs_trust,
     refuse_existing_model,
     save_classifier,
 )
-from audio_pipeline.model.confounds import probe_balanced_accuracy, shortcut_caution
 from audio_pipeline.model.crossvalidation import (
     CrossValidation,
     CurvePoint,
@@ -48,10 +49,10 @@ from audio_pipeline.model.crossvalidation import (
     learning_curve,
 )
 from audio_pipeline.model.estimator import STEP, last_step, make_classifier
-from audio_pipeline.model.metrics import plain
+from audio_pipeline.model.evaluation import Evaluation, assemble
 from audio_pipeline.model.provenance import group_mark, seen_by
 from audio_pipeline.model.scoring import FIGURES
-from audio_pipeline.model.selection import Selection, TrainingSettings, select_model
+from audio_pipeline.model.selection import Fold, Selection, TrainingSettings, select_model
 
 if TYPE_CHECKING:
     from sklearn.base import BaseEstimator
@@ -60,6 +61,9 @@ MadeEvents = Callable[[AnalysisConfig, Sequence[RealClip], Progress | None], Eve
 """Makes events that are only trained on, from the settings and the recordings with one label."""
 
 _WITH_INTERVAL = ("balanced_accuracy", "recording_balanced_accuracy")
+EVALUATION = "evaluation.json"
+"""What a model folder is published with: the figures, generated."""
+
 _PACKAGES = ("numpy", "scipy", "scikit-learn", "librosa", "soxr", "skops")
 
 
@@ -78,6 +82,8 @@ class Training:
         The learning curve.
     cross_validation : CrossValidation or None
         None when no honest split exists.
+    evaluation : Evaluation or None
+        The same scored as `evaluate` does; its figures are `metrics`, and ``evaluation.json``.
     material : Material
         What it was trained on.
     """
@@ -87,6 +93,7 @@ class Training:
     cautions: tuple[Caution, ...]
     curve: list[CurvePoint]
     cross_validation: CrossValidation | None
+    evaluation: Evaluation | None
     material: Material
 
     def to_dict(self) -> dict[str, Any]:
@@ -114,6 +121,9 @@ def train(
     progress: Progress | None = None,
 ) -> Training:
     """Train a model, judge it by nested grouped cross-validation, and write its folder.
+
+    The figures are those of recordings that no part of the model judging them has seen: not its
+    estimator, not its calibration, not its thresholds.
 
     Parameters
     ----------
@@ -164,12 +174,19 @@ def train(
     if not cases:
         problem = next((one.problem for one in material.heard if one.problem), "no sound")
         raise InvalidInputError(f"no recording of {dataset.source} can be used: {problem}")
-    labels = _labels(cases, base)
-    events = material.events()
+    teaches = _learnt_from(cases, settings)
+    labels = _labels([case for case, may in zip(cases, teaches, strict=True) if may], base)
+    known = np.isin([case.label for case in cases], labels)
+    usable, teaches = usable[known], teaches[known]
+    cases = [material.cases[index] for index in usable]
+    groups = material.groups[usable]
+    events = events_of(cases, groups)
+    events = events.rows(teaches[events.case])
     if made is not None:
-        events = joined(events, made(material.settings, _real_clips(material), progress))
+        clips = _real_clips(material, usable[teaches])
+        events = joined(events, made(material.settings, clips, progress))
         events = events.rows(np.isin(events.labels, labels))
-    folds = case_folds(cases, material.groups[usable], settings.folds, settings.seed)
+    folds = case_folds(cases, groups, settings.folds, settings.seed)
     cautions = [*material.cautions, *silent_caution(cases), *_base_caution(base, material)]
     validation = None
     if folds:
@@ -180,19 +197,19 @@ def train(
             settings,
             material.settings,
             folds,
+            groups,
             forest,
+            _recordings_of(material, usable, folds, labels, settings),
             lambda done, total: progress and progress("Cross-validating", done, total),
         )
     else:
         cautions.append(_no_split(cases, material, usable.tolist()))
-    metrics = _metrics(validation, material, settings, labels)
-    shortcut = shortcut_caution(
-        metrics["shortcut_balanced_accuracy"],
-        metrics["recording_balanced_accuracy"],
-        len(labels),
-        metrics["n_recordings"],
-    )
-    cautions += [shortcut] if shortcut else []
+    evaluation = None
+    metrics = _no_metrics(material, usable, settings)
+    if validation:
+        evaluation = _evaluation(validation, material, usable, settings, labels)
+        metrics = evaluation.figures
+        cautions += [one for one in evaluation.cautions if one.code == "shortcut"]
     if progress:
         progress("Fitting the model", 0, 1)
     selection = select_model(events, labels, settings, material.settings.context, forest)
@@ -211,14 +228,16 @@ def train(
         )
         cautions.append(Caution("needs_trust", text))
     description = {
-        "training": _provenance(material, settings, selection, events, base),
+        "training": _provenance(material, usable[teaches], settings, selection, events, base),
         "versions": versions(),
         "metrics": metrics,
         "warnings": [{"code": one.code, "text": one.text} for one in cautions],
     }
     classifier = replace(unsaved, description=description)
-    result = Training(classifier, metrics, tuple(cautions), curve, validation, material)
-    files = extra_files(result) if extra_files else {}
+    result = Training(classifier, metrics, tuple(cautions), curve, validation, evaluation, material)
+    files = dict(extra_files(result)) if extra_files else {}
+    if evaluation is not None:
+        files[EVALUATION] = (json.dumps(evaluation.published(), indent=1) + "\n").encode()
     return replace(result, classifier=save_classifier(classifier, folder, files))
 
 
@@ -249,12 +268,13 @@ def _labels(cases: Sequence[Case], base: Classifier | None) -> tuple[str, ...]:
     return tuple(labels)
 
 
-def _real_clips(material: Material) -> list[RealClip]:
+def _real_clips(material: Material, learnt: NDArray[np.int64]) -> list[RealClip]:
     paths = {clip.name: clip.path for clip in material.dataset.clips}
     return [
-        RealClip(paths[case.name], case.label, str(group))
-        for case, group in zip(material.cases, material.groups, strict=True)
-        if len(case.table) and case.stretch is None
+        RealClip(paths[case.name], case.label, str(material.groups[index]))
+        for index in learnt
+        for case in [material.cases[index]]
+        if case.stretch is None
     ]
 
 
@@ -282,46 +302,85 @@ def _no_split(cases: Sequence[Case], material: Material, usable: Sequence[int]) 
     return Caution("no_honest_split", text)
 
 
-def _metrics(
-    validation: CrossValidation | None,
+def _evaluation(
+    validation: CrossValidation,
     material: Material,
+    kept: NDArray[np.int64],
     settings: TrainingSettings,
     labels: Sequence[str],
+) -> Evaluation:
+    """Score what models of the other groups answered, by the scorer of `evaluate`."""
+    n_groups = int(np.unique(material.groups[kept]).size)
+    return assemble(
+        material,
+        kept,
+        validation.predictions,
+        validation.analyses,
+        labels,
+        _scheme(validation, settings, n_groups),
+        unguided=validation.unguided,
+        seed=settings.seed,
+    )
+
+
+def _no_metrics(
+    material: Material, kept: NDArray[np.int64], settings: TrainingSettings
 ) -> dict[str, Any]:
-    """Return plain numbers; None where there is no honest figure."""
-    usable = material.usable
-    seed = settings.seed
-    metrics: dict[str, Any] = {}
-    for name, figure in FIGURES.items():
-        metrics[name] = plain(figure(validation.table)) if validation else None
-    intervals: list[Interval | None] = [None] * len(_WITH_INTERVAL)
-    if validation:
-        given = validation.table
+    """Return the same names without a figure: there is no honest one."""
+    ends = [f"{name}_{end}" for name in _WITH_INTERVAL for end in ("low", "high")]
+    return {
+        **dict.fromkeys([*FIGURES, *ends, "shortcut_balanced_accuracy", "weighed_by"]),
+        "n_recordings": len({material.cases[index].name for index in kept}),
+        "n_cases": len(kept),
+        "n_events": sum(len(material.cases[index].table) for index in kept),
+        "n_groups": int(np.unique(material.groups[kept]).size),
+        "scheme": _scheme(None, settings, 0),
+    }
 
-        def statistics(rows: NDArray[np.int64]) -> list[float]:
-            part = given.subset(rows)
-            return [FIGURES[name](part) for name in _WITH_INTERVAL]
 
-        intervals = group_intervals(statistics, given.groups, seed)
-    for name, interval in zip(_WITH_INTERVAL, intervals, strict=True):
-        metrics[f"{name}_low"] = plain(interval.low) if interval else None
-        metrics[f"{name}_high"] = plain(interval.high) if interval else None
-    probe = math.nan
-    if validation:
-        probe = probe_balanced_accuracy(
-            material.conditions[usable],
-            validation.table.y_true,
-            validation.folds,
-            len(labels),
-            seed,
-        )
-    metrics["shortcut_balanced_accuracy"] = plain(probe)
-    metrics["n_recordings"] = len({material.cases[index].name for index in usable})
-    metrics["n_cases"] = len(usable)
-    metrics["n_events"] = sum(len(material.cases[index].table) for index in usable)
-    metrics["n_groups"] = int(np.unique(material.groups[usable]).size)
-    metrics["scheme"] = _scheme(validation, settings, metrics["n_groups"])
-    return metrics
+def _learnt_from(cases: Sequence[Case], settings: TrainingSettings) -> NDArray[np.bool_]:
+    """Tell of each case whether it may teach; the others only judge."""
+    may = [
+        not in_doubt(case.columns)
+        and all(case.columns.get(name) in values for name, values in settings.learn_from.items())
+        for case in cases
+    ]
+    if not any(may):
+        asked = ", ".join(f"{name}={'|'.join(one)}" for name, one in settings.learn_from.items())
+        raise InvalidInputError(f"no row may be learnt from: none has {asked or 'a sure label'}")
+    return np.array(may, bool)
+
+
+def _recordings_of(
+    material: Material,
+    kept: NDArray[np.int64],
+    folds: Sequence[Fold],
+    labels: Sequence[str],
+    settings: TrainingSettings,
+) -> Callable[[Fold], list[Heard]]:
+    """Return what gives the whole recordings of a fold: its own, and takes made of its clips."""
+    paths = {clip.name: clip.path for clip in material.dataset.clips}
+    clips = [
+        [
+            take_clip(paths[case.name], case.label, str(material.groups[kept[index]]), case.columns)
+            for index in fold.test
+            for case in [material.cases[kept[index]]]
+            if case.stretch is None and not in_doubt(case.columns)
+        ]
+        for fold in folds
+    ]
+    wanted = settings.takes and set(labels) == set(LABELS)
+    takes: list[list[Heard]] = [[] for _ in folds]
+    if wanted and all({clip.label for clip in one} == set(LABELS) for one in clips):
+        takes = heard_takes(clips, settings.takes, settings.seed, material.settings)
+    by_test = {id(fold): number for number, fold in enumerate(folds)}
+
+    def heard(fold: Fold) -> list[Heard]:
+        names = {material.cases[kept[index]].name for index in fold.test}
+        own = [one for one in material.heard if one.name in names]
+        return [*own, *takes[by_test[id(fold)]]]
+
+    return heard
 
 
 def _scheme(validation: CrossValidation | None, settings: TrainingSettings, n_groups: int) -> str:
@@ -338,6 +397,7 @@ def _scheme(validation: CrossValidation | None, settings: TrainingSettings, n_gr
 
 def _provenance(
     material: Material,
+    learnt: NDArray[np.int64],
     settings: TrainingSettings,
     selection: Selection,
     events: Events,
@@ -348,7 +408,7 @@ def _provenance(
     Recordings are named by the digest of their sound and groups by a mark, so that an evaluation
     notices what the model has seen before, wherever it lies.
     """
-    usable = [material.cases[index] for index in material.usable]
+    usable = [material.cases[index] for index in learnt]
     groups = sorted({group_mark(case.group) for case in usable})
     inherited = base.description.get("training", {}) if base else {}
     digests = {material.surveys[case.name].digest for case in usable}

@@ -24,7 +24,6 @@ from audio_pipeline.segmentation.noise_floor import NoiseFloor
 from audio_pipeline.segmentation.segment import SegmentationConfig
 
 Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
 
 #: Mean square of a frame below which it holds no information (dither at 24 bits is about 1e-14).
 DIGITAL_SILENCE = 1e-15
@@ -215,38 +214,33 @@ def _mend(mirrored: Float32, whole: Float32) -> None:
         np.copyto(mirrored, np.minimum(mirrored, whole[:, None]), where=weak)
 
 
-def prominent_peaks(
-    elevation: Float64, height: float, prominence: float, context: int, apart: int
-) -> NDArray[np.intp]:
-    """Return where a curve has prominent peaks, rising.
-
-    As :func:`scipy.signal.find_peaks`, whose import takes longer than a whole analysis.
+def peak_pick(envelope: Float32, config: SegmentationConfig) -> NDArray[np.intp]:
+    """Return where an onset envelope has peaks: :func:`librosa.util.peak_pick` above a height.
 
     Parameters
     ----------
-    elevation
-        float64 (n,), in dB; its first and last value are never peaks.
-    height, prominence
-        dB; a peak is at least so high, and so far over the valleys up to `context` places away on
-        both sides.
-    apart
-        Nothing within so many places of a peak is higher.
+    envelope : ndarray of float32, shape (n,)
+        dB over the noise floor.
+    config : SegmentationConfig
+        Of the peaks.
 
     Returns
     -------
-    Places, shape (m,), of a flat top its middle; (0,) where nothing stands out.
+    ndarray of int, shape (m,)
+        Indices, rising: frames of at least `peak_height`, with nothing higher within
+        `peak_distance` on both sides, `peak_delta` above the mean within `peak_context` on both
+        sides. All frames of a flat top are peaks.
     """
-    steps = np.flatnonzero(elevation[1:] != elevation[:-1])
-    rises = elevation[steps + 1] > elevation[steps]
-    tops = np.flatnonzero(rises[:-1] & ~rises[1:])
-    places: NDArray[np.intp] = (steps[tops] + 1 + steps[tops + 1]) // 2
-    places = places[elevation[places] >= height]
-    peaks = elevation[places][:, None]
-    valleys, alone = np.empty((2, len(places))), np.ones(len(places), bool)
-    for side, reach in zip(valleys, np.arange(1, context + 1) * [[-1], [1]], strict=True):
-        beside = elevation[np.clip(places[:, None] + reach, 0, len(elevation) - 1)]
-        behind_higher = np.logical_or.accumulate(beside > peaks, axis=1)
-        alone &= ~behind_higher[:, : apart - 1].any(axis=1)
-        side[:] = np.where(behind_higher, peaks, beside).min(axis=1)
-    prominent: NDArray[np.intp] = places[alone & (peaks[:, 0] - valleys.max(axis=0) >= prominence)]
-    return prominent
+    beside, around = config.frames(config.peak_distance), config.frames(config.peak_context)
+    if not len(envelope):
+        return np.zeros(0, np.intp)
+    indices: NDArray[np.intp] = librosa.util.peak_pick(
+        envelope,
+        pre_max=beside,
+        post_max=beside + 1,
+        pre_avg=around,
+        post_avg=around + 1,
+        delta=config.peak_delta,
+        wait=0,
+    )
+    return indices[envelope[indices] >= config.peak_height]

@@ -31,12 +31,13 @@ class SegmentationConfig:
     fmin: float = 150.0
     fmax: float = 10_000.0
     noise_floor: NoiseFloorConfig = field(default_factory=NoiseFloorConfig)
-    #: An impact is a peak at least this high over the floor and over the valleys beside it.
+    #: An impact is a peak at least this high over the noise floor...
     peak_height: float = 12.0
-    peak_prominence: float = 6.0
-    #: Valleys are looked for this far on each side of a peak.
+    #: ...the highest this far on each side...
+    peak_distance: float = 0.0087
+    #: ...and so much above the mean this far on each side.
     peak_context: float = 0.1
-    peak_distance: float = 0.0116
+    peak_delta: float = 4.0
     #: A sound lasts while the envelope is above `quiet` and within `decay` of its impact.
     decay: float = 15.0
     quiet: float = 6.0
@@ -61,9 +62,9 @@ class SegmentationConfig:
             "hop_length": (1, self.n_fft),
             "n_mels": (1, 64),
             "fmax": (1.0, self.sample_rate / 2),
-            "fmin": (0.0, 0.99 * self.fmax),
+            "fmin": (0.0, self.fmax - 1.0),
             "dense_count": (2, 1000),
-            **dict.fromkeys(("peak_height", "peak_prominence", "decay", "quiet"), (0.0, 200.0)),
+            **dict.fromkeys(("peak_height", "peak_delta", "decay", "quiet"), (0.0, 200.0)),
             "valley": (0.0, 200.0),
             **dict.fromkeys(("peak_context", "peak_distance"), (1e-4, 0.5)),
             **dict.fromkeys(("cascade_gap", "dense_gap", "dense_window"), (1e-4, 0.5)),

@@ -10,8 +10,7 @@ The steps, each a measured choice (``docs/recognition.md``):
    (:func:`audio_pipeline.segmentation.onset_envelope.log_mel_spectrogram`).
 2. Onset envelope: frame-wise SNR over a running noise floor
    (:class:`audio_pipeline.segmentation.onset_envelope.OnsetEnvelope`).
-3. Impacts: prominent peaks of the envelope
-   (:func:`audio_pipeline.segmentation.onset_envelope.prominent_peaks`).
+3. Impacts: peaks of the envelope (:func:`audio_pipeline.segmentation.onset_envelope.peak_pick`).
 4. Segments: impacts joined by the written definition of pop and grating (:class:`Segmenter`).
 """
 
@@ -24,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from audio_pipeline.segmentation.onset_envelope import OnsetEnvelope, prominent_peaks
+from audio_pipeline.segmentation.onset_envelope import OnsetEnvelope, peak_pick
 from audio_pipeline.segmentation.segment import Segment, SegmentationConfig, SegmentClip
 
 Float32 = NDArray[np.float32]
@@ -80,6 +79,7 @@ class Segmenter:
         self._envelope = np.zeros(0, np.float32)
         self._first_frame = 0
         self._decided = 0  # frames up to here have been searched for impacts
+        self._last_impact = -math.inf
         self._impacts: list[_Impact] = []
         self._last_end = 0.0
         self._finished = False
@@ -143,18 +143,17 @@ class Segmenter:
 
     def _find_impacts(self) -> None:
         """Search the frames whose surroundings are known for peaks."""
-        config, context = self.config, self._context
-        stop = self._known if self._finished else self._known - context
+        stop = self._known if self._finished else self._known - self._context
         if stop <= self._decided:
             return
-        begin = max(self._first_frame, self._decided - context)
-        around = np.concatenate([[0.0], self._envelope[begin - self._first_frame :], [0.0]])
-        places = prominent_peaks(
-            around, config.peak_height, config.peak_prominence, context, self._apart
-        )
-        for frame, peak in zip((places - 1 + begin).tolist(), around[places].tolist(), strict=True):
-            if self._decided <= frame < stop:
-                self._impacts.append(_Impact(frame, peak))
+        begin = max(self._first_frame, self._decided - self._context)
+        around = self._between(begin, self._known)
+        for index in peak_pick(around, self.config).tolist():
+            frame = begin + index
+            # Of a flat top only the first frame is an impact.
+            if self._decided <= frame < stop and frame - self._last_impact > self._apart:
+                self._impacts.append(_Impact(frame, float(around[index])))
+                self._last_impact = frame
         self._decided = stop
 
     def _ending(self, impact: _Impact, fall: float) -> int | None:

@@ -18,6 +18,8 @@ DEFAULT_REGION = "GB"
 DEFAULT_LANGUAGE = "en"
 MESSAGES = DATA / "messages"
 LEVEL_FIELDS: tuple[str, ...] = ("symbol", "title", "who", "when")
+EMERGENCY_ADVICE, CALL_ADVICE = "A-EMERG", "A-EMERG-CALL"
+"""The first advice in an emergency, and its text where an ambulance is called."""
 EMERGENCY_FIELDS: tuple[str, ...] = (
     "emergency_number",
     "emergency_place",
@@ -119,9 +121,10 @@ def missing_messages(messages: Mapping[str, Any], tables: Tables) -> list[str]:
         "levels": list(LEVELS),
         "regions": list(REGIONS),
         "reasons": [rule.id for rule in tables.rules if rule.question is None],
-        "advice": [advice.id for advice in tables.advice],
+        "advice": [*(advice.id for advice in tables.advice), CALL_ADVICE],
         "safety_net": list(tables.safety_net),
         "questions": list(tables.questions),
+        "explanation": [item.id for item in tables.explanation],
         "disagreements": [entry.id for entry in tables.disagreements],
         "groups": sorted({each.group for each in tables.questions.values() if each.group}),
     }

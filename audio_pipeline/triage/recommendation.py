@@ -15,9 +15,12 @@ from typing import Any
 from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.triage.answers import Answers
 from audio_pipeline.triage.conditions import AtLeast, Ranks, deciding
+from audio_pipeline.triage.explanation import Explanation, explain, sounds_heard
 from audio_pipeline.triage.messages import (
+    CALL_ADVICE,
     DEFAULT_LANGUAGE,
     DEFAULT_REGION,
+    EMERGENCY_ADVICE,
     Catalogue,
     load_catalogue,
 )
@@ -57,11 +60,15 @@ FINDINGS = (
 class Sound:
     """What was heard: a finding's label and its confidence in [0, 1] (None: not known).
 
-    Labels other than :data:`FINDINGS` come from models with other labels; they change nothing.
+    ``pops`` is the number of sure pops, None where it is not known; ``same_place`` whether the
+    sound came back at the same point of each turn. Labels other than :data:`FINDINGS` come from
+    models with other labels; they change nothing.
     """
 
     finding: str
     confidence: float | None = None
+    pops: int | None = None
+    same_place: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a confidence outside [0, 1]."""
@@ -96,8 +103,8 @@ class Reason:
     """Why a level was reached.
 
     ``gate`` names the question of a gate. ``told`` says how much of what made the rule fire was
-    told: "all", "part" (something was left out or unsure) or "none". ``questions`` are those it
-    rests on.
+    told: "all", "part" (something was left out or unsure) or "none". ``call``: an
+    ambulance is called. ``questions`` are those it rests on.
     """
 
     rule: str
@@ -106,6 +113,7 @@ class Reason:
     sources: tuple[Source, ...]
     gate: str | None = None
     told: str = "all"
+    call: bool = False
     questions: frozenset[str] = frozenset()
 
     def to_dict(self) -> dict[str, Any]:
@@ -128,6 +136,7 @@ class Recommendation:
     reasons: tuple[Reason, ...]
     advice: tuple[tuple[str, str], ...]
     no_self_manipulation: bool
+    explanation: tuple[Explanation, ...]
     rules_version: str
     catalogue: Catalogue
 
@@ -135,6 +144,16 @@ class Recommendation:
     def incomplete(self) -> bool:
         """Whether a gate question is unanswered or unsure."""
         return bool(self.answers.unknown())
+
+    @property
+    def call(self) -> bool:
+        """Whether an ambulance is to be called, and nobody sent to a hospital by themselves."""
+        return any(reason.call for reason in self.reasons)
+
+    @property
+    def who(self) -> str:
+        """Whom to see, in words."""
+        return self.catalogue.level(self.level, "who_call" if self.call else "who")
 
     @cached_property
     def safety_net(self) -> tuple[tuple[str, str], ...]:
@@ -161,7 +180,9 @@ class Recommendation:
         key = self.sound.finding if self.sound.finding in FINDINGS else "other"
         if key in GRATING_FINDINGS and self.sound.grating != "hi":
             key = "unsure_grating"
-        return self.catalogue.text("sound", key)
+        return self.catalogue.text(
+            "sound", key, pops=pops_in_words(self.catalogue, self.sound.pops)
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the ``triage --json`` document."""
@@ -174,6 +195,7 @@ class Recommendation:
             "unanswered": list(self.answers.unanswered()),
             "no_self_manipulation": self.no_self_manipulation,
             "rules_version": self.rules_version,
+            "explanation": [item.to_dict() for item in self.explanation],
         }
 
 
@@ -207,21 +229,44 @@ def recommend(
     fired = fired_rules(standing.ranks)
     level = highest(rule.level for rule in fired)
     given = given_advice(level, standing.ranks)
+    reasons = tuple(
+        _reason(rule, answers, standing, catalogue)
+        for rule in fired
+        # A gate only says what is not known; once answered, the other rules speak.
+        if rule.question is None or answers.values.get(rule.question, UNSURE) == UNSURE
+    )
+    ambulance = EMERGENCY_ADVICE if any(reason.call for reason in reasons) else None
     return Recommendation(
         answers=answers,
         sound=sound,
         level=level,
-        reasons=tuple(
-            _reason(rule, answers, standing, catalogue)
-            for rule in fired
-            # A gate only says what is not known; once answered, the other rules speak.
-            if rule.question is None or answers.values.get(rule.question, UNSURE) == UNSURE
+        reasons=reasons,
+        advice=tuple(
+            (each.id, catalogue.text("advice", CALL_ADVICE if each.id == ambulance else each.id))
+            for each in given
         ),
-        advice=tuple((advice.id, catalogue.text("advice", advice.id)) for advice in given),
         no_self_manipulation=any(advice.no_self_manipulation for advice in given),
+        explanation=() if level == LEVELS[-1] else _explanation(answers, sound, reasons, catalogue),
         rules_version=tables.version,
         catalogue=catalogue,
     )
+
+
+def _explanation(
+    answers: Answers, sound: Sound | None, reasons: Iterable[Reason], words: Catalogue
+) -> tuple[Explanation, ...]:
+    """Explain the sound; reassure only where nothing told is a warning sign or hurts."""
+    told = stand(answers, sound).told
+    hurts = any(told[scale] > 0 for scale in load_tables().combined)
+    warned = any(reason.told != "none" and reason.level != LEVELS[0] for reason in reasons)
+    return explain(sounds_heard(answers, sound), words, reassure=not (hurts or warned))
+
+
+def pops_in_words(words: Catalogue, count: int | None) -> str:
+    """Return "1 pop", "3 pops" or, where the number is not known, "several pops"."""
+    if count is None:
+        return words.text("sound", "pops_unknown")
+    return words.text("sound", "pops_one" if count == 1 else "pops_many", count=count)
 
 
 def highest(levels: Iterable[str]) -> str:
@@ -325,7 +370,9 @@ def _reason(rule: Rule, answers: Answers, standing: Standing, words: Catalogue) 
     else:
         text, told = _open_text(rule, topics, words), "part" if topics["told"] else "none"
     questions = frozenset().union(*topics.values())
-    return Reason(rule.id, rule.level, text, rule.sources, rule.question, told, questions)
+    return Reason(
+        rule.id, rule.level, text, rule.sources, rule.question, told, rule.call, questions
+    )
 
 
 def _pain_questions() -> set[str]:

@@ -17,13 +17,15 @@ from typing import Any
 from audio_pipeline.triage.conditions import AtLeast, Condition, Scales, leaves, parse_condition
 
 DATA = Path(__file__).parent / "data"
-TABLE_FILES = ("questions.toml", "rules.toml", "advice.toml", "sources.toml")
+TABLE_FILES = ("questions.toml", "rules.toml", "advice.toml", "explanation.toml", "sources.toml")
 LEVELS = ("self_care", "routine", "soon", "same_day", "emergency")
 """Levels of a recommendation, low to high."""
 
 AUDIO_SCALE = "audio_grating"
 AUDIO_OPTIONS = ("none", "lo", "hi")
 SKIP, UNSURE = "skip", "unsure"
+HEARD = ("pop", "grinding", "same_place", "nothing", "unknown")
+"""What an explanation can depend on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,7 @@ class Rule:
     sources: tuple[Source, ...]
     added: str = ""
     question: str | None = None
+    call: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +146,24 @@ class Advice:
     text: str
     condition: Condition | None
     no_self_manipulation: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """A part of the safety net: the text that says what to do, and those that say when."""
+
+    opening: str
+    items: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A part of why a back cracks; ``heard`` is empty where it is always given."""
+
+    id: str
+    heard: frozenset[str]
+    reassures: bool
+    sources: tuple[Source, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +185,17 @@ class Tables:
     scales: Scales
     rules: tuple[Rule, ...]
     advice: tuple[Advice, ...]
-    safety_net: tuple[str, ...]
+    watch: tuple[Watch, ...]
+    limits: str
+    explanation: tuple[Item, ...]
     disagreements: tuple[Disagreement, ...]
     sources: Mapping[str, Source]
+
+    @property
+    def safety_net(self) -> tuple[str, ...]:
+        """Ids of all its texts, in order."""
+        parts = [name for each in self.watch for name in (each.opening, *each.items)]
+        return (*parts, self.limits)
 
     @property
     def gates(self) -> tuple[str, ...]:
@@ -235,7 +264,9 @@ def build_tables(documents: Mapping[str, Mapping[str, Any]], digest: str = "") -
         _refuse_dead(rule, flags, scales)
     rules.sort(key=lambda rule: -LEVELS.index(rule.level))
     advised = documents["advice.toml"]
-    _only(advised, "advice.toml", {"advice", "safety_net"})
+    _only(advised, "advice.toml", {"advice", "watch", "limits"})
+    explained = documents["explanation.toml"]
+    _only(explained, "explanation.toml", {"item"})
     return Tables(
         version=f"{ruled['version']}+{digest[:12]}",
         questions=questions,
@@ -244,7 +275,9 @@ def build_tables(documents: Mapping[str, Mapping[str, Any]], digest: str = "") -
         scales=scales,
         rules=tuple(rules),
         advice=tuple(_advice(entry, scales) for entry in advised["advice"]),
-        safety_net=tuple(advised["safety_net"]),
+        watch=tuple(Watch(each["opening"], tuple(each["items"])) for each in advised["watch"]),
+        limits=advised["limits"],
+        explanation=tuple(_item(each, sources) for each in _unique(explained["item"], "item")),
         disagreements=tuple(
             _disagreement(entry, questions)
             for entry in _unique(ruled["disagreement"], "disagreement")
@@ -340,7 +373,7 @@ def _source(key: str, entry: dict[str, Any]) -> Source:
 
 def _rule(entry: dict[str, Any], scales: Scales, sources: Mapping[str, Source]) -> Rule:
     where = f"rule {entry['id']}"
-    _only(entry, where, {"id", "level", "when", "sources", "added"})
+    _only(entry, where, {"id", "level", "when", "sources", "added", "call"})
     if entry.get("level") not in LEVELS:
         raise ValueError(f"{where}: unknown level {entry.get('level')!r}")
     if not entry.get("sources"):
@@ -355,6 +388,7 @@ def _rule(entry: dict[str, Any], scales: Scales, sources: Mapping[str, Source]) 
         _condition(entry["when"], scales, where),
         tuple(sources[key] for key in entry["sources"]),
         entry.get("added", ""),
+        call=entry.get("call", False),
     )
 
 
@@ -385,6 +419,18 @@ def _advice(entry: dict[str, Any], scales: Scales) -> Advice:
         _condition(text, scales, where) if text else None,
         entry.get("no_self_manipulation", False),
     )
+
+
+def _item(entry: dict[str, Any], sources: Mapping[str, Source]) -> Item:
+    where = f"item {entry['id']}"
+    _only(entry, where, {"id", "heard", "reassures", "sources"})
+    heard = frozenset(entry.get("heard", ()))
+    if unknown := heard - set(HEARD):
+        raise ValueError(f"{where}: unknown sound {min(unknown)!r}")
+    if not entry.get("sources") or not set(entry["sources"]) <= set(sources):
+        raise ValueError(f"{where}: it names no source, or an unknown one")
+    found = tuple(sources[key] for key in entry["sources"])
+    return Item(entry["id"], heard, entry.get("reassures", False), found)
 
 
 def _disagreement(entry: dict[str, Any], questions: Mapping[str, Question]) -> Disagreement:

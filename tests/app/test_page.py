@@ -22,7 +22,6 @@ from server_support import RATE, running, started, twist
 from audio_pipeline.analysis.pipeline import analyze_file, extract
 from audio_pipeline.app.server.run import Service
 from audio_pipeline.app.server.settings import ServerSettings
-from audio_pipeline.app.server.worker import NamedBytes
 from audio_pipeline.model.classifier import load_classifier
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -263,7 +262,7 @@ def test_the_whole_way(launch: Launch, site: str, viewport: dict[str, int]) -> N
     result = received.value.json()
     audio = visit.saved("Save the recording")
     classifier = load_classifier()
-    expected = analyze_file(NamedBytes(audio, "twist.wav"), classifier).to_dict()
+    expected = analyze_file(io.BytesIO(audio), classifier).to_dict()
     heard = result["recordings"][0]
     for name in ("events", "finding", "quality"):
         assert heard[name] == json.loads(json.dumps(expected[name]))
@@ -453,7 +452,7 @@ def test_the_guide_leads_through_and_ends_by_itself(visit: Callable[..., Visit])
     page.use()
     page.tab.click("#heard-next")
     page.to_the_result()
-    saved = NamedBytes(page.saved("Save the recording"), "twist.wav")
+    saved = io.BytesIO(page.saved("Save the recording"))
     phases = extract(saved).phases
     assert [(phase.kind, phase.turn) for phase in phases] == [("quiet", 0), ("turn", 1)]
     # Three seconds to bring the phone to the back come first.

@@ -9,15 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from labelled_clips import write_clips
 
 from audio_pipeline.analysis.guided import phases_in_comment
 from audio_pipeline.app.cli import main
-from audio_pipeline.audio.recording import (
-    Recording,
-    open_recording,
-    read_recording,
-    write_recording,
-)
+from audio_pipeline.audio.recording import open_recording, read_recording
 from audio_pipeline.datasets.manifest import read_dataset
 from audio_pipeline.datasets.takes import (
     Take,
@@ -29,27 +25,6 @@ from audio_pipeline.datasets.takes import (
 )
 from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.model.findings import SOUNDS
-
-RATE = 22_050
-
-
-def write_clips(folder: Path, groups: int = 6) -> Path:
-    """Write a burst of each label for each group: pops of 5 ms, rough gratings, other tones."""
-    rng = np.random.default_rng(5)
-    folder.mkdir(parents=True)
-    rows = ["file,label,group,kind,licence,doubt"]
-    for group in range(groups):
-        for label, seconds in (("pop", 0.005), ("grating", 0.5), ("other", 0.3)):
-            time = np.arange(round(seconds * RATE)) / RATE
-            tone = np.sin(2 * np.pi * (400 + 200 * group) * time) * np.exp(-time / seconds)
-            rough = rng.normal(0, 1, time.size)
-            sound = 0.5 * (tone if label == "other" else rough / np.abs(rough).max())
-            name = f"{label}_{group}.wav"
-            write_recording(folder / name, Recording(sound.astype(np.float32), RATE), "16-bit")
-            rows.append(f"{name},{label},group {group},{label}_kind_{group % 2},CC0,")
-    rows.append(f"pop_0.wav,pop,group {groups},egg,CC0,yes")
-    (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
-    return folder
 
 
 @pytest.fixture(scope="module")

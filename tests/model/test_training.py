@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from labelled_clips import write_clips
 
 from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.analysis.pipeline import analyze_file
@@ -22,8 +23,9 @@ from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.model.classifier import Classifier, load_classifier
 from audio_pipeline.model.continued_forest import ContinuedForest, base_forest
 from audio_pipeline.model.estimator import last_step
+from audio_pipeline.model.evaluation import evaluate
 from audio_pipeline.model.selection import TrainingSettings
-from audio_pipeline.model.training import Training
+from audio_pipeline.model.training import EVALUATION, Training
 from audio_pipeline.model.training import train as train_model
 from tests.labelled_sounds import LABELS, sound, write_people
 
@@ -346,3 +348,30 @@ def test_made_sounds_alone_and_beside_real_ones(
     assert beside["metrics"]["n_recordings"] == 9, "made events are never judged"
     model = load_classifier(tmp_path / f"one{len(['x', '--synthetic', '8', '--embed'])}")
     assert model.description["training"]["made_events"] > 0
+
+
+def test_what_is_published_was_measured_out_of_fold(tmp_path: Path) -> None:
+    folder = write_clips(tmp_path / "clips")
+    rows = (folder / "manifest.csv").read_text().splitlines()
+    may = ["may", *("no" if "group 5" in row or "group 0" in row else "yes" for row in rows[1:])]
+    lines = [f"{row},{one}" for row, one in zip(rows, may, strict=True)]
+    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
+    settings = replace(SMALL, folds=2, takes=4, learn_from={"may": ("yes",)})
+    result = train(read_dataset(folder), tmp_path / "model", settings=settings)
+    assert result.evaluation is not None
+    published = json.loads((tmp_path / "model" / EVALUATION).read_text())
+    assert published["metrics"] == dict(result.metrics)
+    assert result.classifier.description["metrics"] == dict(result.metrics)
+    assert published["takes"]["count"] == 4
+    assert "recordings" not in published
+    # Rows that only judge are judged, and neither their sound nor their group is known after.
+    assert result.metrics["n_recordings"] == 18, "the row in doubt is in no headline figure"
+    assert result.evaluation.doubtful["n_recordings"] == 1
+    assert result.classifier.description["training"]["label_counts"] == (
+        dict.fromkeys(["grating", "other", "pop"], 4)
+    )
+    new = evaluate(read_dataset(folder), result.classifier)
+    assert {row["group"] for row in new.recordings} == {"group 0", "group 5"}
+    none = replace(settings, learn_from={"may": ("perhaps",)})
+    with pytest.raises(InvalidInputError, match="may=perhaps"):
+        train(read_dataset(folder), tmp_path / "none", settings=none)

@@ -10,14 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_sounds import Float32, background, grating_times, with_impacts
-from scipy.signal import find_peaks
 
 from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.segmentation.onset_envelope import (
     OnsetEnvelope,
     log_mel_spectrogram,
-    prominent_peaks,
+    peak_pick,
 )
 from audio_pipeline.segmentation.segment import SegmentationConfig
 
@@ -94,16 +93,24 @@ def test_digital_silence_has_no_level() -> None:
 
 @given(seed=seeds, step=st.sampled_from([0.0, 0.5, 3.0]))
 @few
-def test_peaks_are_those_of_scipy(seed: int, step: float) -> None:
-    levels = np.random.default_rng(seed).gamma(1.0, 8.0, 2000)
+def test_a_peak_is_high_the_highest_near_it_and_above_the_mean(seed: int, step: float) -> None:
+    levels = np.random.default_rng(seed).gamma(1.0, 8.0, 500).astype(np.float32)
     if step:  # with flat tops
-        levels = np.round(levels / step) * step
-    levels[[0, -1]] = 0.0
-    found, _ = find_peaks(levels, height=12.0, prominence=6.0, wlen=69)
-    highest = [levels[max(0, place - 3) : place + 4].max() for place in found]
-    lone = found[levels[found] >= highest]
-    assert prominent_peaks(levels, 12.0, 6.0, 34, 4).tolist() == lone.tolist()
-    assert not len(prominent_peaks(np.zeros(3), 12.0, 6.0, 34, 4))
+        levels = np.round(levels / np.float32(step)) * np.float32(step)
+    near, around = CONFIG.frames(CONFIG.peak_distance), CONFIG.frames(CONFIG.peak_context)
+    expected = [
+        place
+        for place, level in enumerate(levels)
+        if level >= CONFIG.peak_height
+        and level == levels[max(0, place - near) : place + near + 1].max()
+        and level >= levels[max(0, place - around) : place + around + 1].mean() + CONFIG.peak_delta
+    ]
+    assert peak_pick(levels, CONFIG).tolist() == expected
+
+
+def test_what_does_not_stand_out_has_no_peak() -> None:
+    for count in (0, 1, 3, 1000):
+        assert not len(peak_pick(np.full(count, 11.0, np.float32), CONFIG))
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from audio_pipeline.triage.rules import LEVELS, questionnaire
 
 KEYS = [
     *("level", "reasons", "advice", "safety_net", "incomplete", "unanswered"),
-    *("no_self_manipulation", "rules_version"),
+    *("no_self_manipulation", "rules_version", "explanation"),
 ]
 SAMPLES = Path(__file__).parents[2] / "datasets" / "samples"
 HEAVY = {"librosa", "numpy", "scipy", "sklearn", "soundfile", "av", "pydantic", "rich", "numba"}
@@ -186,11 +186,48 @@ def test_the_page_says_everything_at_80_columns(case: Any) -> None:
     assert words.level(result.level, "title") in lines[0]
     assert words.level(result.level, "symbol") in lines[0]
     flat = " ".join(page.split())
+    if result.level == "emergency":
+        return
     for text in [text for _, text in (*result.advice, *result.safety_net)]:
         assert text.replace("- ", "") in flat.replace("- ", "")
-    if result.level == "emergency":
-        assert lines.index("Why") > next(i for i, line in enumerate(lines) if "999" in line)
-        assert result.sound_note not in flat
+    assert result.explanation[0].text in flat
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if case.range[0] == "emergency"], ids=lambda case: case.id
+)
+@pytest.mark.parametrize("region", ["GB", "US"])
+def test_an_emergency_page_holds_the_emergency_and_nothing_else(case: Any, region: str) -> None:
+    result = recommend(case.answers, case.sound, region=region)
+    page = recommendation_page(result, highest_reached="emergency", answered_at="now")
+    number = {"GB": "999", "US": "911"}[region]
+    first, rest = page.split("\n\n", 1)
+    words = result.catalogue
+    assert words.level("emergency", "title") in first
+    assert number in first
+    reasons = {reason.text for reason in result.reasons if reason.level == "emergency"}
+    said = [" ".join(part.split()) for part in re.split(r"\n\n|^- ", rest, flags=re.MULTILINE)]
+    where_to_go = {text for key, text in result.advice if key in ("A-EMERG", "A-MATERNITY")}
+    allowed = reasons | where_to_go | {"Why ---", result.safety_net[-1][1], ""}
+    assert set(said) <= allowed
+    assert where_to_go <= set(said)
+    assert "cannot examine you" in page
+    assert "Do not drive yourself" in page
+    assert not result.to_dict()["explanation"]
+
+
+def test_an_ambulance_is_called_where_nobody_should_travel() -> None:
+    for changes in (
+        {"chest_or_abdomen": "yes"},
+        {"fever": "very_unwell"},
+        {"age": 70, "vascular_risk": "known_aneurysm", "back_pain": "yes", "sudden_onset": "yes",
+         "duration": "under_6_weeks"},
+    ):  # fmt: skip
+        page = " ".join(recommendation_page(recommend(given(**changes))).split())
+        assert "wait for the ambulance" in page
+        assert "A&E" not in page
+    page = recommendation_page(recommend(given(saddle_numbness="yes")))
+    assert "A&E" in page
 
 
 def test_colour_adds_nothing_that_words_do_not_say() -> None:
@@ -262,14 +299,34 @@ def test_it_asks_when_a_person_sits_at_a_terminal(tmp_path: Path) -> None:
     assert "Question 3" not in person.screen
 
 
-def test_analyze_shows_an_emergency_before_it_listens(tmp_path: Path) -> None:
+def test_analyze_says_what_it_heard_then_asks_and_an_emergency_stands_alone(tmp_path: Path) -> None:
     person = Person("analyze", str(SAMPLES / "twist_two_pops.flac"), "--region", "US", cwd=tmp_path)
+    person.wait_for("We heard 2 pops.")
+    person.wait_for("Enter, or n:")
+    person.type("\n")
     person.wait_for("Your answer:")
     person.type("4\n")
     person.wait_for("Get emergency help now")
     person.wait_for("911")
     assert person.leave() == 0
-    assert "pop" not in person.screen
+    assert "pop" not in person.screen.split("Get emergency help now")[1]
+
+
+def test_who_stops_gets_no_recommendation_unless_they_ask(tmp_path: Path) -> None:
+    person = Person("triage", "--region", "GB", cwd=tmp_path)
+    person.wait_for("Your answer:")
+    person.type("q\n")
+    person.wait_for("Press Enter to leave")
+    person.type("\n")
+    assert person.leave() == 0
+    assert "Watch out for" not in person.screen
+    asking = Person("triage", "--region", "GB", cwd=tmp_path)
+    asking.wait_for("Your answer:")
+    asking.type("q\n")
+    asking.wait_for("Press Enter to leave")
+    asking.type("r\n")
+    asking.wait_for("Watch out for")
+    assert asking.leave() == 0
 
 
 def test_triage_opens_no_socket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

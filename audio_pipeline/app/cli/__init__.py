@@ -20,6 +20,7 @@ COMMANDS: dict[str, str] = {
     "listen": "Report sounds live, as they happen.",
     "triage": "Answer questions about symptoms; no recording needed.",
     "questions": "Print the questionnaire, or an empty answers file.",
+    "why": "Say why a back cracks when it twists, with sources.",
     "batch": "Classify many recordings; resumable.",
     "export": "Write the results of a batch in other formats.",
     "serve": "Open the page to record on, and the HTTP API.",

@@ -28,6 +28,7 @@ REGIONS = ("GB", "US", "EU", "AU")
 @click.option("--embed-audio", is_flag=True, help="Put the sound itself into the report.")
 @overwrite_option
 @click.option("--region", type=click.Choice(REGIONS), help="Whose emergency numbers to show.")
+@click.option("--no-questions", is_flag=True, help="Say what was heard; ask nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document; ask nothing.")
 def command(
     files: tuple[str, ...],
@@ -38,13 +39,14 @@ def command(
     embed_audio: bool,
     overwrite: bool,
     region: str | None,
+    no_questions: bool,
     as_json: bool,
 ) -> None:
     """Hear what is in recordings; with answers, recommend what to do.
 
     Any sound or video file that a phone, recorder or browser makes will do. When a single file is
-    given at a terminal, the symptom questions are asked; without answers only the sounds are
-    listed.
+    given at a terminal, it says what it heard and then offers the symptom questions; without
+    answers only the sounds are listed.
     """
     from audio_pipeline.triage.answers import load_answers
     from audio_pipeline.triage.messages import default_region
@@ -55,18 +57,8 @@ def command(
     from audio_pipeline.model.classifier import load_classifier
 
     classifier = load_classifier(model_folder, trusted=trusted)
-    reached = None
-    asks = len(files) == 1 and not (answers_file or as_json) and sys.stdin.isatty()
-    if asks:
-        from audio_pipeline.app.reporting.conversation import read_line, say
-        from audio_pipeline.triage.interview import Interview, ask
-
-        interview = Interview()
-        ask(interview, region=region, read=read_line, write=say)
-        answers, reached = interview.answers, interview.highest_reached
-        if interview.emergency and report is None:  # help first; the recording can wait
-            _show_recommendation(interview.recommendation(region=region), reached)
-            return
+    asks = len(files) == 1 and not (answers_file or as_json or no_questions)
+    asks = asks and sys.stdin.isatty()
     from audio_pipeline.analysis.assessment import analyses_to_dict, assess
     from audio_pipeline.analysis.pipeline import analyze_file
 
@@ -75,7 +67,9 @@ def command(
         assessment = assess(analyze_file(file, classifier), answers, region=region)
         assessments.append(assessment)
         if not as_json:
-            _show(assessment, first=len(assessments) == 1, highest_reached=reached)
+            _show(assessment, first=len(assessments) == 1, offer=asks)
+    if asks and assessments[0].analysis.finding is not None:
+        assessments = [_with_answers(assessments[0], region)]
     if as_json:
         show_json(analyses_to_dict(assessments, classifier), 2)
     if report:
@@ -89,16 +83,20 @@ def command(
         raise CrepitusError(f"{count}{first.source}: {first.error}")
 
 
-def _show(assessment: Assessment, first: bool, highest_reached: str | None) -> None:
+def _show(assessment: Assessment, first: bool, offer: bool) -> None:
+    """Print what to do, and what was heard; an emergency stands alone."""
     from audio_pipeline.app.reporting.terminal import analysis_page
 
     if not first:
         click.echo()
-    if assessment.recommendation is not None:
-        _show_recommendation(assessment.recommendation, highest_reached)
+    recommendation = assessment.recommendation
+    if recommendation is not None:
+        _show_recommendation(recommendation)
+        if recommendation.level == "emergency":
+            return
         click.echo()
     show(analysis_page(assessment.analysis))
-    if assessment.recommendation is None and assessment.analysis.finding is not None:
+    if recommendation is None and not offer and assessment.analysis.finding is not None:
         click.echo(
             "\nThis is only about the sound. Your symptoms decide what to do: run crepitus triage,"
             "\nor give --answers. Crepitus cannot examine you; it is a demonstration and not a"
@@ -106,7 +104,28 @@ def _show(assessment: Assessment, first: bool, highest_reached: str | None) -> N
         )
 
 
-def _show_recommendation(recommendation: Recommendation, highest_reached: str | None) -> None:
+def _with_answers(assessment: Assessment, region: str) -> Assessment:
+    """Offer the questions to the person at the terminal, and say what to do where they answer."""
+    from audio_pipeline.analysis.assessment import Assessment, heard
+    from audio_pipeline.app.reporting.conversation import read, read_line, say
+    from audio_pipeline.app.reporting.guidance import OFFER_QUESTIONS
+    from audio_pipeline.triage.interview import Interview, ask
+
+    say("")
+    say(OFFER_QUESTIONS)
+    if read("Enter, or n: ").strip().lower() in ("n", "no", "q"):
+        return assessment
+    interview = Interview(sound=heard(assessment.analysis))
+    if not ask(interview, region=region, read=read_line, write=say):
+        return assessment
+    recommendation = interview.recommendation(region=region)
+    _show_recommendation(recommendation, interview.highest_reached)
+    return Assessment(assessment.analysis, recommendation)
+
+
+def _show_recommendation(
+    recommendation: Recommendation, highest_reached: str | None = None
+) -> None:
     from audio_pipeline.app.reporting.recommendation import recommendation_page, wants_colour
 
     page = recommendation_page(

@@ -177,13 +177,18 @@ class _Session:
         from audio_pipeline.triage.interview import Interview
 
         interview = Interview(answers)
-        if self.asks and not self._ask(interview, emergency_only=True):
-            _show_recommendation(interview.recommendation(region=self.region))
-            return None
+        if self.asks:
+            wanted = self._ask(interview, emergency_only=True)
+            if not wanted:
+                return None
+            if interview.next_screen(emergency_only=True):  # stopped, and wants to know so far
+                _show_recommendation(interview.recommendation(region=self.region))
+                return None
         if not interview.may_twist:
             if self.asks and not interview.emergency:
                 say(NO_TWIST)
-                self._ask(interview)
+                if not self._ask(interview):
+                    return None
             _show_recommendation(
                 interview.recommendation(region=self.region), interview.highest_reached
             )
@@ -194,8 +199,8 @@ class _Session:
             return assessment, recorded, None
         interview.sound = heard(recorded.analysis)
         say("")
-        self._ask(interview)
-        recommendation = interview.recommendation(region=self.region)
+        wanted = self._ask(interview)
+        recommendation = interview.recommendation(region=self.region) if wanted else None
         assessment = Assessment(recorded.analysis, recommendation)
         return assessment, recorded, interview.highest_reached
 
@@ -344,6 +349,8 @@ def _show(
 
     if assessment.recommendation is not None:
         _show_recommendation(assessment.recommendation, highest_reached)
+        if assessment.recommendation.level == "emergency":
+            return
         click.echo()
     show(analysis_page(assessment.analysis))
 

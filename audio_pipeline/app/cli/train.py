@@ -54,6 +54,18 @@ from audio_pipeline.app.text import show, show_json, visible
     is_flag=True,
     help="Learn from made sounds only; the recordings calibrate the model.",
 )
+@click.option(
+    "--learn-from",
+    multiple=True,
+    metavar="COLUMN=VALUE,...",
+    help="Only rows with one of these values teach; the others judge.",
+)
+@click.option(
+    "--takes",
+    default=0,
+    metavar="N",
+    help="Judge on N recordings put together from clips as well (see `takes`).",
+)
 @click.option("--permissive", is_flag=True, help="Leave out rows whose licence asks for more.")
 @click.option(
     "--threshold",
@@ -83,6 +95,8 @@ def command(
     synthetic: int,
     embed: bool,
     judge_only: bool,
+    learn_from: tuple[str, ...],
+    takes: int,
     permissive: bool,
     thresholds: tuple[str, ...],
     sample_rate: int | None,
@@ -118,6 +132,8 @@ def command(
         params=parse_params(params),
         thresholds=_thresholds(thresholds),
         judge_only=judge_only,
+        learn_from=_learn_from(learn_from),
+        takes=takes,
         folds=folds,
         ignore_groups=ignore_groups,
         sample_rate=sample_rate,
@@ -150,6 +166,14 @@ def command(
 
         show(training_page(result, visible(str(folder))))
     fail_for_unreadable(result.cautions)
+
+
+def _learn_from(given: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """Read COLUMN=VALUE,... pairs."""
+    pairs = [pair.partition("=") for pair in given]
+    if not all(column and equals for column, equals, _ in pairs):
+        raise click.UsageError("--learn-from: write COLUMN=VALUE,VALUE")
+    return {column: tuple(values.split(",")) for column, _, values in pairs}
 
 
 def _thresholds(given: tuple[str, ...]) -> dict[str, float]:

@@ -60,18 +60,20 @@ def command(
     region = region or default_region()
     answers = load_answers(answers_file) if answers_file is not None else Answers()
     declined: Collection[str] = ()
-    reached = None
+    reached, wanted = None, True
     if answers_file is None and not as_json and sys.stdin.isatty():
         from audio_pipeline.triage.interview import Interview, ask
 
         interview = Interview(sound=heard)
-        ask(interview, region=region)
+        wanted = ask(interview, region=region)
         answers, declined = interview.answers, interview.declined
         reached = interview.highest_reached
     if save is not None:
         _save_answers(answers, save, region, overwrite)
     if fhir is not None:
         _save_response(answers, declined, fhir, region, overwrite)
+    if not wanted:
+        return
     recommendation = recommend(answers, heard, region=region)
     if as_json:
         show_json(recommendation.to_dict(), 2)

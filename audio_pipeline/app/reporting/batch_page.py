@@ -5,13 +5,12 @@ from __future__ import annotations
 import heapq
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from audio_pipeline.app.outputs import write_page
-from audio_pipeline.app.reporting.markup import Markup, bullets, join, tag
-from audio_pipeline.app.reporting.report import LABEL_WORDS, html_page
+from audio_pipeline.app.reporting.pages import LABEL_WORDS, render_page
 
 FINDING_WORDS = {
     "single_pop": "One pop",
@@ -139,29 +138,29 @@ def write_batch_report(
 
 def batch_page(summary: BatchSummary, title: str) -> str:
     """Return the page of a summary; self-contained, like every report."""
-    listen = sorted(summary.listen, key=lambda entry: entry[:2], reverse=True)
     facts = [
         f"{summary.recordings} recordings, {hours(summary.seconds)} of sound",
         f"{summary.failures} could not be read",
         f"{summary.findings['unusable']} could be read but not used",
     ]
-    body = join(
-        tag("h1", title),
-        bullets(facts),
-        _bars("What was found", summary.findings, FINDING_WORDS),
-        _bars("Sounds, the sure ones", summary.labels, LABEL_WORDS),
-        _bars("What to do", summary.levels, {}),
-        _bars("Warnings about recordings", summary.warnings, {}),
-        _listen_first(listen),
-        _failures(summary),
-        tag(
-            "p",
-            "A sound alone cannot show what is happening inside a back. The tables beside this page"
-            " hold every recording.",
-            class_="note",
-        ),
+    listen = sorted(summary.listen, key=lambda entry: entry[:2], reverse=True)
+    return render_page(
+        "batch.html",
+        title,
+        facts=facts,
+        counts=[
+            ("What was found", _bars(summary.findings, FINDING_WORDS)),
+            ("Sounds, the sure ones", _bars(summary.labels, LABEL_WORDS)),
+            ("What to do", _bars(summary.levels, {})),
+            ("Warnings about recordings", _bars(summary.warnings, {})),
+        ],
+        listen=[
+            {"recording": recording, "heard": _heard(document), "marks": _marks(document)}
+            for _, recording, document in listen
+        ],
+        failed=summary.failed,
+        more_failed=summary.failures - len(summary.failed),
     )
-    return html_page(title, body)
 
 
 def hours(seconds: float) -> str:
@@ -173,40 +172,13 @@ def hours(seconds: float) -> str:
     return f"{seconds / 3600:.1f} hours"
 
 
-def _bars(title: str, counts: Counter[str], words: Mapping[str, str]) -> Markup | None:
-    """Return a table with a bar a row; the numbers are its text equivalent."""
-    if not counts:
-        return None
-    largest = max(counts.values())
-    rows = [
-        tag(
-            "tr",
-            tag("th", words.get(key, key.replace("_", " ")), scope="row"),
-            tag("td", str(count), class_="count"),
-            tag("td", tag("div", class_="bar", style=f"width:{100 * count / largest:.1f}%")),
-        )
+def _bars(counts: Counter[str], words: Mapping[str, str]) -> list[tuple[str, int, str]]:
+    """Return name, number and width of a bar per row; the numbers are its text equivalent."""
+    largest = max(counts.values(), default=0)
+    return [
+        (words.get(key, key.replace("_", " ")), count, f"{100 * count / largest:.1f}")
         for key, count in counts.most_common()
     ]
-    return join(tag("h2", title), tag("table", tag("tbody", *rows), class_="bars"))
-
-
-def _listen_first(entries: Sequence[tuple[float, str, Mapping[str, Any]]]) -> Markup | None:
-    if not entries:
-        return None
-    items = [
-        tag(
-            "li",
-            tag("strong", recording),
-            tag("p", _heard(document), class_="note"),
-            timeline(document),
-        )
-        for _, recording, document in entries
-    ]
-    return join(
-        tag("h2", "Worth listening to first"),
-        tag("p", "Here the model is least sure, and a person's ear would help most."),
-        tag("ol", *items, class_="events"),
-    )
 
 
 def _heard(document: Mapping[str, Any]) -> str:
@@ -223,33 +195,15 @@ def _heard(document: Mapping[str, Any]) -> str:
     return f"{words}: {'; '.join(sounds)}." if sounds else f"{words}."
 
 
-def timeline(document: Mapping[str, Any]) -> Markup:
-    """Return a bar with the events of a recording at their places; the words beside it say them."""
+def _marks(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the places of a recording's events on a bar; the words beside it say them."""
     duration = document["duration"] or 1.0
-    marks = []
-    for event in document["events"]:
-        left = 100 * event["start"] / duration
-        width = max(0.4, 100 * (event["end"] - event["start"]) / duration)
-        shade = " unsure" if event["uncertain"] else ""
-        marks.append(
-            tag(
-                "span",
-                class_=f"event-{event['label']}{shade}",
-                style=f"left:{left:.2f}%;width:{width:.2f}%",
-            )
-        )
-    return tag("div", *marks, class_="timeline", aria_hidden="true")
-
-
-def _failures(summary: BatchSummary) -> Markup | None:
-    if not summary.failures:
-        return None
-    rows = [
-        tag("tr", tag("th", name, scope="row"), tag("td", error)) for name, error in summary.failed
+    return [
+        {
+            "label": event["label"],
+            "uncertain": event["uncertain"],
+            "left": f"{100 * event['start'] / duration:.2f}",
+            "width": f"{max(0.4, 100 * (event['end'] - event['start']) / duration):.2f}",
+        }
+        for event in document["events"]
     ]
-    more = summary.failures - len(summary.failed)
-    return join(
-        tag("h2", "Could not be read"),
-        tag("table", tag("tbody", *rows)),
-        tag("p", f"And {more} more, in recordings.csv.") if more else None,
-    )

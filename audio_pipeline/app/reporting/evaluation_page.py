@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
 
 from audio_pipeline.app.reporting.charts import interval_chart, share_chart
-from audio_pipeline.app.reporting.markup import Markup, join, tag
-from audio_pipeline.app.reporting.report import html_page
+from audio_pipeline.app.reporting.pages import render_page
 from audio_pipeline.model.findings import OUTCOMES
 from audio_pipeline.model.scoring import FIGURE_NAMES
 
@@ -21,83 +22,74 @@ def evaluation_page(evaluation: Evaluation) -> str:
     """Return an evaluation as HTML with everything inside."""
     given = evaluation.to_dict()
     metrics = given["metrics"]
+    weighed = ", every kind of a label weighing alike" if metrics["weighed_by"] else ""
     counts = (
         f"{metrics['n_recordings']} recordings, {metrics['n_events']} sounds, "
-        f"{metrics['n_groups']} groups"
-        + (", every kind of a label weighing alike. " if metrics["weighed_by"] else ". ")
-        + f"Model {evaluation.name} ({evaluation.sha256[:12]})."
+        f"{metrics['n_groups']} groups{weighed}. Model {evaluation.name} "
+        f"({evaluation.sha256[:12]})."
     )
-    labels = [
-        [
-            row["label"],
-            str(row["count"]),
-            *(
-                _share(row[key])
-                for key in ("coverage", "found", "recall", "precision", "recall_of_all")
-            ),
-        ]
-        for row in given["labels"]
-    ]
-    confusion = [
-        [label, *(str(count) for count in row)]
-        for label, row in zip(evaluation.table.labels, given["confusion"]["rows"], strict=True)
-    ]
-    events = [
-        [
-            row["label"],
-            str(row["wanted"]),
-            str(row["found"]),
-            *(_share(row[f"{kind}_f1"]) for kind in ("onset_20ms", "onset_50ms", "overlap")),
-        ]
-        for row in given["events"]
-    ]
-    body = join(
-        tag("h1", "How well does the model hear?"),
-        tag("p", counts),
-        tag("p", f"Dataset: {given['dataset']['source']}. Scheme: {metrics['scheme']}."),
-        _section("Read this first", _warnings(evaluation)) if evaluation.cautions else None,
-        _section("Figures", _figures(evaluation)),
-        _section(
+    confusion = zip(evaluation.table.labels, given["confusion"]["rows"], strict=True)
+    parts = [
+        _part("Figures", ("Figure", "Value", "95 % interval"), _figures(evaluation)),
+        _part(
             "By label",
-            _table(
-                ("Label", "Number", "Answered", "Found", "Recall", "Precision", "Recall of all"),
-                labels,
-            ),
+            ("Label", "Number", "Answered", "Found", "Recall", "Precision", "Recall of all"),
+            [_label(row) for row in given["labels"]],
         ),
-        _section(
+        _part(
             "What was taken for what",
-            _table(("Truth", *given["confusion"]["labels"]), confusion),
+            ("Truth", *given["confusion"]["labels"]),
+            [(label, *row) for label, row in confusion],
         ),
-        _section("What each kind is taken for", _kinds(evaluation)) if evaluation.kinds else None,
-        _section("Whole recordings", _findings(evaluation.findings))
-        if evaluation.findings is not None
-        else None,
-        _section("Answering less, erring less", Markup(_risk_coverage(evaluation))),
-        _section("Does it know how sure it is?", Markup(_reliability(evaluation))),
-        _section(
+        _kinds(evaluation),
+        *([] if evaluation.findings is None else [_findings(evaluation.findings)]),
+        _part("Answering less, erring less", chart=_risk_coverage(evaluation)),
+        _part("Does it know how sure it is?", chart=_reliability(evaluation)),
+        _part(
             "Events in time",
-            _table(
-                ("Label", "There", "Found", "F1, start within 20 ms", "within 50 ms", "overlap"),
-                events,
-            ),
-        )
-        if events
-        else None,
+            ("Label", "There", "Found", "F1, start within 20 ms", "within 50 ms", "overlap"),
+            [_found(row) for row in given["events"]],
+        ),
         _breakdown("By group", evaluation.groups),
         *(_breakdown(f"By {name.replace('_', ' ')}", rows) for name, rows in evaluation.by.items()),
+    ]
+    return render_page(
+        "evaluation.html",
+        "Crepitus: evaluation",
+        counts=counts,
+        dataset=given["dataset"]["source"],
+        scheme=metrics["scheme"],
+        cautions=[one.text for one in evaluation.cautions],
+        parts=parts,
     )
-    return html_page("Crepitus: evaluation", body)
 
 
-def _section(title: str, *content: Markup | None) -> Markup:
-    return tag("section", tag("h2", title), *content)
+def _part(
+    title: str,
+    header: Sequence[str] = (),
+    rows: Iterable[Sequence[object]] = (),
+    chart: str = "",
+) -> dict[str, Any]:
+    """Return a section: a table, which is left out when it has no rows, and a chart below it."""
+    return {
+        "title": title,
+        "header": header,
+        "rows": [[str(cell) for cell in row] for row in rows],
+        "chart": Markup(chart),  # noqa: S704  our own drawing, its texts are escaped
+    }
 
 
-def _warnings(evaluation: Evaluation) -> Markup:
-    return tag("ul", *(tag("li", one.text) for one in evaluation.cautions))
+def _label(row: Mapping[str, Any]) -> list[object]:
+    keys = ("coverage", "found", "recall", "precision", "recall_of_all")
+    return [row["label"], row["count"], *(_share(row[key]) for key in keys)]
 
 
-def _figures(evaluation: Evaluation) -> Markup:
+def _found(row: Mapping[str, Any]) -> list[object]:
+    keys = ("onset_20ms_f1", "onset_50ms_f1", "overlap_f1")
+    return [row["label"], row["wanted"], row["found"], *(_share(row[key]) for key in keys)]
+
+
+def _figures(evaluation: Evaluation) -> list[list[str]]:
     metrics = evaluation.figures
     rows = []
     for name, text in FIGURE_NAMES:
@@ -106,35 +98,36 @@ def _figures(evaluation: Evaluation) -> Markup:
         low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
         interval = "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
         rows.append([text, f"{metrics[name]:.3f}", interval])
-    return _table(("Figure", "Value", "95 % interval"), rows)
+    return rows
 
 
-def _kinds(evaluation: Evaluation) -> Markup:
+def _kinds(evaluation: Evaluation) -> dict[str, Any]:
     names = [*evaluation.table.labels, "unsure"]
     rows = [
-        [
+        (
             f"{row['label']}: {row['kind']}",
-            str(row["count"]),
-            str(row["groups"]),
+            row["count"],
+            row["groups"],
             *(_share(row["taken_for"][name]) for name in names),
-        ]
+        )
         for row in evaluation.kinds
     ]
-    return _table(("Kind", "Number", "Groups", *names), rows)
+    return _part("What each kind is taken for", ("Kind", "Number", "Groups", *names), rows)
 
 
-def _findings(scores: FindingScores) -> Markup:
+def _findings(scores: FindingScores) -> dict[str, Any]:
     parts = [scores.total, *(row for rows in scores.by.values() for row in rows)]
     rows = [
-        [
+        (
             part.name,
-            str(part.count),
+            part.count,
             *(_share(part.shares[name]) for name in OUTCOMES),
             _share(part.false_grating),
-        ]
+        )
         for part in parts
     ]
-    return _table(("", "Number", *(name.title() for name in OUTCOMES), "False grating"), rows)
+    header = ("", "Number", *(name.title() for name in OUTCOMES), "False grating")
+    return _part("Whole recordings", header, rows)
 
 
 def _risk_coverage(evaluation: Evaluation) -> str:
@@ -158,36 +151,20 @@ def _reliability(evaluation: Evaluation) -> str:
     )
 
 
-def _breakdown(title: str, rows: Sequence[Breakdown]) -> Markup:
-    table = _table(
-        ("", "Number", "Answered", "Right of answered", "Right, all answered"),
-        [
-            [
-                row.name,
-                str(row.count),
-                _share(row.coverage),
-                _share(row.right_of_answered),
-                _share(row.right_of_all),
-            ]
-            for row in rows
-        ],
-    )
+def _breakdown(title: str, rows: Sequence[Breakdown]) -> dict[str, Any]:
+    shares = [
+        (
+            row.name,
+            row.count,
+            _share(row.coverage),
+            _share(row.right_of_answered),
+            _share(row.right_of_all),
+        )
+        for row in rows
+    ]
     bars = [(f"{row.name} ({row.count})", row.right_of_all, row.low, row.high) for row in rows]
-    return _section(title, table, Markup(interval_chart(f"Share right, {title.lower()}", bars)))
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Markup:
-    return tag(
-        "table",
-        tag("thead", tag("tr", *(tag("th", name, scope="col") for name in header))),
-        tag(
-            "tbody",
-            *(
-                tag("tr", tag("th", row[0], scope="row"), *(tag("td", cell) for cell in row[1:]))
-                for row in rows
-            ),
-        ),
-    )
+    header = ("", "Number", "Answered", "Right of answered", "Right, all answered")
+    return _part(title, header, shares, interval_chart(f"Share right, {title.lower()}", bars))
 
 
 def _share(value: float | None) -> str:

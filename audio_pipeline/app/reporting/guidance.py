@@ -26,6 +26,10 @@ GUIDED_PLAN: Final = (
 FREE_PLAN: Final = "Record as long as you like. Enter stops."
 TIMED_PLAN: Final = "It records for {seconds:g} seconds. Enter stops earlier."
 
+OFFER_QUESTIONS: Final = (
+    "This is only about the sound. Your symptoms decide what to do. A few questions, about 15 "
+    "short screens, can say what that is. Press Enter to begin, or type n to leave."
+)
 NO_TWIST: Final = (
     "Because of your answers we do not ask you to twist for a recording. The questions alone can "
     "say what to do next."

@@ -12,8 +12,11 @@ import textwrap
 from collections.abc import Iterable
 from typing import TextIO
 
-from audio_pipeline.triage.recommendation import Reason, Recommendation
-from audio_pipeline.triage.rules import LEVELS, load_tables
+from audio_pipeline.app.reporting.wording import ShownAdvice, shown_advice
+from audio_pipeline.triage.explanation import Explanation
+from audio_pipeline.triage.messages import Catalogue
+from audio_pipeline.triage.recommendation import Recommendation
+from audio_pipeline.triage.rules import LEVELS, Source, load_tables
 
 PLAIN_WIDTH = 80
 _COLOURS = {
@@ -24,8 +27,6 @@ _COLOURS = {
     "self_care": "\x1b[1;32m",
 }
 _RESET = "\x1b[0m"
-# Advice that says where to go stands right under the headline; the rest comes later.
-_FIRST_ADVICE = ("A-EMERG", "A-MATERNITY", "A-TODAY", "A-SOON", "A-ROUTINE", "A-SELF")
 MOST_REASONS = 6
 """Reasons printed; all of them are in the JSON document."""
 
@@ -65,80 +66,71 @@ def recommendation_page(
         Lines joined by newlines, with one at the end.
     """
     width = max(width, 40)
+    shown = shown_advice(recommendation)
     words = recommendation.catalogue
     page = words.messages["page"]
-    emergency = recommendation.level == LEVELS[-1]
-    lines = _headline(recommendation, width, colour)
-    for key, text in recommendation.advice:
-        if key in _FIRST_ADVICE:
-            lines += _paragraph(text, width)
-    lines += _section(page["why"], _reasons(recommendation), width)
-    if not emergency:
-        lines += _unknown(recommendation, width)
-    lines += _section(page["check"], recommendation.disagreements, width)
-    if not emergency:
-        lines += _section(page["sound"], [recommendation.sound_note], width)
-    rest = [text for key, text in recommendation.advice if key not in _FIRST_ADVICE]
-    lines += _section(page["advice"], rest, width)
-    opening, *watched = (text for _, text in recommendation.safety_net)
-    *watched, limits = watched
-    lines += _section(page["watch"], watched, width, opening)
-    lines += _paragraph(limits, width)
+    lines = _headline(shown, words, width, colour)
+    for text in shown.where_to_go:
+        lines += _paragraph(text, width)
+    why = [reason.text for reason in shown.why[:MOST_REASONS]] or [shown.no_reason]
+    lines += _section(page["why"], why, width)
+    if shown.level == LEVELS[-1]:
+        return "\n".join([*lines, *_paragraph(shown.limits, width)]).rstrip() + "\n"
+    lines += _section(page["unknown"], shown.urgent.items, width, shown.urgent.opening)
+    title = "" if shown.urgent.items else page["unknown"]
+    lines += _section(title, shown.unknown.items, width, shown.unknown.opening)
+    lines += _section(page["check"], shown.check, width)
+    lines += _section(page["sound"], [shown.sound], width)
+    lines += _section(page["advice"], shown.advice, width)
+    if shown.explanation:
+        lines += [page["explanation"], "-" * len(page["explanation"])]
+        lines += _paragraph(shown.explanation[0], width)[:-1]
+        lines += _paragraph(page["more"], width)
+    title = page["watch"]
+    for part in (shown.watch, shown.watch_today, shown.watch_later):
+        lines += _section(title, part.items, width, part.opening)
+        title = ""
+    lines += _paragraph(shown.limits, width)
     if highest_reached and LEVELS.index(highest_reached) > LEVELS.index(recommendation.level):
         title = words.level(highest_reached, "title")
         lines += _paragraph(words.text("page", "highest", title=title), width)
-    footer = words.text("page", "rules", version=recommendation.rules_version)
+    footer = shown.rules
     if answered_at:
         footer += " " + words.text("page", "time", time=answered_at)
     lines += _paragraph(footer, width)
     # The headline scrolls out of a small window, so it is said once more where reading ends.
-    title = words.level(recommendation.level, "title")
-    lines += _paragraph(words.text("page", "again", title=title), width)
+    lines += _paragraph(words.text("page", "again", title=shown.title), width)
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _headline(recommendation: Recommendation, width: int, colour: bool) -> list[str]:
-    words, level = recommendation.catalogue, recommendation.level
-    title = f"{words.level(level, 'symbol')} {words.level(level, 'title')}"
-    painted = f"{_COLOURS[level]}{title}{_RESET}" if colour else title
+def explanation_page(
+    explanation: Iterable[Explanation], words: Catalogue, *, width: int = PLAIN_WIDTH
+) -> str:
+    """Write why a back cracks, with its sources; lines joined by newlines, one at the end."""
+    width = max(width, 40)
+    title = words.text("why", "title")
+    lines = [title, "=" * min(len(title), width), ""]
+    sources: dict[str, Source] = {}
+    for item in explanation:
+        sources |= {source.key: source for source in item.sources}
+        keys = ", ".join(source.key for source in item.sources)
+        lines += _paragraph(f"{item.text} [{keys}]", width)
+    lines += _paragraph(words.text("why", "symptoms"), width)
+    listed = [
+        f"{source.key}: {source.title}" + (f" {source.url}" if "://" in source.url else "")
+        for source in sources.values()
+    ]
+    lines += _section(words.text("why", "sources"), listed, width)
+    lines += _paragraph(words.text("safety_net", load_tables().limits), width)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _headline(shown: ShownAdvice, words: Catalogue, width: int, colour: bool) -> list[str]:
+    title = f"{words.level(shown.level, 'symbol')} {shown.title}"
+    painted = f"{_COLOURS[shown.level]}{title}{_RESET}" if colour else title
     lines = [painted, "=" * min(len(title), width)]
-    lines += _paragraph(words.text("page", "see", who=words.level(level, "who")), width)[:-1]
-    lines += _paragraph(words.text("page", "by", when=words.level(level, "when")), width)
-    return lines
-
-
-def _reasons(recommendation: Recommendation) -> list[str]:
-    """Return the reasons of what is known, highest first, each point once.
-
-    A reason that partly rests on open answers is listed where it decides the level. One that rests
-    only on answers that higher reasons have already named adds nothing and is left out here.
-    """
-    words = recommendation.catalogue
-    shown: list[Reason] = []
-    named: frozenset[str] = frozenset()
-    for reason in recommendation.reasons:
-        open_but_deciding = reason.told == "part" and reason.level == recommendation.level
-        if (reason.told == "all" or open_but_deciding) and not reason.questions <= named:
-            shown.append(reason)
-            named |= reason.questions
-    if shown:
-        return [reason.text for reason in shown[:MOST_REASONS]]
-    return [words.text("page", "only_unknown" if recommendation.reasons else "no_reason")]
-
-
-def _unknown(recommendation: Recommendation, width: int) -> list[str]:
-    """List the open gate questions; those of an emergency with what to do if they are true."""
-    words = recommendation.catalogue
-    questions = [load_tables().questions[name] for name in recommendation.answers.unknown()]
-    urgent = [words.urgent(question.id) for question in questions if question.emergency]
-    others = [words.topic(question.id) for question in questions if not question.emergency]
-    lines: list[str] = []
-    if urgent:
-        opening = words.text("page", "urgent")
-        lines += _section(words.text("page", "unknown"), urgent, width, opening)
-    if others:
-        title = "" if urgent else words.text("page", "unknown")
-        lines += _section(title, others, width, words.text("page", "open"))
+    lines += _paragraph(words.text("page", "see", who=shown.who), width)[:-1]
+    lines += _paragraph(words.text("page", "by", when=shown.when), width)
     return lines
 
 

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import base64
 import datetime
-import hashlib
 import io
 import os
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from audio_pipeline._version import __version__
-from audio_pipeline.app.outputs import GENERATOR, check_page, write_page
-from audio_pipeline.app.reporting.markup import Markup, bullets, join, tag
+from markupsafe import Markup
+
+from audio_pipeline.analysis.pipeline import printable
+from audio_pipeline.app.outputs import check_page, write_page
+from audio_pipeline.app.reporting.pages import LABEL_WORDS, render_page
 from audio_pipeline.app.reporting.plots import draw, spectrogram_png, waveform_svg
-from audio_pipeline.app.reporting.wording import (
-    Listing,
-    ShownAdvice,
-    ShownReason,
-    ShownSource,
-    shown_advice,
-)
+from audio_pipeline.app.reporting.wording import shown_advice
 from audio_pipeline.audio.recording import Recording, Source, read_recording
 from audio_pipeline.exceptions import RecordingError
 from audio_pipeline.triage.messages import load_catalogue
@@ -33,8 +28,6 @@ if TYPE_CHECKING:
     from audio_pipeline.analysis.events import Event
     from audio_pipeline.analysis.pipeline import Analysis
     from audio_pipeline.model.classifier import Classifier
-
-LABEL_WORDS = {"pop": "Pop", "grating": "Grinding sound", "other": "Other sound"}
 
 LONGEST_EMBEDDED_SECONDS = 600.0
 """A longer recording is not put inside the page: 10 minutes of FLAC are about 30 MB."""
@@ -108,176 +101,74 @@ def report_page(
         HTML that needs nothing else: no network, no other file.
     """
     moment = moment or datetime.datetime.now().astimezone()
-    parts = []
+    results = []
     for number, assessment in enumerate(assessments, 1):
-        source = (sources or {}).get(assessment.analysis.source, assessment.analysis.source)
-        parts.append(
-            _result(assessment, source, embed_audio, number if len(assessments) > 1 else 0)
+        analysis, advice = assessment.analysis, assessment.recommendation
+        source = (sources or {}).get(analysis.source, analysis.source)
+        shown = None if advice is None else shown_advice(advice)
+        alone = shown is not None and shown.level == "emergency"  # it stands alone
+        results.append(
+            {
+                "number": number if len(assessments) > 1 else 0,
+                "shown": shown,
+                "sound": None if alone else _sound(analysis, source, embed_audio),
+            }
         )
-    model = f"Model {classifier.name} ({classifier.sha256[:12]})."
     rules = {a.recommendation.rules_version for a in assessments if a.recommendation}
-    footer = tag(
-        "p",
-        " ".join(
-            [
-                load_catalogue().text("safety_net", "N-LIMITS"),
-                f"Made on {moment:%d %B %Y, %H:%M}.",
-                model,
-                *(f"Rules {version}." for version in sorted(rules)),
-            ]
-        ),
-        class_="note",
+    footer = [
+        load_catalogue().text("safety_net", "N-LIMITS"),
+        f"Made on {moment:%d %B %Y, %H:%M}.",
+        f"Model {classifier.name} ({classifier.sha256[:12]}).",
+        *(f"Rules {version}." for version in sorted(rules)),
+    ]
+    return render_page(
+        "report.html",
+        "Crepitus: your result",
+        results=results,
+        symbols=level_symbols(),
+        footer=" ".join(footer),
     )
-    return html_page("Crepitus: your result", join(*parts, footer))
-
-
-def html_page(title: str, body: Markup) -> str:
-    """Return a whole page around its body, with the style and the script inside."""
-    script = _script()
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    # The page may be opened from anywhere: it must not be able to fetch or run anything else.
-    policy = (
-        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data:;"
-        f" script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    )
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", name="generator", content=f"{GENERATOR} {__version__}"),
-        tag("meta", http_equiv="Content-Security-Policy", content=policy),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("title", title),
-        tag("style", Markup(_style())),
-    )
-    content = tag("body", tag("main", body), tag("script", Markup(script)))
-    return f"<!doctype html>\n{tag('html', head, content, lang='en')}\n"
 
 
 @cache
-def _style() -> str:
-    page = resources.files("audio_pipeline.app.server") / "static" / "page.css"
-    return page.read_text(encoding="utf-8")
-
-
-@cache
-def _script() -> str:
-    script = resources.files("audio_pipeline.app.reporting") / "report.js"
-    return script.read_text(encoding="utf-8")
-
-
-@cache
-def level_symbol(level: str) -> Markup:
-    """Return the shape of a level, the same as on the page."""
+def level_symbols() -> dict[str, str]:
+    """Return the shape of each level, as the path of an SVG; the same as on the page."""
     file = resources.files("audio_pipeline.app.server") / "static" / "symbols.svg"
     shapes = ElementTree.fromstring(file.read_text(encoding="utf-8"))  # noqa: S314  our own file
-    path = next(s for s in shapes.iter(f"{_SVG}symbol") if s.get("id") == level)[0]
-    shape = tag("path", fill="currentColor", fill_rule="evenodd", d=path.get("d"))
-    return tag("svg", shape, viewBox="0 0 32 32", aria_hidden="true")
+    return {one.get("id", ""): one[0].get("d", "") for one in shapes.iter(f"{_SVG}symbol")}
 
 
-def _result(
-    assessment: Assessment, source: Source | Recording, embed_audio: bool, number: int
-) -> Markup:
-    recommendation = assessment.recommendation
-    shown = None
-    parts: list[Markup | None] = []
-    if recommendation is None:
-        parts.append(tag("h1", "What the recording holds"))
-        parts.append(
-            tag("p", "No answers were given, so there is no advice here.", class_="notice")
-        )
-    else:
-        shown = shown_advice(recommendation)
-        parts.append(_recommendation(shown))
-    parts.append(_sound(assessment.analysis, shown, source, embed_audio, number))
-    return tag("section", *parts)
-
-
-def _recommendation(shown: ShownAdvice) -> Markup:
-    verdict = tag(
-        "div",
-        tag("header", level_symbol(shown.level), tag("h1", shown.title)),
-        tag(
-            "div",
-            tag("p", "Who to see: ", tag("strong", shown.who)),
-            tag("p", "By when: ", tag("strong", shown.when)),
-            *(tag("p", text) for text in shown.where_to_go),
-            class_="body",
-        ),
-        class_=f"verdict level-{shown.level}",
-    )
-    return join(
-        verdict,
-        tag("h2", "Why"),
-        _reasons(shown.why) if shown.why else tag("p", shown.no_reason),
-        _listing("What we do not know", shown.urgent, "notice"),
-        _listing("" if shown.urgent.items else "What we do not know", shown.unknown),
-        _listing("Please check", Listing("", shown.check)),
-        _listing("What to watch for", shown.watch),
-        _listing("What may help", Listing("", shown.advice)),
-        join(tag("h2", "Other reasons"), _reasons(shown.also)) if shown.also else None,
-        _sources(shown.sources),
-        tag("p", f"Not answered: {', '.join(shown.unanswered)}.", class_="note")
-        if shown.unanswered
-        else None,
-    )
-
-
-def _listing(title: str, listing: Listing, class_: str | None = None) -> Markup | None:
-    if not listing.items:
-        return None
-    opening = tag("p", listing.opening) if listing.opening else None
-    body = join(opening, bullets(listing.items))
-    return join(tag("h2", title) if title else None, tag("div", body, class_=class_))
-
-
-def _reasons(reasons: Sequence[ShownReason]) -> Markup:
-    return bullets(
-        join(reason.text, tag("span", f" [{', '.join(reason.keys)}]", class_="source"))
-        for reason in reasons
-    )
-
-
-def _sources(sources: Sequence[ShownSource]) -> Markup | None:
-    items = [
-        join(
-            f"{source.key}: ",
-            tag("a", source.title, href=source.url) if source.url else source.title,
-        )
-        for source in sources
-    ]
-    return join(tag("h3", "Where the reasons come from"), bullets(items)) if items else None
-
-
-def _sound(
-    analysis: Analysis,
-    shown: ShownAdvice | None,
-    source: Source | Recording,
-    embed_audio: bool,
-    number: int,
-) -> Markup:
-    title = f"The recording: {os.path.basename(_shown(analysis.source))}"
+def _sound(analysis: Analysis, source: Source | Recording, embed_audio: bool) -> dict[str, Any]:
+    """Return what the page shows of a recording."""
+    sound: dict[str, Any] = {"name": os.path.basename(printable(analysis.source)), "error": None}
     if analysis.status != "ok" or analysis.finding is None or analysis.quality is None:
-        message = f"It could not be read: {analysis.error}."
-        return join(tag("h2", title), tag("p", message, class_="notice"))
-    warnings = [warning.text for warning in analysis.quality.warnings]
-    player = _player(source, analysis) if embed_audio else None
-    return join(
-        tag("h2", title),
-        tag("p", shown.sound) if shown else None,
-        bullets(analysis.finding.reasons) if analysis.finding.reasons else None,
-        tag("div", tag("strong", "About this recording"), bullets(warnings), class_="notice")
-        if warnings
-        else None,
-        _figure(analysis, source, number),
-        player,
-        _event_list(analysis.events, number, playable=player is not None),
-    )
+        return sound | {"error": str(analysis.error)}
+    too_long = (analysis.duration or 0.0) > LONGEST_EMBEDDED_SECONDS
+    return sound | {
+        "reasons": analysis.finding.reasons,
+        "warnings": [warning.text for warning in analysis.quality.warnings],
+        "figure": _figure(analysis, source),
+        "audio": _flac(source) if embed_audio and not too_long else None,
+        "too_long": embed_audio and too_long,
+        "events": [_event(event, analysis.duration or 0.0) for event in analysis.events],
+    }
 
 
-def _shown(name: str) -> str:
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+def _event(event: Event, duration: float) -> dict[str, Any]:
+    """Return what the page shows of an event; its mark is at least 24 px wide to be tapped."""
+    width = 100 * (event.end - event.start) / duration
+    middle = 100 * (event.start + event.end) / 2 / duration
+    return {
+        "label": event.label,
+        "words": event_words(event),
+        "at": f"{event.start:.2f}",
+        "start": f"{event.start:.4f}",
+        "end": f"{event.end:.4f}",
+        "reasons": event.reasons,
+        "sure": f"{event.probabilities[event.label]:.0%}",
+        "place": f"left:calc({middle:.3f}% - max(.75rem, {width / 2:.3f}%));"
+        f"width:max(1.5rem, {width:.3f}%);--share:{width:.3f}",
+    }
 
 
 def event_words(event: Event) -> str:
@@ -295,89 +186,24 @@ def text_equivalent(duration: float, events: Sequence[Event]) -> str:
     return f"{shows}: {heard}."
 
 
-def _figure(analysis: Analysis, source: Source | Recording, number: int) -> Markup | None:
+def _figure(analysis: Analysis, source: Source | Recording) -> dict[str, Any] | None:
+    """Return the pictures of a recording; None when it is no longer there."""
     duration = analysis.duration or 0.0
     try:
         picture = draw(source, duration)
     except RecordingError:
-        return tag("p", "The recording is no longer there to be drawn.", class_="note")
-    image = base64.b64encode(spectrogram_png(picture)).decode()
-    marks = [
-        tag(
-            "a",
-            tag("span", str(index), class_="tag"),
-            class_=f"mark event-{event.label}",
-            href=f"#event-{number}-{index}",
-            aria_label=f"{index}: {event_words(event)} at {event.start:.2f} s",
-            style=_place(event, duration),
-        )
-        for index, event in enumerate(analysis.events, 1)
-    ]
-    axis = [f"{share * duration:.1f} s" for share in (0, 0.5, 1)]
-    return tag(
-        "figure",
-        tag(
-            "div",
-            Markup(waveform_svg(picture)),
-            tag("img", class_="spectrogram", alt="", src=f"data:image/png;base64,{image}"),
-            tag("div", *marks, class_="marks"),
-            class_="picture",
-        ),
-        tag("div", *(tag("span", text) for text in axis), class_="axis", aria_hidden="true"),
-        tag(
-            "figcaption",
-            text_equivalent(duration, analysis.events),
-            " Above: how loud. Below: low notes at the bottom, high notes at the top"
-            f" ({picture.top_hz / 1000:.0f} kHz).",
-        ),
-    )
-
-
-def _place(event: Event, duration: float) -> str:
-    """Return where a mark stands on a picture of any width, at least 24 px wide to be tapped."""
-    width = 100 * (event.end - event.start) / duration
-    middle = 100 * (event.start + event.end) / 2 / duration
-    return (
-        f"left:calc({middle:.3f}% - max(.75rem, {width / 2:.3f}%));"
-        f"width:max(1.5rem, {width:.3f}%);--share:{width:.3f}"
-    )
-
-
-def _event_list(events: Sequence[Event], number: int, *, playable: bool) -> Markup | None:
-    if not events:
         return None
-    items = []
-    for index, event in enumerate(events, 1):
-        chance = event.probabilities[event.label]
-        button = tag(
-            "button",
-            f"Play {index}",
-            type="button",
-            data_start=f"{event.start:.4f}",
-            data_end=f"{event.end:.4f}",
-        )
-        items.append(
-            tag(
-                "li",
-                tag(
-                    "div",
-                    tag("strong", f"{index}. {event_words(event)} at {event.start:.2f} s"),
-                    button if playable else None,
-                    class_="row",
-                ),
-                *(tag("p", reason) for reason in event.reasons),
-                tag("p", f"How sure: {chance:.0%}.", class_="note"),
-                class_=f"event-{event.label}",
-                id=f"event-{number}-{index}",
-            )
-        )
-    return tag("ol", *items, class_="events")
+    return {
+        "waveform": Markup(waveform_svg(picture)),  # noqa: S704  numbers only
+        "spectrogram": base64.b64encode(spectrogram_png(picture)).decode(),
+        "axis": [f"{share * duration:.1f} s" for share in (0, 0.5, 1)],
+        "caption": text_equivalent(duration, analysis.events),
+        "top": f"{picture.top_hz / 1000:.0f}",
+    }
 
 
-def _player(source: Source | Recording, analysis: Analysis) -> Markup | None:
-    """Return an audio element with the sound inside, as FLAC, which every browser plays."""
-    if (analysis.duration or 0.0) > LONGEST_EMBEDDED_SECONDS:
-        return tag("p", "The recording is too long to be put inside this page.", class_="note")
+def _flac(source: Source | Recording) -> str | None:
+    """Return the sound as FLAC in base64, which every browser plays; None when it is gone."""
     import soundfile
 
     try:
@@ -388,5 +214,4 @@ def _player(source: Source | Recording, analysis: Analysis) -> Markup | None:
     soundfile.write(
         file, recording.samples.clip(-1, 1), recording.sample_rate, "PCM_16", format="FLAC"
     )
-    data = base64.b64encode(file.getvalue()).decode()
-    return tag("audio", controls=True, src=f"data:audio/flac;base64,{data}")
+    return base64.b64encode(file.getvalue()).decode()

@@ -19,10 +19,10 @@ WIDTH: Final = 78
 MOST_EVENTS: Final = 12
 
 SENTENCES: Final = {
-    "single_pop": "We heard one pop.",
-    "repeated_pops": "We heard several pops.",
+    "single_pop": "We heard {pops}.",
+    "repeated_pops": "We heard {pops}.",
     "grating": "We heard a grinding sound.",
-    "mixed": "We heard pops and a grinding sound.",
+    "mixed": "We heard {pops} and a grinding sound.",
     "nothing_recognised": "We heard no pop and no grinding sound.",
     "uncertain": "We heard something, but we cannot tell what it was.",
     "unusable": "We cannot use this recording.",
@@ -30,14 +30,8 @@ SENTENCES: Final = {
 MEANINGS: Final = {
     "single_pop": "A sound alone cannot show what is happening inside your back.",
     "repeated_pops": "A sound alone cannot show what is happening inside your back.",
-    "grating": (
-        "Many healthy backs make this sound too. A sound alone cannot show what is happening "
-        "inside your back. You do not need to stop moving."
-    ),
-    "mixed": (
-        "Many healthy backs make these sounds too. A sound alone cannot show what is happening "
-        "inside your back. You do not need to stop moving."
-    ),
+    "grating": "A sound alone cannot show what is happening inside your back.",
+    "mixed": "A sound alone cannot show what is happening inside your back.",
     "nothing_recognised": "This tells you nothing good or bad about your back.",
     "uncertain": "A tap, a key or clothes can sound the same. You can record again.",
     "unusable": "Please record again; the notes below say what to change.",
@@ -47,9 +41,17 @@ _MARKS: Final = {"pop": "P", "grating": "G", "other": "o"}
 _STRENGTH: Final = ((0.8, "likely"), (0.6, "possible"))
 
 
-def finding_sentence(label: str) -> str:
-    """Return the finding in one sentence for people."""
-    return SENTENCES.get(label, f"Likeliest sound: {visible(label)}.")
+def finding_sentence(analysis: Analysis) -> str:
+    """Return the finding of an analysis that has one in one sentence for people."""
+    assert analysis.finding is not None
+    count = sum(event.label == "pop" and not event.uncertain for event in analysis.events)
+    pops = "1 pop" if count == 1 else f"{count} pops"
+    label = analysis.finding.label
+    return (
+        SENTENCES[label].format(pops=pops)
+        if label in SENTENCES
+        else f"Likeliest sound: {visible(label)}."
+    )
 
 
 def strength(confidence: float) -> str:
@@ -75,7 +77,7 @@ def analysis_page(analysis: Analysis, width: int = WIDTH) -> str:
     title = f"{name} ({analysis.duration:.1f} s)"
     lines = [title, "=" * min(len(title), width), ""]
     lines += timeline(analysis.events, analysis.duration, width)
-    lines += _wrapped(finding_sentence(analysis.finding.label), width)
+    lines += _wrapped(finding_sentence(analysis), width)
     for reason in analysis.finding.reasons[1:]:  # the first counts what the sentence has said
         lines += _wrapped(visible(reason), width)
     lines += _wrapped(MEANINGS.get(analysis.finding.label, ""), width)

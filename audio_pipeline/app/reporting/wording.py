@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from audio_pipeline.triage.messages import Catalogue
 from audio_pipeline.triage.recommendation import Reason, Recommendation
-from audio_pipeline.triage.rules import Source, load_tables
+from audio_pipeline.triage.rules import LEVELS, Source, load_tables
 
 # Advice that says where to go stands right under the headline; the rest comes later.
 FIRST_ADVICE = ("A-EMERG", "A-MATERNITY", "A-TODAY", "A-SOON", "A-ROUTINE", "A-SELF")
@@ -62,10 +63,12 @@ class ShownAdvice:
         Answers that cannot all be right.
     sound
         What the recording means for the result.
+    explanation
+        Why a back cracks, the part that fits what was heard first.
     advice
         What may help.
-    watch
-        What to watch out for.
+    watch, watch_today, watch_later
+        What to watch out for: what to call for, what to ask about the same day, and later.
     limits
         What this could not check.
     unanswered
@@ -88,8 +91,11 @@ class ShownAdvice:
     unknown: Listing
     check: tuple[str, ...]
     sound: str
+    explanation: tuple[str, ...]
     advice: tuple[str, ...]
     watch: Listing
+    watch_today: Listing
+    watch_later: Listing
     limits: str
     unanswered: tuple[str, ...]
     sources: tuple[ShownSource, ...]
@@ -111,36 +117,56 @@ def shown_advice(recommendation: Recommendation) -> ShownAdvice:
     Returns
     -------
     ShownAdvice
-        On an emergency nothing stands beside what to do now and why: no list of unknowns.
+        On an emergency: what it is, its reasons, whom to call and what this could not check; every
+        other part is empty.
     """
     words, level = recommendation.catalogue, recommendation.level
     why, also = _split_reasons(recommendation)
-    urgent, unknown = Listing(), Listing()
-    if level != "emergency":
-        urgent, unknown = _unknowns(recommendation)
-    opening, *watched = (text for _, text in recommendation.safety_net)
-    *watched, limits = watched
+    emergency = level == LEVELS[-1]
+    if emergency:
+        why, also = [reason for reason in why if reason.level == level], []
+    urgent, unknown = (Listing(), Listing()) if emergency else _unknowns(recommendation)
+    watch = [Listing()] * 3 if emergency else _watch(words)
     nothing = "only_unknown" if recommendation.reasons else "no_reason"
+    if all(reason.level == LEVELS[0] for reason in recommendation.reasons):
+        nothing = "no_reason"
+    advice = recommendation.advice
     return ShownAdvice(
         level=level,
         title=words.level(level, "title"),
-        who=words.level(level, "who"),
+        who=recommendation.who,
         when=words.level(level, "when"),
-        where_to_go=tuple(text for key, text in recommendation.advice if key in FIRST_ADVICE),
+        where_to_go=tuple(text for key, text in advice if key in FIRST_ADVICE),
         why=tuple(map(_shown, why)),
         no_reason="" if why else words.text("page", nothing),
         also=tuple(map(_shown, also)),
         urgent=urgent,
         unknown=unknown,
-        check=recommendation.disagreements,
-        sound=recommendation.sound_note,
-        advice=tuple(text for key, text in recommendation.advice if key not in FIRST_ADVICE),
-        watch=Listing(opening, tuple(watched)),
-        limits=limits,
-        unanswered=tuple(words.topic(name) for name in recommendation.answers.unanswered()),
-        sources=_sources([*why, *also]),
+        check=() if emergency else recommendation.disagreements,
+        sound="" if emergency else recommendation.sound_note,
+        explanation=tuple(item.text for item in recommendation.explanation),
+        advice=() if emergency else tuple(text for key, text in advice if key not in FIRST_ADVICE),
+        watch=watch[0],
+        watch_today=watch[1],
+        watch_later=watch[2],
+        limits=words.text("safety_net", load_tables().limits),
+        unanswered=()
+        if emergency
+        else tuple(words.topic(name) for name in recommendation.answers.unanswered()),
+        sources=() if emergency else _sources([*why, *also]),
         rules=words.text("page", "rules", version=recommendation.rules_version),
     )
+
+
+def _watch(words: Catalogue) -> list[Listing]:
+    """Return the parts of the safety net, each with what to do."""
+    return [
+        Listing(
+            words.text("safety_net", part.opening),
+            tuple(words.text("safety_net", item) for item in part.items),
+        )
+        for part in load_tables().watch
+    ]
 
 
 def _split_reasons(recommendation: Recommendation) -> tuple[list[Reason], list[Reason]]:

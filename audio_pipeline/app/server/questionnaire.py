@@ -9,7 +9,7 @@ from typing import Any
 from audio_pipeline.analysis.guided import Phase, ProtocolConfig, planned_phases
 from audio_pipeline.triage.answers import parse_answers
 from audio_pipeline.triage.interview import TICKED, Interview, Screen
-from audio_pipeline.triage.messages import Catalogue, load_catalogue
+from audio_pipeline.triage.messages import CALL_ADVICE, Catalogue, load_catalogue
 from audio_pipeline.triage.recommendation import recommend
 from audio_pipeline.triage.rules import LEVELS, SKIP, UNSURE, Question, load_tables
 
@@ -51,7 +51,7 @@ def questionnaire_document(region: str) -> dict[str, Any]:
         "emergency": {
             "title": words.level("emergency", "title"),
             "number": words.messages["regions"][region]["emergency_number"],
-            "advice": words.text("advice", "A-EMERG"),
+            "advice": words.text("advice", CALL_ADVICE),
         },
         "level_titles": {level: words.level(level, "title") for level in LEVELS},
         "limits": words.text("safety_net", "N-LIMITS"),

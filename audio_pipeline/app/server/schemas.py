@@ -97,6 +97,12 @@ class Text(BaseModel):
     text: str
 
 
+class ExplanationOutput(Text):
+    """A part of why a back cracks."""
+
+    sources: list[Source]
+
+
 class RecommendationOutput(BaseModel):
     """What to do next; the document of ``crepitus triage --json``."""
 
@@ -108,6 +114,7 @@ class RecommendationOutput(BaseModel):
     unanswered: list[str]
     no_self_manipulation: bool
     rules_version: str
+    explanation: list[ExplanationOutput]
 
 
 class AdviceOutput(BaseModel):

@@ -206,6 +206,8 @@ export async function showResult(target, given) {
     listing(advice.urgent.items.length ? null : "What we do not know", advice.unknown),
     listing("Please check", { items: advice.check }),
     listing("What to watch for", advice.watch),
+    listing(null, advice.watch_today),
+    listing(null, advice.watch_later),
     listing("What may help", { items: advice.advice }),
     unanswered(advice.unanswered, onAnswerMore),
     advice.also.length ? element("details", {}, element("summary", {}, "Other reasons"), reasonList(advice.also)) : null,
