@@ -28,7 +28,7 @@ def figures() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def measured() -> dict[str, object]:
-    path = ROOT / "models" / "default" / "evaluation.json"
+    path = ROOT / "docs" / "evaluation.json"
     given = json.loads(path.read_text(encoding="utf-8"))
     assert isinstance(given, dict)
     return given
@@ -64,6 +64,19 @@ def test_the_evaluation_says_when_how_and_of_which_model(measured: dict[str, obj
     model = measured["model"]
     assert isinstance(model, dict)
     assert model["name"] == load_classifier().name
+
+
+def test_the_model_and_its_card_say_the_same(measured: dict[str, object]) -> None:
+    folder = ROOT / "models" / "default"
+    described = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    if "evaluation.json" not in described["files"]:
+        pytest.skip("this model was not measured by the training that made it")
+    own = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    assert own["metrics"] == measured["metrics"] == described["metrics"]
+    assert own["takes"] == measured["takes"]
+    card = (folder / "CARD.md").read_text(encoding="utf-8")
+    for name in ("balanced_accuracy", "coverage", "auc", "pops_found", "gratings_found"):
+        assert f"{own['metrics'][name]:.3f}" in card, name
 
 
 def test_what_was_never_measured_is_said() -> None:

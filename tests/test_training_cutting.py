@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 
 from audio_pipeline.analysis.config import AnalysisConfig
@@ -15,12 +16,12 @@ from audio_pipeline.app.cli import main
 from audio_pipeline.app.export_segments import CutSettings, clips_of, cut_segments
 from audio_pipeline.app.feature_table import write_features
 from audio_pipeline.audio.recording import Recording, read_recording, write_recording
-from audio_pipeline.datasets.loading import gather
+from audio_pipeline.datasets.loading import gather, load_examples
 from audio_pipeline.datasets.manifest import read_dataset
 from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.features.table import FEATURE_NAMES
 from audio_pipeline.model.classifier import Classifier, save_classifier
-from tests.labelled_sounds import sound
+from tests.labelled_sounds import sound, write_people
 from tests.small_models import says
 
 RATE = 8000
@@ -162,3 +163,28 @@ def test_the_commands(
     assert len(out.splitlines()) == len(FEATURE_NAMES)
     assert run("features", *names)[0] == 2
     assert run("segments", str(tmp_path / "nothing"), "-o", str(tmp_path / "x"), *model)[0] == 2
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_labelled_dataset_gives_its_labels_and_groups(
+    ending: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_people(tmp_path / "data", people=2, each=1, rate=RATE)
+    examples = load_examples(data)
+    table = tmp_path / f"table.{ending}"
+    for source in (data, data / "manifest.csv"):
+        with pytest.raises(SystemExit) as done:
+            main(["features", str(source), "-o", str(table), "--json"])
+        assert done.value.code == 0
+        assert json.loads(capsys.readouterr().out)["rows"] == len(examples.target)
+    if ending == "csv":
+        with table.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+    else:
+        rows = pyarrow.parquet.read_table(table).to_pylist()
+    assert tuple(rows[0])[:5] == ("recording", "start", "end", "label", "group")
+    assert [row["label"] for row in rows] == examples.target.tolist()
+    assert [row["group"] for row in rows] == examples.groups.tolist()
+    assert [float(row["start"]) for row in rows] == pytest.approx(examples.start, abs=1e-4)
+    read = np.array([[float(row[name]) for name in FEATURE_NAMES] for row in rows])
+    np.testing.assert_allclose(read, examples.data, rtol=1e-5)

@@ -93,10 +93,13 @@ BOUNDARIES = tuple(map(_boundary, _lines("boundaries.txt")))
 
 
 def values_of(name: str) -> list[str | int | None]:
-    """All answers to a question, lowest first, with None where leaving it out ranks."""
+    """All answers to a question, lowest first, with None where leaving it out ranks.
+
+    A pain number left out is no pain by that way, but never better than 0 (test_pain_present.py).
+    """
     question = next(each for each in questionnaire() if each.id == name)
     if name == "severity":
-        return [0, 1, 2, 3, 4, 5, 6, None, 7, 8, 9, 10]
+        return [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
     return [None if option == SKIP else option for option in question.options]
 
 

@@ -6,6 +6,7 @@ a default can never differ between the command line, Python, the server and a ba
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, TypeVar, get_type_hints
@@ -17,6 +18,9 @@ from audio_pipeline.features.registry import FeatureConfig
 from audio_pipeline.segmentation.segment import SegmentationConfig
 
 T = TypeVar("T")
+
+_MOST_VALUES = 64
+_LARGEST = 1e9
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ class AnalysisConfig:
 
 def _read(kind: type[T], values: Any, where: str) -> T:
     if not isinstance(values, Mapping):
-        raise InvalidInputError(f"{where} must be a mapping, not {values!r}")
+        raise InvalidInputError(f"{where} must be a mapping, not {reprlib.repr(values)}")
     names = {each.name for each in fields(kind)}  # type: ignore[arg-type]
     if set(values) != names:
         odd = ", ".join(sorted(set(values) ^ names))
@@ -81,9 +85,13 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if is_dataclass(hint):
         return _read(hint, value, where)  # type: ignore[arg-type]
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if not -_LARGEST <= value <= _LARGEST:  # nor is a NaN
+            raise InvalidInputError(f"{where} is {reprlib.repr(value)}, which is out of range")
         return float(value)
     if hint is int and isinstance(value, int) and not isinstance(value, bool):
         return value
     if hint == tuple[float, ...] and isinstance(value, list | tuple):
+        if len(value) > _MOST_VALUES:
+            raise InvalidInputError(f"{where} has {len(value)} values; {_MOST_VALUES} at most")
         return tuple(_value(float, each, where) for each in value)
-    raise InvalidInputError(f"{where} is {value!r}, which is no {hint}")
+    raise InvalidInputError(f"{where} is {reprlib.repr(value)}, which is no {hint}")

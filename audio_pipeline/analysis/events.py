@@ -107,6 +107,11 @@ class ContextConfig:
     longest: float = 10.0
     share: float = 0.5
 
+    def __post_init__(self) -> None:
+        for name, low, high in (("gap", 0.0, 60.0), ("longest", 0.1, 60.0), ("share", 0.0, 1.0)):
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"{name} must be from {low:g} to {high:g}")
+
 
 def bouts(spans: Sequence[tuple[float, float]], settings: ContextConfig) -> list[slice]:
     """Return the bouts of events given as (start, end) in seconds, in order of time."""

@@ -63,6 +63,9 @@ class Evidence:
     ----------
     outside : tuple of bool
         One per event: it fell outside the movement.
+    once : tuple of bool
+        One per event: a grating, and gratings came in one turn only, of three or more. On made
+        takes 21 of 25 such had another cause, and 15 of 16 that came back were gratings.
     event_reasons : tuple of tuple of str
         One tuple per event: sentences about that event, often none.
     reasons : tuple of str
@@ -70,6 +73,7 @@ class Evidence:
     """
 
     outside: tuple[bool, ...]
+    once: tuple[bool, ...]
     event_reasons: tuple[tuple[str, ...], ...]
     reasons: tuple[str, ...]
 
@@ -188,7 +192,8 @@ def weigh_evidence(
     plan = settings or ProtocolConfig()
     turns = [phase for phase in phases if phase.kind == "turn"]
     if not turns:
-        return Evidence((False,) * len(events), ((),) * len(events), ())
+        nothing = (False,) * len(events)
+        return Evidence(nothing, nothing, ((),) * len(events), ())
     first = turns[0].start - plan.early_seconds
     last = turns[-1].end + plan.late_seconds
     outside = tuple(not first <= event.start < last for event in events)
@@ -197,6 +202,7 @@ def weigh_evidence(
         ["It came while you were asked to keep still, so it is not counted."] if out else []
         for out in outside
     ]
+    once = [False] * len(events)
     reasons = []
     for label in JOINT_LABELS:
         moving = [
@@ -216,6 +222,8 @@ def weigh_evidence(
                 )
         elif len(heard_in) == 1:
             reasons.append(_ONCE[label].format(turns=len(whole)))
+            for index in moving:
+                once[index] = label == "grating"
     joint_outside = sum(
         out and event.label in JOINT_LABELS for out, event in zip(outside, events, strict=True)
     )
@@ -225,7 +233,7 @@ def weigh_evidence(
             f"{what} came while you were asked to keep still. A tap or a cough can sound like "
             "that, so it does not count."
         )
-    return Evidence(outside, tuple(tuple(note) for note in notes), tuple(reasons))
+    return Evidence(outside, tuple(once), tuple(tuple(note) for note in notes), tuple(reasons))
 
 
 _CAME_BACK = "came back at the same point"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -92,6 +92,8 @@ class Analysis:
         In order of time; empty when it failed or cannot be used.
     finding
         None when it failed.
+    recording
+        The recording where it was analysed in memory; for pictures of it.
     """
 
     source: str
@@ -102,6 +104,45 @@ class Analysis:
     quality: Quality | None
     events: tuple[Event, ...]
     finding: Finding | None
+    recording: Recording | None = field(default=None, repr=False, compare=False)
+
+    def to_frame(self) -> Any:
+        """Return the events as a pandas data frame, one row per event.
+
+        Raises
+        ------
+        CrepitusError
+            Without pandas.
+        """
+        from audio_pipeline.analysis.display import events_to_frame
+
+        return events_to_frame(self.events)
+
+    def plot(self, start: float = 0.0, end: float | None = None) -> Any:
+        """Draw waveform and spectrogram with the events outlined, dashed where unsure.
+
+        Parameters
+        ----------
+        start, end : float
+            Seconds; at most two minutes are drawn.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        CrepitusError
+            Without matplotlib, or when the recording cannot be read any more.
+        """
+        from audio_pipeline.analysis.display import plot_analysis
+
+        return plot_analysis(self, self.recording or self.source, start, end)
+
+    def _repr_html_(self) -> str:
+        from audio_pipeline.analysis.display import analysis_to_html
+
+        return analysis_to_html(self, self.recording or self.source or None)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON: an entry of `recordings`, without its recommendation."""
@@ -181,7 +222,15 @@ def extract(
         Never raises for a recording that cannot be read: its `status` is then `failed`.
     """
     settings = settings or AnalysisConfig()
-    return extract_features([segment_recording(source, settings, regions=regions)], settings)[0]
+    segmented = segment_recording(source, settings, regions=regions)
+    try:
+        return extract_features([segmented], settings)[0]
+    except MemoryError:
+        name = segmented.extraction.source
+        return Extraction(name, "failed", NO_MEMORY, None, None, None, (), NO_ROWS)
+
+
+NO_MEMORY = "there is not enough memory for it"
 
 
 @dataclass(frozen=True)
@@ -222,10 +271,10 @@ def segment_recording(
                     clips = []
             clips += _without_cues(stream.finish(last), cues)
             rate, truncated, comment = reader.sample_rate, reader.truncated, reader.comment
-    except RecordingError as error:
-        return SegmentedRecording(
-            Extraction(name, "failed", str(error), None, None, None, (), NO_ROWS)
-        )
+    except (RecordingError, MemoryError) as error:
+        # A header can claim any size: one recording's failure, and no end of the work.
+        reason = str(error) if isinstance(error, RecordingError) else NO_MEMORY
+        return SegmentedRecording(Extraction(name, "failed", reason, None, None, None, (), NO_ROWS))
     segments += [clip.segment for clip in clips]
     times = [(segment.start, segment.end) for segment in segments]
     quality = stream.meter.result(times, truncated=truncated)
@@ -314,8 +363,9 @@ def apply_protocol(
 ) -> Analysis:
     """Return the analysis of a guided recording with the protocol's evidence in it.
 
-    An event outside the movement becomes uncertain, so it cannot decide the finding, and what
-    the turns tell is added to the reasons. Labels and probabilities stay as they were heard.
+    An event outside the movement becomes uncertain, and so does a grating that came in one turn
+    only, so they cannot decide the finding; what the turns tell is added to the reasons. Labels and
+    probabilities stay as they were heard.
 
     Parameters
     ----------
@@ -332,9 +382,13 @@ def apply_protocol(
         return analysis
     evidence = weigh_evidence(phases, analysis.events, settings)
     events = tuple(
-        replace(event, uncertain=event.uncertain or out, reasons=(*event.reasons, *said))
-        for event, out, said in zip(
-            analysis.events, evidence.outside, evidence.event_reasons, strict=True
+        replace(event, uncertain=event.uncertain or out or once, reasons=(*event.reasons, *said))
+        for event, out, once, said in zip(
+            analysis.events,
+            evidence.outside,
+            evidence.once,
+            evidence.event_reasons,
+            strict=True,
         )
     )
     finding = find(events, analysis.quality.usable, labels)
@@ -377,7 +431,9 @@ def _event(
 def analyze_file(source: Source | Recording, classifier: Classifier) -> Analysis:
     """Return what a recording holds; `status` is `failed` when it cannot be read."""
     extraction = extract(source, classifier.settings)
-    return classify_segments(extraction, classifier.predict_proba(extraction.table), classifier)
+    chances = classifier.predict_proba(extraction.table)
+    analysis = classify_segments(extraction, chances, classifier)
+    return replace(analysis, recording=source) if isinstance(source, Recording) else analysis
 
 
 def analyze_recording(recording: Recording, classifier: Classifier) -> Analysis:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
+import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -12,7 +15,8 @@ import numpy as np
 
 from audio_pipeline.analysis.events import Event
 from audio_pipeline.analysis.pipeline import Analysis, analyze_file, printable
-from audio_pipeline.app.outputs import check_new_folder
+from audio_pipeline.app.outputs import check_new_folder, table_header
+from audio_pipeline.app.text import file_name
 from audio_pipeline.audio.recording import Recording, open_recording, write_recording
 from audio_pipeline.datasets.label_tracks import (
     SEGMENTS_INDEX,
@@ -20,10 +24,11 @@ from audio_pipeline.datasets.label_tracks import (
     audacity_track,
     raven_table,
 )
-from audio_pipeline.exceptions import CrepitusError
-from audio_pipeline.files import csv_cell
+from audio_pipeline.exceptions import CrepitusError, InvalidInputError, RecordingError
+from audio_pipeline.files import csv_cell, csv_text, new_file, whole_text
 from audio_pipeline.model.classifier import Classifier
 
+_ENDINGS: Final = {"audacity": ".txt", "raven": ".Table.1.selections.txt"}
 COLUMNS: Final = ("clip", "recording", "start", "end", "label", "probability", "uncertain")
 
 
@@ -59,6 +64,8 @@ def cut_segments(
     classifier: Classifier,
     settings: CutSettings | None = None,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    overwrite: bool = False,
 ) -> list[Cut]:
     """Write each sound of each recording as a WAV file beside a label track.
 
@@ -75,6 +82,8 @@ def cut_segments(
     settings : CutSettings or None
     progress : callable or None
         Called with (recordings done, recordings).
+    overwrite : bool
+        Replace what was cut into the folder before, labels that were corrected since too.
 
     Returns
     -------
@@ -89,46 +98,119 @@ def cut_segments(
         When it cannot be written.
     """
     settings = settings or CutSettings()
-    check_new_folder(folder)
+    check_folder(folder, overwrite=overwrite)
+    where = folder.resolve()
+    for source in sources:
+        if where in source.resolve().parents:
+            raise InvalidInputError(f"{source} is in {folder}: an input is no output; name another")
     done: list[Cut] = []
     names = _folder_names(sources)
     try:
+        if overwrite:
+            _remove_earlier(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / SEGMENTS_INDEX).open("w", encoding="utf-8", newline="") as file:
+        with new_file(folder / SEGMENTS_INDEX) as raw:
+            file = io.TextIOWrapper(raw, encoding="utf-8", newline="", write_through=True)
             table = csv.writer(file, lineterminator="\r\n")
             table.writerow(COLUMNS)
+            raw.flush()
             for source, name in zip(sources, names, strict=True):
                 analysis = analyze_file(source, classifier)
-                rows = _cut_one(source, analysis, folder, name, settings)
+                cut, rows = _cut_one(source, analysis, folder, name, settings)
                 table.writerows(rows)
-                done.append(Cut(analysis.source, len(rows), analysis.error))
+                raw.flush()
+                done.append(cut)
                 if progress:
                     progress(len(done), len(sources))
     except OSError as error:
-        raise CrepitusError(f"cannot write to {folder}: {error.strerror}") from None
+        clips = sum(one.clips for one in done)
+        if clips:
+            then = f"{clips} sounds of {len(done)} recordings are kept; --overwrite begins anew"
+        else:
+            then = "nothing was cut"
+            with suppress(OSError):
+                (folder / SEGMENTS_INDEX).unlink()
+                folder.rmdir()
+        raise CrepitusError(f"cannot write to {folder}: {error.strerror}; {then}") from None
     return done
+
+
+def check_folder(folder: Path, *, overwrite: bool = False) -> None:
+    """Refuse a folder that holds anything; with `overwrite` anything but what was cut before.
+
+    Raises
+    ------
+    InvalidInputError
+    """
+    if overwrite and folder.is_dir() and any(folder.iterdir()):
+        index = folder / SEGMENTS_INDEX
+        if index.is_symlink() or not index.is_file() or table_header(index) != list(COLUMNS):
+            raise InvalidInputError(
+                f"{folder} holds no {SEGMENTS_INDEX} of ours; name a folder that is new"
+            )
+        return
+    check_new_folder(folder)
+
+
+def _remove_earlier(folder: Path) -> None:
+    """Remove the clips and label tracks that an index lists, and nothing else."""
+    if not (folder / SEGMENTS_INDEX).is_file():
+        return
+    with (folder / SEGMENTS_INDEX).open(encoding="utf-8", newline="") as file:
+        clips = [csv_text(row["clip"] or "") for row in csv.DictReader(file)]
+    for clip in clips:
+        where, _, name = clip.partition("/")
+        inside = folder / where
+        if where in {"", ".", ".."} or not name or Path(name).name != name or inside.is_symlink():
+            continue  # no name that we gave
+        stem = name.removesuffix(".wav")
+        for ending in (".wav", *_ENDINGS.values()):
+            (inside / f"{stem}{ending}").unlink(missing_ok=True)
+        with suppress(OSError):  # there is more in it
+            inside.rmdir()
+    (folder / SEGMENTS_INDEX).unlink()
 
 
 def _folder_names(sources: Sequence[Path]) -> list[str]:
     """Return a name for each recording: its own without the ending, numbered where it is taken."""
     names: list[str] = []
+    taken = {SEGMENTS_INDEX}
+    last: dict[str, int] = {}
     for source in sources:
-        stem = source.stem.encode(errors="replace").decode() or "recording"
-        name, number = stem, 1
-        while name in names:
+        stem = file_name(source.stem)
+        key = stem.casefold()  # some file systems hold A and a for the same
+        number = last.get(key, 1)
+        name = stem
+        while name.casefold() in taken:
             number += 1
             name = f"{stem}_{number}"
+        last[key] = number
+        taken.add(name.casefold())
         names.append(name)
     return names
 
 
 def _cut_one(
     source: Path, analysis: Analysis, folder: Path, name: str, settings: CutSettings
+) -> tuple[Cut, list[tuple[str, ...]]]:
+    """Cut one recording, whole or not at all; return its rows of the index."""
+    if not analysis.events:
+        return Cut(analysis.source, 0, analysis.error), []
+    (folder / name).mkdir()
+    try:
+        rows = _write_clips(source, analysis, folder, name, settings)
+    except BaseException as error:
+        shutil.rmtree(folder / name, ignore_errors=True)
+        if isinstance(error, RecordingError):  # it was there a moment ago
+            return Cut(analysis.source, 0, str(error)), []
+        raise
+    return Cut(analysis.source, len(rows), None), rows
+
+
+def _write_clips(
+    source: Path, analysis: Analysis, folder: Path, name: str, settings: CutSettings
 ) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
-    if not analysis.events:
-        return rows
-    (folder / name).mkdir()
     windows = [
         (max(0.0, event.start - settings.around), event.end + settings.around)
         for event in analysis.events
@@ -157,10 +239,9 @@ def _cut_one(
 def _write_track(stem: Path, event: Event, offset: float, rate: int, tracks: str) -> None:
     label = event.label + ("?" if event.uncertain else "")
     regions = [Region(event.start - offset, event.end - offset, label)]
-    ending, text = ".txt", audacity_track(regions)
-    if tracks == "raven":
-        ending, text = ".Table.1.selections.txt", raven_table(regions, rate / 2)
-    stem.with_name(stem.name + ending).write_text(text, encoding="utf-8", newline="\n")
+    text = audacity_track(regions) if tracks == "audacity" else raven_table(regions, rate / 2)
+    with whole_text(stem.with_name(stem.name + _ENDINGS[tracks]), newline="\n") as file:
+        file.write(text)
 
 
 def clips_of(source: Path, windows: Sequence[tuple[float, float]]) -> Iterator[Recording]:

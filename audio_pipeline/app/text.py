@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from collections.abc import Sequence
 from typing import Any
 
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
@@ -19,6 +20,8 @@ _JOINERS = "\u200c\u200d"
 
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Unicode's control, format (direction, invisible), half and separating characters."""
+
+_SHOWN_FAILURES = 5
 
 _UNUSUAL = re.compile(r"[^ -~]")
 _UNUSUAL_IN_LINES = re.compile(r"[^ -~\n]")
@@ -76,6 +79,44 @@ def json_text(document: Any, indent: int | None = None) -> str:
     return _UNUSUAL_IN_LINES.sub(
         lambda match: json.dumps(match[0])[1:-1] if _is_hidden(match[0]) else match[0], text
     )
+
+
+def shortened(line: str, longest: int = 2000) -> str:
+    """Return a line without its middle where it is too long to read: a path may have any length."""
+    half = longest // 2
+    return line if len(line) <= longest else f"{line[:half]} ... {line[-half:]}"
+
+
+def show_failures(
+    failures: Sequence[tuple[str, str]], total: int, where: str, *, brief: bool = False
+) -> None:
+    """Say what failed, the first few by name, and end the command with exit code 1 if any did.
+
+    Parameters
+    ----------
+    failures : sequence of (name, reason)
+    total : int
+        Of how many.
+    where : str
+        What lists them all.
+    brief : bool
+        On one line, with the first only: a document tells the rest.
+    """
+    import click
+
+    if not failures:
+        return
+    if brief:
+        name, reason = failures[0]
+        count = f"{len(failures)} of {total} recordings failed, " if total > 1 else ""
+        show(f"crepitus: {shortened(f'{count}{visible(name)}: {visible(reason)}')}", err=True)
+        raise click.exceptions.Exit(1)
+    for name, reason in failures[:_SHOWN_FAILURES]:
+        show(f"crepitus: {shortened(f'{visible(name)}: {visible(reason)}')}", err=True)
+    if total > 1:
+        all_of = f"; {where} lists them all" if len(failures) > _SHOWN_FAILURES else ""
+        show(f"crepitus: {len(failures)} of {total} recordings failed{all_of}", err=True)
+    raise click.exceptions.Exit(1)
 
 
 def file_name(text: str) -> str:

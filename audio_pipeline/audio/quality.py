@@ -90,6 +90,20 @@ class QualityConfig:
     dc_offset: float = 0.02
     gate_seconds: float = 0.1
 
+    def __post_init__(self) -> None:
+        for names, low, high in (
+            (("minimum_rate",), 1, 192_000),
+            (("minimum_seconds", "gate_seconds"), 0.001, 10.0),
+            (("short_seconds",), 0.0, 60.0),
+            (("nonfinite_fraction", "clipped_fraction", "dc_offset"), 0.0, 1.0),
+            (("quiet_dbfs", "noisy_dbfs"), -200.0, 0.0),
+            (("least_snr_db",), 0.0, 200.0),
+            (("narrow_bandwidth_hz",), 0.0, 100_000.0),
+        ):
+            for name in names:
+                if not low <= getattr(self, name) <= high:
+                    raise ValueError(f"{name} must be from {low:g} to {high:g}")
+
 
 @dataclass(frozen=True)
 class QualityWarning:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,6 +146,8 @@ def _one_line(label: str) -> str:
 
 def _read_text(path: Path) -> str:
     try:
+        if not path.is_file():
+            raise InvalidInputError(f"{path} is no file")
         if path.stat().st_size > _LARGEST_TRACK:
             raise InvalidInputError(f"{path} is too large for a label track (32 MB at most)")
         return path.read_text(encoding="utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
@@ -168,7 +171,7 @@ def _looks_like_track(path: Path) -> bool:
 
 def _is_time(text: str) -> bool:
     try:
-        return float(text.replace(",", ".")) >= 0
+        return 0 <= float(text.replace(",", ".")) < math.inf
     except ValueError:
         return False
 

@@ -214,14 +214,18 @@ def load_examples(dataset: Dataset | Path | str, *, sample_rate: int | None = No
     ...     cv=StratifiedGroupKFold(5), scoring="balanced_accuracy",
     ... )
     """
-    from sklearn.utils import Bunch
-
     given = dataset if isinstance(dataset, Dataset) else read_dataset(dataset)
     settings = None if sample_rate is None else AnalysisConfig().at_rate(sample_rate)
-    material = gather(given, settings)
+    return examples_of(gather(given, settings))
+
+
+def examples_of(material: Material) -> Bunch:
+    """Return the same of a dataset that was analysed already."""
+    from sklearn.utils import Bunch
+
     cases = [material.cases[index] for index in material.usable]
     if not cases:
-        raise InvalidInputError(f"no recording of {given.source} can be used")
+        raise InvalidInputError(f"no recording of {material.dataset.source} can be used")
     events = material.events()
     spans = np.concatenate([case.spans for case in cases])
     return Bunch(

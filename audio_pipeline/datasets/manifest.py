@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,8 @@ from audio_pipeline.files import csv_text
 MANIFEST: Final = "manifest.csv"
 _MOST_ROWS: Final = 5_000_000
 _LONGEST_LABEL: Final = 100
+_MANY_MISSING: Final = 10_000
+"""Recordings that are not there end the reading when they are so many, and most of all."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,9 @@ class Dataset:
         return replace(self, clips=clips)
 
 
-def read_dataset(source: Path | str, group_by: str = "group") -> Dataset:
+def read_dataset(
+    source: Path | str, group_by: str = "group", *, allow_outside: bool = False
+) -> Dataset:
     """Read a dataset.
 
     A CSV file, or a folder with ``manifest.csv``, is read by it. Otherwise recordings beside label
@@ -125,6 +130,9 @@ def read_dataset(source: Path | str, group_by: str = "group") -> Dataset:
     source : path
     group_by : str
         The column of a manifest that says which recordings belong together.
+    allow_outside : bool
+        Whether a recording or label track may lie outside the dataset's folder, by its path or by
+        a link. A dataset of somebody else's could otherwise have any file of this machine read.
 
     Returns
     -------
@@ -136,28 +144,80 @@ def read_dataset(source: Path | str, group_by: str = "group") -> Dataset:
         When there is nothing to read, or a row is wrong; the message names the row.
     """
     path = Path(source)
-    if path.is_file():
-        return _read_manifest(path, group_by)
-    if not path.is_dir():
+    if "\0" in str(path):
+        raise InvalidInputError(f"{path}: a name cannot hold a NUL character")
+    try:
+        is_file, is_folder = path.is_file(), path.is_dir()
+    except OSError as error:
+        raise InvalidInputError(f"cannot read {path}: {error.strerror}") from None
+    if is_file and _is_audio(path.name):
+        raise InvalidInputError(
+            f"{path} is a recording and no dataset: name a folder, or a CSV file with the columns "
+            "file and label"
+        )
+    if not (is_file or is_folder):
         raise InvalidInputError(f"{path} is neither a folder nor a CSV file")
+    inside = _Inside(path if is_folder else path.parent, allow_outside)
+    if is_file:
+        return _read_manifest(path, group_by, inside)
     if (path / MANIFEST).is_file():
-        return _read_manifest(path / MANIFEST, group_by)
-    recordings = list(_recordings_below(path))
+        return _read_manifest(path / MANIFEST, group_by, inside)
+    recordings = _recordings_below(path)
     tracks = {recording: find_track(recording) for recording in recordings}
+    for name in (*recordings, *filter(None, tracks.values())):
+        if not inside(name):
+            raise InvalidInputError(_outside(name))
     if any(tracks.values()):
         return _read_tracks(path, {rec: track for rec, track in tracks.items() if track})
     return _read_label_folders(path, recordings)
 
 
-def _recordings_below(folder: Path) -> Iterator[Path]:
+def _is_audio(name: str) -> bool:
+    return os.fsencode(os.path.splitext(name)[1].lower().removeprefix(".")) in AUDIO_SUFFIXES
+
+
+def _recordings_below(folder: Path) -> list[Path]:
+    """Return the recordings in a folder and below it, in order; hidden ones are left out."""
+    found, waiting = [], [folder]
     try:
-        for path in sorted(folder.rglob("*")):
-            hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-            suffix = path.suffix.lower().removeprefix(".").encode(errors="replace")
-            if suffix in AUDIO_SUFFIXES and not hidden and path.is_file():
-                yield path
+        while waiting:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(Path(entry.path))
+                    elif _is_audio(entry.name) and entry.is_file():
+                        found.append(Path(entry.path))
     except OSError as error:
-        raise InvalidInputError(f"cannot read {error.filename}: {error.strerror}") from None
+        name = os.fsdecode(error.filename or folder)
+        raise InvalidInputError(f"cannot read {name}: {error.strerror}") from None
+    return sorted(found)
+
+
+class _Inside:
+    """Tells whether files lie in a dataset's folder, wherever links lead."""
+
+    def __init__(self, folder: Path, allow_outside: bool) -> None:
+        self._root = os.path.realpath(folder)
+        self._allow_outside = allow_outside
+        self._folders: dict[str, str] = {}
+
+    def __call__(self, path: Path) -> bool:
+        """Return whether a file lies in the folder, or need not."""
+        if self._allow_outside:
+            return True
+        folder, name = os.path.split(path)
+        if folder not in self._folders:
+            self._folders[folder] = os.path.realpath(folder)
+        real = os.path.join(self._folders[folder], name)
+        if name == ".." or os.path.islink(real):
+            real = os.path.realpath(real)
+        return os.path.commonpath([self._root, real]) == self._root
+
+
+def _outside(name: object) -> str:
+    return f"{name} is outside the dataset; --allow-outside reads it all the same"
 
 
 def _read_label_folders(folder: Path, recordings: list[Path]) -> Dataset:
@@ -197,7 +257,7 @@ def _read_tracks(folder: Path, tracks: Mapping[Path, Path]) -> Dataset:
     return Dataset(folder, tuple(clips), has_groups)
 
 
-def _read_manifest(manifest: Path, group_by: str) -> Dataset:
+def _read_manifest(manifest: Path, group_by: str, inside: _Inside) -> Dataset:
     try:
         with manifest.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream, strict=True)
@@ -208,8 +268,16 @@ def _read_manifest(manifest: Path, group_by: str) -> Dataset:
             if missing:
                 raise InvalidInputError(f"{manifest} has no column {sorted(missing)[0]!r}")
             clips = []
+            there, gone = set[str](), set[str]()
             for row in reader:
-                clips.append(_manifest_row(manifest, reader.line_num, row, group_by))
+                clip, exists = _manifest_row(manifest, reader.line_num, row, group_by, inside)
+                clips.append(clip)
+                (there if exists else gone).add(clip.name)
+                if len(gone) >= _MANY_MISSING and len(gone) > len(there):
+                    raise InvalidInputError(
+                        f"{manifest}: {len(gone)} of the first {len(there) + len(gone)} recordings "
+                        f"are not there, like {clip.path}; paths are relative to the manifest"
+                    )
                 if len(clips) > _MOST_ROWS:
                     raise InvalidInputError(f"{manifest} has more than {_MOST_ROWS} rows")
     except UnicodeDecodeError:
@@ -225,8 +293,14 @@ def _read_manifest(manifest: Path, group_by: str) -> Dataset:
 
 
 def _manifest_row(
-    manifest: Path, line: int, row: Mapping[str | None, str | None], group_by: str
-) -> LabelledClip:
+    manifest: Path,
+    line: int,
+    row: Mapping[str | None, str | None],
+    group_by: str,
+    inside: _Inside,
+) -> tuple[LabelledClip, bool]:
+    """Read a row; return it, and whether its recording is there."""
+
     def refuse(reason: str) -> InvalidInputError:
         return InvalidInputError(f"{manifest}, line {line}: {reason}")
 
@@ -243,11 +317,17 @@ def _manifest_row(
         raise refuse("give both start and end, or neither")
     if start is not None and end is not None and end < start:
         raise refuse(f"the end {end} is before the start {start}")
+    if "\0" in file:
+        raise refuse(f"the file name {file[:100]!r} holds a NUL character")
     path = manifest.parent / file
-    if not path.exists() and "\\" in file:  # written on Windows
+    exists = os.path.exists(path)
+    if not exists and "\\" in file:  # written on Windows
         path = manifest.parent / file.replace("\\", "/")
+        exists = os.path.exists(path)
+    if not inside(path):
+        raise refuse(_outside(file))
     group = given.get(group_by, "") or file
-    return LabelledClip(path, file, label, group, start, end, given)
+    return LabelledClip(path, file, label, group, start, end, given), exists
 
 
 def _time(text: str, column: str, refuse_at: object) -> float | None:

@@ -5,6 +5,7 @@ Not its sounds, not its parameters, not its calibration, not its thresholds.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.analysis.pipeline import Analysis
 from audio_pipeline.datasets.examples import Case, Events, Heard
+from audio_pipeline.datasets.loading import Material
 from audio_pipeline.features.table import FEATURE_NAMES
 from audio_pipeline.model import metrics
 from audio_pipeline.model.classifier import Classifier
@@ -228,3 +230,26 @@ def learning_curve(
     full = groups.size * (1 - 1 / max(2, len(cross_validation.folds)))
     points.append(CurvePoint(float(full), whole))
     return points
+
+
+def seen_by(classifier: Classifier, material: Material) -> list[bool]:
+    """Tell of each case whether the model was trained on its recording or on its group."""
+    training = classifier.description.get("training", {})
+    recordings = set(training.get("recordings", ()))
+    groups = set(training.get("groups", ())) if material.dataset.has_groups else set()
+    digests = {name: one.digest for name, one in material.surveys.items()}
+    return [
+        (digests[case.name] != "" and digests[case.name] in recordings)
+        or not groups.isdisjoint(map(group_mark, _groups_of(case)))
+        for case in material.cases
+    ]
+
+
+def _groups_of(case: Case) -> list[str]:
+    """Return the case's group, and those of the clips it was put together from."""
+    return [case.group, *filter(None, case.columns.get("groups", "").split(";"))]
+
+
+def group_mark(group: str) -> str:
+    """Return what stands for a group in ``model.json``, to notice it in another dataset."""
+    return hashlib.sha256(f"crepitus group {group}".encode()).hexdigest()[:16]

@@ -31,10 +31,9 @@ from audio_pipeline.model.breakdown import (
 )
 from audio_pipeline.model.classifier import Classifier
 from audio_pipeline.model.confounds import probe_balanced_accuracy, shortcut_caution
-from audio_pipeline.model.crossvalidation import case_folds
+from audio_pipeline.model.crossvalidation import case_folds, seen_by
 from audio_pipeline.model.findings import FindingScores, score_findings
 from audio_pipeline.model.metrics import plain
-from audio_pipeline.model.provenance import seen_by
 from audio_pipeline.model.scoring import (
     FIGURES,
     CasePrediction,

@@ -152,9 +152,11 @@ def _check_pipeline(part: Any, classes: NDArray[Any], n_features: int) -> None:
             if any(each is not None for each in given) or step.accept_sparse is not False:
                 raise ValueError("a FunctionTransformer has a function")
         elif kind == "StandardScaler":
-            for name in ("mean_", "scale_"):
+            for name in ("mean_", "var_", "scale_"):
                 if getattr(step, name) is not None:
                     _numbers(step, name, (n_features,))
+            if step.scale_ is not None and not (step.scale_ > 0).all():
+                raise ValueError("a StandardScaler divides by nothing")
         elif kind == "SimpleImputer":
             _numbers(step, "statistics_", (n_features,))
             if step.indicator_ is not None or step.strategy == "callable":

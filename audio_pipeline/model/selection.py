@@ -12,20 +12,37 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import sklearn
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.frozen import FrozenEstimator
+from sklearn.metrics import log_loss, make_scorer
+from sklearn.model_selection import (
+    GridSearchCV,
+    LeaveOneGroupOut,
+    ParameterGrid,
+    StratifiedGroupKFold,
+)
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import has_fit_parameter
 
 from audio_pipeline.analysis.events import ContextConfig
 from audio_pipeline.datasets.examples import Events, balanced_weights, joined
+from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.model.classifier import clean_table, feature_columns
-from audio_pipeline.model.estimator import DEFAULT, STEP, make_classifier, param_grid
+from audio_pipeline.model.estimator import (
+    DEFAULT,
+    STEP,
+    ContinuedForest,
+    make_classifier,
+    param_grid,
+    without_training_parts,
+)
 from audio_pipeline.model.thresholds import choose_thresholds
-
-if TYPE_CHECKING:
-    from sklearn.base import BaseEstimator
-    from sklearn.pipeline import Pipeline
 
 Labels = NDArray[np.str_]
 Groups = NDArray[np.str_]
@@ -153,8 +170,6 @@ def grouped_folds(labels: Labels, groups: Groups, n_splits: int, seed: int) -> l
         Every row is tested once and every training part holds every label. Empty when a label
         occurs in fewer than two groups: then no honest split exists.
     """
-    from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold
-
     names, label = np.unique(labels, return_inverse=True)
     if not names.size or min(np.unique(groups[label == k]).size for k in range(names.size)) < 2:
         return []
@@ -255,7 +270,6 @@ def select_model(
         least_kept=settings.least_kept,
     )
     thresholds |= {label: p for label, p in settings.thresholds.items() if label in labels}
-    from audio_pipeline.model.continued_forest import without_training_parts
 
     return Selection(without_training_parts(estimator), thresholds, params)
 
@@ -308,8 +322,6 @@ def _pipeline(
     settings: TrainingSettings, n_rows: int, base: BaseEstimator | None, labels: Sequence[str]
 ) -> tuple[Pipeline, dict[str, list[Any]]]:
     if base is not None:
-        from audio_pipeline.model.continued_forest import ContinuedForest
-
         continued = ContinuedForest(base, tuple(labels), random_state=settings.seed)
         pipeline = make_classifier()
         pipeline.steps[-1] = (STEP, continued)
@@ -345,8 +357,6 @@ class _Weighted:
         self._weights = weights
 
     def __enter__(self) -> _Weighted:
-        import sklearn
-        from sklearn.utils.validation import has_fit_parameter
 
         self._routing = sklearn.config_context(enable_metadata_routing=True)
         self._routing.__enter__()
@@ -355,11 +365,15 @@ class _Weighted:
         for _, step in self._pipeline.steps[:-1]:
             if has_fit_parameter(step, "sample_weight"):
                 step.set_fit_request(sample_weight=False)
-        if has_fit_parameter(classifier, "sample_weight"):
+        self._judged = {"sample_weight": self._judge_weights}
+        if isinstance(classifier, CalibratedClassifierCV):
+            # An SVC, which weighs classes itself; scikit-learn cannot hand two kinds of weights
+            # through two calibrations.
+            self._judged = {}
+            if not self._judge_weights.all():
+                raise InvalidInputError("an svm cannot learn from made sounds; take another one")
+        elif has_fit_parameter(classifier, "sample_weight"):
             classifier.set_fit_request(sample_weight="train_weight")
-            inner = getattr(classifier, "estimator", None)
-            if inner is not None and has_fit_parameter(inner, "sample_weight"):
-                inner.set_fit_request(sample_weight=True)
             self._given = {"train_weight": self._weights}
         return self
 
@@ -368,8 +382,6 @@ class _Weighted:
 
     def candidates(self, grid: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
         """Return every combination of a grid; one that is empty for an empty grid."""
-        from sklearn.model_selection import ParameterGrid
-
         return list(ParameterGrid(dict(grid)))
 
     def use_fewer_trees(self, most: int) -> None:
@@ -378,8 +390,6 @@ class _Weighted:
 
     def fit(self, X: NDArray[np.float32], rows: Ints, params: Mapping[str, Any]) -> Pipeline:
         """Fit the pipeline with some parameters to some rows."""
-        from sklearn.base import clone
-
         pipeline = clone(self._pipeline).set_params(**params)
         weights = {name: weight[rows] for name, weight in self._given.items()}
         return pipeline.fit(X[rows], self._y[rows], **weights)
@@ -392,10 +402,6 @@ class _Weighted:
         most_trees: int,
     ) -> dict[str, Any]:
         """Return the parameters of a grid with the least log loss on the folds."""
-        from sklearn.base import clone
-        from sklearn.metrics import log_loss, make_scorer
-        from sklearn.model_selection import GridSearchCV
-
         candidates = self.candidates(grid)
         if len(candidates) == 1:
             return candidates[0]
@@ -406,7 +412,7 @@ class _Weighted:
             greater_is_better=False,
             response_method="predict_proba",
             labels=np.unique(self._y),
-        ).set_score_request(sample_weight=True)
+        ).set_score_request(sample_weight=bool(self._judged))
         search = GridSearchCV(
             quick,
             dict(grid),
@@ -415,7 +421,7 @@ class _Weighted:
             refit=False,
             error_score="raise",
         )
-        search.fit(X, self._y, sample_weight=self._judge_weights, **self._given)
+        search.fit(X, self._y, **self._judged, **self._given)
         best: dict[str, Any] = search.best_params_
         return best
 
@@ -423,10 +429,6 @@ class _Weighted:
         self, X: NDArray[np.float32], folds: Sequence[Fold], params: Mapping[str, Any]
     ) -> BaseEstimator:
         """Fit the pipeline to all rows and one temperature to its out-of-fold answers."""
-        from sklearn.base import clone
-        from sklearn.calibration import CalibratedClassifierCV
-        from sklearn.frozen import FrozenEstimator
-
         pipeline = clone(self._pipeline).set_params(**params)
         if len(folds) == 1:  # what was held out of the one split is never learnt from
             pipeline = FrozenEstimator(self.fit(X, folds[0].train, params))
@@ -439,7 +441,7 @@ class _Weighted:
             pipeline, method="temperature", cv=splits, ensemble=False
         )
         given = self._given if len(folds) > 1 else {}
-        calibrated.fit(X, self._y, sample_weight=self._judge_weights, **given)
+        calibrated.fit(X, self._y, **self._judged, **given)
         # Where a dozen events are all told right, no temperature is low enough for them.
         for calibrator in calibrated.calibrated_classifiers_[0].calibrators:
             calibrator.beta_ = np.clip(calibrator.beta_, 1 / _SHARPEST, _SHARPEST)

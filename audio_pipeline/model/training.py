@@ -46,11 +46,12 @@ from audio_pipeline.model.crossvalidation import (
     case_folds,
     classifier_of,
     cross_validate,
+    group_mark,
     learning_curve,
+    seen_by,
 )
-from audio_pipeline.model.estimator import STEP, last_step, make_classifier
+from audio_pipeline.model.estimator import STEP, base_forest, last_step, make_classifier
 from audio_pipeline.model.evaluation import Evaluation, assemble
-from audio_pipeline.model.provenance import group_mark, seen_by
 from audio_pipeline.model.scoring import FIGURES
 from audio_pipeline.model.selection import Fold, Selection, TrainingSettings, select_model
 
@@ -249,8 +250,6 @@ def check_recipe(settings: TrainingSettings) -> None:
 def _base_forest(base: Classifier | None) -> BaseEstimator | None:
     if base is None:
         return None
-    from audio_pipeline.model.continued_forest import base_forest
-
     return base_forest(base.estimator, base.name)
 
 
@@ -466,7 +465,13 @@ def made_by(recipe: MadeSettings, embed: bool) -> MadeEvents:
 
 @contextmanager
 def read_or_make(
-    source: Path | None, synthetic: int, seed: int, group_by: str, progress: Progress
+    source: Path | None,
+    synthetic: int,
+    seed: int,
+    group_by: str,
+    progress: Progress,
+    *,
+    allow_outside: bool = False,
 ) -> Iterator[Dataset]:
     """Give the dataset to train on: the one named, or made scenes while the block runs.
 
@@ -475,7 +480,7 @@ def read_or_make(
     recordings.
     """
     if source is not None:
-        yield read_dataset(source, group_by)
+        yield read_dataset(source, group_by, allow_outside=allow_outside)
         return
     with tempfile.TemporaryDirectory(prefix="crepitus-") as scratch:
         folder = Path(scratch) / "made"

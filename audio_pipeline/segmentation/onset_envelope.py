@@ -11,9 +11,14 @@ looks ahead. Blocks of any size give the same frames to the last bit.
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
+import tempfile
 import warnings
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import librosa
@@ -37,6 +42,34 @@ _KINK = 20.0
 """dB that the kink at a mirrored border lies under the sound, at least."""
 
 _NOTHING: Float32 = np.zeros(0, np.float32)
+
+
+def _place_numba_cache() -> None:
+    """Let numba keep what it compiles for librosa in the user's cache where librosa cannot be.
+
+    librosa 0.11 compiles for half a minute at its first use and keeps the result beside itself;
+    from a folder that cannot be written it would do so in every run. Without any place to keep it
+    numba refuses to work at all, so a folder of this process is the last resort.
+    """
+    if "NUMBA_CACHE_DIR" in os.environ or os.access(Path(librosa.__file__).parent, os.W_OK):
+        return
+    import platformdirs
+
+    folder = platformdirs.user_cache_path("crepitus", appauthor=False) / "numba"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        # Private: numba runs what it finds in its cache.
+        folder = Path(tempfile.mkdtemp(prefix="crepitus-numba-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["NUMBA_CACHE_DIR"] = str(folder)
+
+
+# Before librosa's parts, which it imports when they are first used.
+_place_numba_cache()
 
 
 def log_mel_spectrogram(samples: Float32, config: SegmentationConfig) -> Float32:

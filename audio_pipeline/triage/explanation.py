@@ -54,7 +54,7 @@ def sounds_heard(answers: Answers | None, sound: Sound | None) -> frozenset[str]
     heard: set[str] = set()
     if sound is not None:
         heard |= _FINDINGS.get(sound.finding, set())
-        heard |= {"same_place"} if sound.same_place else set()
+        heard |= {"same_place"} if sound.same_place and "pop" in heard else set()
     if answers is not None:
         heard |= _ANSWERS.get(str(answers.get("heard")), set())
     if heard - {"nothing"}:

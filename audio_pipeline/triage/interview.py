@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from audio_pipeline.triage.answers import Answers, parse_answers
 from audio_pipeline.triage.conditions import Ranks, depends_on
@@ -53,6 +54,14 @@ class Screen:
         """Whether it is a list to tick."""
         return len(self.questions) > 1
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON: ids only, the words are in the questionnaire."""
+        return {
+            "questions": [question.id for question in self.questions],
+            "group": self.questions[0].group if self.ticked else None,
+            "detail": self.detail,
+        }
+
 
 class Interview:
     """The state of an interview.
@@ -63,12 +72,22 @@ class Interview:
         Answers that are already there; those questions are not asked.
     sound
         The finding of a recording, where there is one.
+    declined
+        Questions that were asked and skipped; those are not asked again either.
     """
 
-    def __init__(self, answers: Answers | None = None, sound: Sound | None = None) -> None:
+    def __init__(
+        self,
+        answers: Answers | None = None,
+        sound: Sound | None = None,
+        declined: Collection[str] = (),
+    ) -> None:
         self.sound = sound
         self.highest_reached = LEVELS[0]
-        self._values: dict[str, str | int | None] = dict((answers or Answers()).values)
+        self._values: dict[str, str | int | None] = {
+            **dict.fromkeys(declined),
+            **(answers or Answers()).values,
+        }
         self._details: set[str] = set()
         self._trail: list[tuple[Screen, dict[str, str | int | None], set[str]]] = []
         self._note_level()
@@ -110,14 +129,29 @@ class Interview:
 
     def next_screen(self, *, emergency_only: bool = False) -> Screen | None:
         """Return what to ask next, or None when there is nothing more to ask."""
-        if self.emergency:
-            return None
-        screens = self._open_screens(emergency_only)
+        screens = self.screens(emergency_only=emergency_only)
         return screens[0] if screens else None
 
+    def screens(self, *, emergency_only: bool = False) -> list[Screen]:
+        """Return all screens still to come, as far as can be known now; none at an emergency."""
+        return [] if self.emergency else self._open_screens(emergency_only)
+
     def remaining(self, *, emergency_only: bool = False) -> int:
-        """Return how many screens are still to come, as far as can be known now."""
-        return len(self._open_screens(emergency_only))
+        """Return how many screens are still to come where nothing more is found.
+
+        Who says yes to something may be asked a few more.
+        """
+        ahead = Interview()
+        ahead.sound, ahead._values, ahead._details = (
+            self.sound,
+            dict(self._values),
+            set(self._details),
+        )
+        count = 0
+        while screen := ahead.next_screen(emergency_only=emergency_only):
+            ahead.give(screen, {each.id: _nothing_found(each) for each in screen.questions})
+            count += 1
+        return count
 
     def give(self, screen: Screen, given: Given) -> None:
         """Take the answers of a screen.
@@ -240,9 +274,16 @@ class Interview:
         }
 
 
+def _nothing_found(question: Question) -> str | int | None:
+    """Return the answer of somebody in whom nothing is found."""
+    if question.numeric:
+        return {"age": 40}.get(question.id, question.minimum)
+    return question.lowest or question.answers[0]
+
+
 def _tick(question: Question, value: str | int | None) -> str | int | None:
     """Return the answer that a line of a list gives; None where a closer look must follow."""
-    if value == "no":
+    if value in ("no", question.lowest):
         return question.lowest
     if value == TICKED and TICKED not in question.options:
         return None

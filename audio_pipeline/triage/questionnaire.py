@@ -32,25 +32,63 @@ def form_text(words: Catalogue) -> str:
 
 
 def form_document(words: Catalogue) -> dict[str, Any]:
-    """Return the questionnaire as plain data, for programs."""
+    """Return the questionnaire as plain data, for programs and for the page.
+
+    Returns
+    -------
+    dict
+        ``questions`` in the order asked. Each has ``id``, ``section``, ``group`` (of the list it is
+        a line of, or null), ``text``, ``lead`` (said before it, or empty), ``why`` (why it is
+        asked), ``topic``, ``type`` (``choice`` or ``integer``), ``gate``, ``emergency`` and
+        ``options`` (``id`` and ``text``, as asked alone) or ``minimum`` and ``maximum``. A line of
+        a list also has ``tick`` (its words there) and, where a tick needs a closer look,
+        ``detail`` with its own ``options``; else ``detail`` is null. ``groups`` holds ``text`` and
+        ``why`` of each list. Which screen comes next depends on the rules:
+        :meth:`~audio_pipeline.triage.interview.Interview.screens`.
+    """
     tables = load_tables()
-    questions = []
-    for question in tables.questions.values():
-        entry: dict[str, Any] = {
-            "id": question.id,
-            "text": words.question(question.id),
-            "emergency": question.emergency,
-            "gate": question.gate is not None,
+    questions = tables.questions.values()
+    groups = dict.fromkeys(each.group for each in questions if each.group)
+    return {
+        "schema_version": 1,
+        "rules_version": tables.version,
+        "questions": [_entry(question, words) for question in questions],
+        "groups": {
+            group: {"text": words.group(group, "text"), "why": words.group(group, "why")}
+            for group in groups
+        },
+    }
+
+
+def _entry(question: Question, words: Catalogue) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "id": question.id,
+        "section": question.section,
+        "group": question.group,
+        "text": words.question(question.id),
+        "lead": words.lead(question.id),
+        "why": words.why(question.id),
+        "topic": words.topic(question.id),
+        "type": "integer" if question.numeric else "choice",
+        "emergency": question.emergency,
+        "gate": question.gate is not None,
+    }
+    if question.numeric:
+        return entry | {"minimum": question.minimum, "maximum": question.maximum}
+    entry["options"] = [
+        {"id": option, "text": words.option(question.id, option)} for option in question.answers
+    ]
+    if question.group:
+        entry["tick"] = words.tick(question)
+        entry["detail"] = question.details and {
+            "text": words.detail(question.id),
+            "options": [
+                {"id": option, "text": words.detail_option(question.id, option)}
+                for option in question.details
+            ],
         }
-        if question.numeric:
-            entry |= {"minimum": question.minimum, "maximum": question.maximum}
-        else:
-            entry["options"] = [
-                {"id": option, "text": words.option(question.id, option)}
-                for option in question.answers
-            ]
-        questions.append(entry)
-    return {"schema_version": 1, "rules_version": tables.version, "questions": questions}
+        entry["detail"] = entry["detail"] or None
+    return entry
 
 
 def answers_file(words: Catalogue, answers: Answers | None = None) -> str:

@@ -11,6 +11,7 @@ from audio_pipeline.triage.messages import Catalogue, load_catalogue
 from audio_pipeline.triage.rules import (
     DATA,
     LEVELS,
+    Combined,
     Flag,
     Question,
     Rule,
@@ -29,6 +30,13 @@ def review_page() -> str:
         "levels": _levels(words),
         "questions": "\n\n".join(_question(each, words) for each in tables.questions.values()),
         "flags": _table(["flag", "from", "yes when"], map(_flag, tables.flags.values())),
+        "combined": _table(
+            ["scale", "like", "raised by"],
+            [
+                [each.id, each.question, "; ".join(_lifts(each))]
+                for each in tables.combined.values()
+            ],
+        ),
         "rules": _rules(tables, words),
         "gates": _table(
             ["gate", "floor"],
@@ -37,6 +45,18 @@ def review_page() -> str:
         "advice": _advice(tables, words),
         "safety_net": _table(
             ["id", "text"], [[key, words.text("safety_net", key)] for key in tables.safety_net]
+        ),
+        "explanation": _table(
+            ["id", "when heard", "text", "sources"],
+            [
+                [
+                    each.id,
+                    ", ".join(sorted(each.heard)) or "always",
+                    words.text("explanation", each.id),
+                    ", ".join(source.key for source in each.sources),
+                ]
+                for each in tables.explanation
+            ],
         ),
         "disagreements": _table(
             ["answers", "text"],
@@ -89,6 +109,12 @@ def _flag(flag: Flag) -> list[str]:
     band = f"below {flag.below}" if flag.below is not None else f"{flag.at_least} or over"
     other = f", and `{flag.unless_no}` is not no" if flag.unless_no else ""
     return [flag.id, flag.question, f"{band}, or missing{other}"]
+
+
+def _lifts(scale: Combined) -> Iterable[str]:
+    for name, lifts in scale.raised_by.items():
+        for option, lifted in lifts.items():
+            yield f"{name} {option} to {lifted}"
 
 
 def _rules(tables: Tables, words: Catalogue) -> str:

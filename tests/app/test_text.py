@@ -21,7 +21,7 @@ from audio_pipeline.analysis.pipeline import analyze_file
 from audio_pipeline.app.batch.answers import read_answers
 from audio_pipeline.app.batch.export import cell
 from audio_pipeline.app.cli import main
-from audio_pipeline.app.reporting.pages import environment
+from audio_pipeline.app.reporting.report import environment
 from audio_pipeline.app.reporting.terminal import analysis_page
 from audio_pipeline.app.text import file_name, json_text, visible, visible_lines
 from audio_pipeline.audio.microphone import Device

@@ -21,8 +21,7 @@ from audio_pipeline.datasets.loading import gather
 from audio_pipeline.datasets.manifest import Dataset, LabelledClip, read_dataset
 from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.model.classifier import Classifier, load_classifier
-from audio_pipeline.model.continued_forest import ContinuedForest, base_forest
-from audio_pipeline.model.estimator import last_step
+from audio_pipeline.model.estimator import ContinuedForest, base_forest, last_step
 from audio_pipeline.model.evaluation import evaluate
 from audio_pipeline.model.selection import TrainingSettings
 from audio_pipeline.model.training import EVALUATION, Training

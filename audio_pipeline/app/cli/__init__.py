@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
+from contextlib import suppress
 from typing import Any
 
 import click
 
 from audio_pipeline._version import __version__
-from audio_pipeline.app.text import visible
+from audio_pipeline.app.text import shortened, visible
 from audio_pipeline.exceptions import CrepitusError
 
 # Shown by `crepitus --help` without importing any command (the start-up budget is 0.2 s).
@@ -23,6 +25,8 @@ COMMANDS: dict[str, str] = {
     "why": "Say why a back cracks when it twists, with sources.",
     "batch": "Classify many recordings; resumable.",
     "export": "Write the results of a batch in other formats.",
+    "history": "The results that you kept on this machine.",
+    "compare": "Two takes of one session side by side.",
     "serve": "Open the page to record on, and the HTTP API.",
     "train": "Train a model on labelled recordings.",
     "evaluate": "Measure a model on labelled recordings.",
@@ -73,36 +77,86 @@ def app() -> None:
 
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; errors are one line on standard error, never a traceback."""
+    # Before any numeric library is loaded: on small arrays their threads only hinder each other.
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        # Before any numeric library is loaded: on small arrays their threads only hinder.
         os.environ.setdefault(name, "1")
+    _open_standard_streams()
+    code = _run(arguments)
+    sys.exit(_flush(code))
+
+
+def _run(arguments: list[str] | None) -> int:
+    """Run the command line and return its exit code."""
+    if any("\0" in argument for argument in arguments or ()):
+        return _complain("no name can hold a NUL character", 2)
     try:
         code = app.main(args=arguments, prog_name="crepitus", standalone_mode=False)
+        return code if isinstance(code, int) else 0
     except click.exceptions.Exit as stop:
-        code = stop.exit_code
+        return stop.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
         error.show(file=sys.stderr)  # `crepitus` alone: all that it can do
-        code = 2
+        return 2
     except click.ClickException as error:
-        print(f"crepitus: {_one_line(error)}", file=sys.stderr)
-        code = error.exit_code
+        return _complain(_one_line(error), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        print("Stopped.", file=sys.stderr)
-        code = 130
+        with suppress(OSError):
+            print("Stopped.", file=sys.stderr)
+        return 130
     except CrepitusError as error:
-        print(f"crepitus: {visible(str(error))}", file=sys.stderr)
-        code = error.exit_code
+        return _complain(str(error), error.exit_code)
+    except BrokenPipeError:  # whoever reads has seen enough, as `| head` does
+        return 1
+    except OSError as error:  # what meets a full disk, or a drive that is gone, while it writes
+        where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        return _complain(f"{where}{error.strerror or error}; the work cannot go on", 1)
+    except MemoryError:
+        return _complain("there is not enough memory: close other programs, or give less", 1)
+    except RecursionError:
+        return _complain("what was given is nested too deeply", 1)
     except Exception as error:
         if os.environ.get("CREPITUS_TRACEBACK"):
             raise
-        what = f"{type(error).__name__}: {error}".splitlines()[0]
-        print(
-            f"crepitus: this should not happen: {what} "
+        return _complain(
+            f"this should not happen: {type(error).__name__}: {str(error).partition(chr(10))[0]} "
             "(set CREPITUS_TRACEBACK=1 and run again to see where; please report it)",
-            file=sys.stderr,
+            1,
         )
-        code = 1
-    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _complain(text: str, code: int) -> int:
+    """Say on one line of standard error what is wrong, and return the exit code."""
+    with suppress(OSError):  # nobody can be told
+        print(f"crepitus: {shortened(visible(text))}", file=sys.stderr)
+    return code
+
+
+def _open_standard_streams() -> None:
+    """Give a program that was started without standard streams, as services are, empty ones.
+
+    Otherwise the first file that is opened takes the place of a stream.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a character the terminal lacks ends nothing
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _flush(code: int) -> int:
+    """Write what is held back, and return the exit code: 1 when it cannot be written."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError) as error:
+            if code == 0:
+                code = 1
+                if not isinstance(error, BrokenPipeError):
+                    _complain(f"cannot write the result: {error}", 1)
+            with suppress(OSError, ValueError):  # what is left must not fail again at the end
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return code
 
 
 def _one_line(error: click.ClickException) -> str:

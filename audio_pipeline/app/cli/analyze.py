@@ -9,8 +9,7 @@ import click
 
 from audio_pipeline.app.cli.options import overwrite_option, trust_option
 from audio_pipeline.app.outputs import check_page
-from audio_pipeline.app.text import show, show_json
-from audio_pipeline.exceptions import CrepitusError
+from audio_pipeline.app.text import show, show_failures, show_json
 
 if TYPE_CHECKING:
     from audio_pipeline.analysis.assessment import Assessment
@@ -63,24 +62,28 @@ def command(
     from audio_pipeline.analysis.pipeline import analyze_file
 
     assessments = []
-    for file in files:
-        assessment = assess(analyze_file(file, classifier), answers, region=region)
-        assessments.append(assessment)
-        if not as_json:
-            _show(assessment, first=len(assessments) == 1, offer=asks)
+    failures = []
+    shown = 0
+    try:
+        for file in files:
+            assessment = assess(analyze_file(file, classifier), answers, region=region)
+            assessments.append(assessment)
+            analysis = assessment.analysis
+            if analysis.status == "failed":
+                failures.append((analysis.source, analysis.error or ""))
+            elif not as_json:
+                _show(assessment, first=shown == 0, offer=asks)
+                shown += 1
+    finally:  # whatever ended it, what is done is told
+        if as_json:
+            show_json(analyses_to_dict(assessments, classifier), 2)
     if asks and assessments[0].analysis.finding is not None:
         assessments = [_with_answers(assessments[0], region)]
-    if as_json:
-        show_json(analyses_to_dict(assessments, classifier), 2)
     if report:
         from audio_pipeline.app.reporting.report import write_report
 
         write_report(report, assessments, classifier, embed_audio=embed_audio, overwrite=overwrite)
-    failed = [each for each in assessments if each.analysis.status == "failed"]
-    if failed:
-        first = failed[0].analysis
-        count = f"{len(failed)} of {len(files)} recordings failed, " if len(files) > 1 else ""
-        raise CrepitusError(f"{count}{first.source}: {first.error}")
+    show_failures(failures, len(files), "--json", brief=as_json)
 
 
 def _show(assessment: Assessment, first: bool, offer: bool) -> None:
@@ -107,8 +110,7 @@ def _show(assessment: Assessment, first: bool, offer: bool) -> None:
 def _with_answers(assessment: Assessment, region: str) -> Assessment:
     """Offer the questions to the person at the terminal, and say what to do where they answer."""
     from audio_pipeline.analysis.assessment import Assessment, heard
-    from audio_pipeline.app.reporting.conversation import read, read_line, say
-    from audio_pipeline.app.reporting.guidance import OFFER_QUESTIONS
+    from audio_pipeline.app.reporting.terminal import OFFER_QUESTIONS, read, read_line, say
     from audio_pipeline.triage.interview import Interview, ask
 
     say("")

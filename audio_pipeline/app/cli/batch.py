@@ -13,7 +13,7 @@ import click
 
 from audio_pipeline.app.cli.options import overwrite_option, trust_option
 from audio_pipeline.app.outputs import check_page
-from audio_pipeline.app.text import show, show_json, visible
+from audio_pipeline.app.text import show, show_failures, show_json, visible
 
 if TYPE_CHECKING:
     from audio_pipeline.app.batch.run import BatchRequest
@@ -104,11 +104,9 @@ def command(
         ended = run_batch(request, classifier, BatchProgress(sys.stderr))
     if report:
         _write_report(report, request, read, overwrite)
-    for name, reason in (*ended.unreadable, *ended.failures):
-        show(f"failed: {visible(name)}: {visible(reason)}", err=True)
     if as_json:
-        failures = [{"recording": name, "error": reason} for name, reason in ended.failures]
-        show_json({**ended.document, "failures": failures})
+        failed = [{"recording": name, "error": reason} for name, reason in ended.failures]
+        show_json({**ended.document, "failures": failed})
     else:
         counts = ended.counts
         show(
@@ -116,8 +114,9 @@ def command(
             f"before, {counts['failed']} failed, {counts['unusable']} unusable. "
             f"Results in {visible(out)}"
         )
-    if not ended.all_well:
-        raise click.exceptions.Exit(1)
+    failures = [*ended.unreadable, *ended.failures]
+    total = ended.counts["found"] + len(ended.unreadable)
+    show_failures(failures, total, f"{out}/recordings.csv", brief=as_json)
 
 
 class _Stopped(KeyboardInterrupt):

@@ -6,7 +6,12 @@ from pathlib import Path
 
 import click
 
-from audio_pipeline.app.cli.options import overwrite_option, trust_option, where_option
+from audio_pipeline.app.cli.options import (
+    allow_outside_option,
+    overwrite_option,
+    trust_option,
+    where_option,
+)
 from audio_pipeline.app.outputs import check_page
 from audio_pipeline.app.text import show, show_json, visible
 
@@ -19,6 +24,7 @@ from audio_pipeline.app.text import show, show_json, visible
     "--report", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.html", help="A page."
 )
 @overwrite_option
+@allow_outside_option
 @where_option
 @click.option("--by", multiple=True, metavar="COLUMN", help="Also report by a manifest's column.")
 @click.option(
@@ -38,6 +44,7 @@ def command(
     trusted: bool,
     report: Path | None,
     overwrite: bool,
+    allow_outside: bool,
     where: dict[str, str],
     by: tuple[str, ...],
     group_by: str,
@@ -60,7 +67,7 @@ def command(
 
     check_page(report, [dataset], overwrite=overwrite)
     classifier = load_classifier(model, trusted=trusted)
-    given = read_dataset(dataset, group_by)
+    given = read_dataset(dataset, group_by, allow_outside=allow_outside)
     read = [dataset, *(clip.path for clips in given.recordings.values() for clip in clips)]
     check_page(report, read, overwrite=overwrite)
     given = given.where(where) if where else given
@@ -76,7 +83,7 @@ def command(
     if as_json:
         show_json(evaluation.to_dict())
     else:
-        from audio_pipeline.app.reporting.model_summary import evaluation_text
+        from audio_pipeline.app.reporting.model_card import evaluation_text
 
         show(evaluation_text(evaluation))
         if report is not None:

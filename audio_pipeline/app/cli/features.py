@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from audio_pipeline.app.cli.options import overwrite_option, trust_option
-from audio_pipeline.app.text import show, show_json, visible
-from audio_pipeline.exceptions import CrepitusError
+from audio_pipeline.app.text import show, show_failures, show_json, visible
+
+if TYPE_CHECKING:
+    from audio_pipeline.analysis.config import AnalysisConfig
 
 
 @click.command(epilog="Example: crepitus features twist.m4a recordings/ -o features.csv")
@@ -25,6 +28,7 @@ from audio_pipeline.exceptions import CrepitusError
 @click.option("--model", metavar="DIR", help="Use the settings of this model; else the defaults.")
 @overwrite_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("--labels", is_flag=True, help="FILE is a labelled dataset, as for `train`.")
 @click.option("--list", "list_columns", is_flag=True, help="Say what each column means.")
 def command(
     files: tuple[str, ...],
@@ -33,9 +37,13 @@ def command(
     trusted: bool,
     overwrite: bool,
     as_json: bool,
+    labels: bool,
     list_columns: bool,
 ) -> None:
     """Write a row of numbers for every sound found, for those who model elsewhere.
+
+    A labelled dataset, given alone (a CSV file, a folder with manifest.csv, or any other with
+    --labels), also gives the columns label and group, as training sees them.
 
     Segments take their place in seconds; `crepitus features --list` says what the rest means.
     """
@@ -55,6 +63,12 @@ def command(
         from audio_pipeline.model.classifier import load_classifier
 
         settings = load_classifier(model, trusted=trusted).settings
+    if labels or _is_dataset(files):
+        if len(files) != 1:
+            raise click.UsageError("--labels takes one dataset")
+        listening = None if model is None else settings
+        _write_labelled(Path(files[0]), table, listening, overwrite, as_json)
+        return
     sources = named_recordings(files)
     with steps() as progress:
         rows, failed = write_features(
@@ -70,9 +84,37 @@ def command(
         show_json({**document, "failed": problems})
     else:
         show(f"{rows} sounds of {len(sources)} recordings in {visible(str(table))}")
-    if failed:
-        first = failed[0]
-        raise CrepitusError(f"{len(failed)} recordings failed: {first.source}: {first.error}")
+    show_failures(
+        [(one.source, one.error or "") for one in failed], len(sources), "--json", brief=as_json
+    )
+
+
+def _is_dataset(files: tuple[str, ...]) -> bool:
+    only = Path(files[0])
+    return len(files) == 1 and (only.suffix.lower() == ".csv" or (only / "manifest.csv").is_file())
+
+
+def _write_labelled(
+    source: Path, table: Path, settings: AnalysisConfig | None, overwrite: bool, as_json: bool
+) -> None:
+    from audio_pipeline.app.feature_table import write_labelled_features
+    from audio_pipeline.app.progress import steps
+    from audio_pipeline.datasets.loading import examples_of, fail_for_unreadable, gather
+    from audio_pipeline.datasets.manifest import read_dataset
+
+    dataset = read_dataset(source)
+    inputs = [source, *(clips[0].path for clips in dataset.recordings.values())]
+    with steps() as progress:
+        material = gather(dataset, settings, progress=progress)
+    rows = write_labelled_features(examples_of(material), table, inputs, overwrite=overwrite)
+    failed = [one for one in material.heard if one.problem is not None]
+    if as_json:
+        problems = [{"source": one.name, "error": one.problem} for one in failed]
+        document = {"table": str(table), "rows": rows, "recordings": len(material.heard)}
+        show_json({**document, "failed": problems})
+    else:
+        show(f"{rows} sounds of {len(material.heard)} recordings in {visible(str(table))}")
+    fail_for_unreadable(material.cautions)
 
 
 def _list_columns() -> None:

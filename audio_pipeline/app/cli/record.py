@@ -6,20 +6,23 @@ import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import click
 
-from audio_pipeline.app.cli.options import overwrite_option, trust_option
+from audio_pipeline.app.cli.options import FiniteRange, overwrite_option, trust_option
 from audio_pipeline.app.outputs import check_page
-from audio_pipeline.app.reporting.conversation import read, read_line, say
-from audio_pipeline.app.reporting.guidance import (
+from audio_pipeline.app.reporting.terminal import (
     FREE_PLAN,
     GUIDED_PLAN,
     HOW_TO_RECORD,
     NO_TWIST,
     TIMED_PLAN,
     quality_verdict,
+    read,
+    read_line,
+    say,
 )
 from audio_pipeline.app.text import show, show_json, visible
 
@@ -53,7 +56,7 @@ COUNT_IN_SECONDS = 3
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     metavar="N",
     help="Record this long, without the guided turns.",
 )
@@ -63,6 +66,8 @@ COUNT_IN_SECONDS = 3
 @trust_option
 @click.option("--model", metavar="DIR", help="Model folder; the shipped one by default.")
 @click.option("--report", metavar="FILE.html", help="Also write the result as one HTML file.")
+@click.option("--keep", is_flag=True, help="Keep the result in your history on this machine.")
+@click.option("--keep-take", is_flag=True, help="Keep the recording there too.")
 @overwrite_option
 @click.option("--region", type=click.Choice(REGIONS), help="Whose emergency numbers to show.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document; ask nothing.")
@@ -75,6 +80,8 @@ def command(
     model: str | None,
     trusted: bool,
     report: str | None,
+    keep: bool,
+    keep_take: bool,
     overwrite: bool,
     region: str | None,
     as_json: bool,
@@ -136,8 +143,27 @@ def command(
         write_report(
             report, [assessment], classifier, sources={sound.source: sound}, overwrite=overwrite
         )
+    if keep or keep_take:
+        _keep_in_history(assessment, recorded, classifier.sha256, keep_take)
     if recorded.capture.failure is not None:
         raise recorded.capture.failure
+
+
+def _keep_in_history(
+    assessment: Assessment, recorded: _Recorded, model: str, keep_take: bool
+) -> None:
+    from audio_pipeline.app.history import History
+
+    take = None
+    if keep_take and recorded.take.frames:
+        with TemporaryDirectory() as folder:
+            file = Path(folder, "take.flac")
+            recorded.take.save(recorded.metadata, file)
+            take = ("take.flac", file.read_bytes())
+    told = assessment.recommendation
+    answers = None if told is None else dict(told.answers.values)
+    entry = History().add(assessment.to_dict(), model, answers=answers, take=take)
+    say(f"Kept in your history as number {entry.id}. To see or delete it: crepitus history")
 
 
 @dataclass(frozen=True)

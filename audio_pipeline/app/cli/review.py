@@ -6,10 +6,14 @@ from pathlib import Path
 
 import click
 
+from audio_pipeline.app.cli.options import allow_outside_option
 from audio_pipeline.app.text import show, visible
 
 
-@click.command(epilog="Example: crepitus review out; then: crepitus train out/review.csv -o model")
+@click.command(
+    epilog="Example: crepitus review out; "
+    "then: crepitus train out/review.csv --allow-outside -o model"
+)
 @click.argument("source", metavar="DATASET|OUT", type=click.Path(path_type=Path))
 @click.option("--model", metavar="DIR", type=click.Path(path_type=Path), help="Model folder.")
 @click.option(
@@ -19,7 +23,8 @@ from audio_pipeline.app.text import show, visible
     show_default=True,
     help="0 takes any free one.",
 )
-def command(source: Path, model: Path | None, port: int) -> None:
+@allow_outside_option
+def command(source: Path, model: Path | None, port: int, allow_outside: bool) -> None:
     """Label sounds by ear, one key each, the most informative first.
 
     OUT is the folder of a batch, DATASET what crepitus train reads. A page opens on this machine
@@ -38,7 +43,7 @@ def command(source: Path, model: Path | None, port: int) -> None:
     from audio_pipeline.app.server.review_sources import open_queue
     from audio_pipeline.app.server.settings import ServerSettings
 
-    queue = open_queue(source, model)
+    queue = open_queue(source, model, allow_outside=allow_outside)
     listener = listen(LOOPBACK, port)
     server = make_server(create_review_app(queue), ServerSettings(), listener)
     waiting = sum(1 for _ in queue.open_items())

@@ -6,10 +6,8 @@ from pathlib import Path
 
 import click
 
-from audio_pipeline.app.cli.options import trust_option
-from audio_pipeline.app.outputs import check_new_folder
-from audio_pipeline.app.text import show, show_json, visible
-from audio_pipeline.exceptions import CrepitusError
+from audio_pipeline.app.cli.options import FiniteRange, overwrite_option, trust_option
+from audio_pipeline.app.text import show, show_failures, show_json, visible
 
 
 @click.command(epilog="Example: crepitus segments recordings/ -o to_label")
@@ -35,11 +33,12 @@ from audio_pipeline.exceptions import CrepitusError
 )
 @click.option(
     "--around",
-    type=click.FloatRange(0, 10),
+    type=FiniteRange(0, 10),
     default=0.5,
     show_default=True,
     help="Seconds kept before and after each sound.",
 )
+@overwrite_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
     recordings: tuple[str, ...],
@@ -48,6 +47,7 @@ def command(
     trusted: bool,
     tracks: str,
     around: float,
+    overwrite: bool,
     as_json: bool,
 ) -> None:
     """Cut out every sound found, each with a label track to correct in Audacity or Raven.
@@ -56,12 +56,12 @@ def command(
     Then: crepitus train DIR -o MODEL_DIR. The clips of one recording stay together in every split;
     put the folders of one person into one folder to keep that person together.
     """
-    from audio_pipeline.app.export_segments import CutSettings, cut_segments
+    from audio_pipeline.app.export_segments import CutSettings, check_folder, cut_segments
     from audio_pipeline.app.progress import steps
     from audio_pipeline.app.sources import named_recordings
     from audio_pipeline.model.classifier import load_classifier
 
-    check_new_folder(folder)
+    check_folder(folder, overwrite=overwrite)
     classifier = load_classifier(model, trusted=trusted)
     sources = named_recordings(recordings)
     with steps() as progress:
@@ -71,6 +71,7 @@ def command(
             classifier,
             CutSettings(around, tracks),
             lambda count, total: progress("Cutting", count, total),
+            overwrite=overwrite,
         )
     clips = sum(one.clips for one in done)
     failed = [one for one in done if one.error is not None]
@@ -86,6 +87,6 @@ def command(
     else:
         show(f"{clips} sounds of {len(done)} recordings in {visible(str(folder))}")
         show(f"Correct the label tracks, then: crepitus train {visible(str(folder))} -o my_model")
-    if failed:
-        first = failed[0]
-        raise CrepitusError(f"{len(failed)} recordings failed: {first.source}: {first.error}")
+    show_failures(
+        [(one.source, one.error or "") for one in failed], len(done), "--json", brief=as_json
+    )

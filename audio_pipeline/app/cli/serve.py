@@ -36,15 +36,28 @@ compare the certificate's SHA-256 fingerprint:
     default=None,
     help="Model folder [default: the one that comes with Crepitus].",
 )
+@click.option(
+    "--history",
+    is_flag=True,
+    help="Let the page keep results on this machine; whoever uses the page can see them.",
+)
 @click.option("--region", default=None, help="Whose emergency numbers to show: GB, US, EU or AU.")
 def command(
-    host: str | None, port: int, https: bool, phone: bool, model: Path | None, region: str | None
+    host: str | None,
+    port: int,
+    https: bool,
+    phone: bool,
+    model: Path | None,
+    history: bool,
+    region: str | None,
 ) -> None:
     """Open the page to record on, and the HTTP API.
 
     By default only this machine can reach it. With --phone it listens on the local network and
-    prints a code: scan it with the phone's camera. Nothing is stored and nothing is logged.
+    prints a code: scan it with the phone's camera. Nothing is logged, and nothing is stored
+    unless you say --history and then choose to keep a result.
     """
+    from audio_pipeline.app.history import History
     from audio_pipeline.exceptions import CrepitusError
     from audio_pipeline.triage.messages import default_region, load_catalogue
 
@@ -62,7 +75,13 @@ def command(
 
     host = host or ("0.0.0.0" if phone else LOOPBACK)  # noqa: S104
     service = Service(
-        host, port, https or phone, region, model, on_paired=lambda address: _show(address, True)
+        host,
+        port,
+        https or phone,
+        region,
+        model,
+        history=History() if history else None,
+        on_paired=lambda address: _show(address, True),
     )
     if service.pairing is None:
         click.echo(f"Crepitus is at {service.address}  (Ctrl-C stops it)")

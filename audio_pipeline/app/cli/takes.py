@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from audio_pipeline.app.cli.options import where_option
+from audio_pipeline.app.cli.options import allow_outside_option, where_option
+from audio_pipeline.app.outputs import check_new_folder
+from audio_pipeline.app.text import show, show_json, visible
 
 
 @click.command(epilog="Example: crepitus takes my_clips -o my_takes --count 240 --seed 1")
@@ -32,6 +33,7 @@ from audio_pipeline.app.cli.options import where_option
     help="A take is made of clips of one of so many folds of whole groups.",
 )
 @where_option
+@allow_outside_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
     dataset: Path,
@@ -41,6 +43,7 @@ def command(
     guided: bool | None,
     folds: int,
     where: dict[str, str],
+    allow_outside: bool,
     as_json: bool,
 ) -> None:
     """Put labelled clips into recordings of twenty seconds, with their truth.
@@ -53,7 +56,8 @@ def command(
     from audio_pipeline.datasets.manifest import read_dataset
     from audio_pipeline.datasets.takes import TakeSettings, write_takes
 
-    given = read_dataset(dataset)
+    check_new_folder(folder)
+    given = read_dataset(dataset, allow_outside=allow_outside)
     given = given.where(where) if where else given
     settings = TakeSettings()
     if guided is not None:
@@ -69,8 +73,9 @@ def command(
             lambda done: progress("Making takes", done, count),
         )
     if as_json:
-        click.echo(json.dumps(summary))
+        show_json(summary)
         return
     found = ", ".join(f"{number} {name}" for name, number in summary["findings"].items())
-    click.echo(f"{count} takes ({summary['seconds']:.0f} s) in {folder}; to be found: {found}")
-    click.echo(f"Next: crepitus evaluate {folder}")
+    name = visible(str(folder))
+    show(f"{count} takes ({summary['seconds']:.0f} s) in {name}; to be found: {found}")
+    show(f"Next: crepitus evaluate {name}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from audio_pipeline.app.cli.options import where_option
+from audio_pipeline.app.cli.options import allow_outside_option, where_option
 from audio_pipeline.app.outputs import check_new_folder
 from audio_pipeline.app.text import show, show_json, visible
 
@@ -47,6 +47,7 @@ from audio_pipeline.app.text import show, show_json, visible
 )
 @where_option
 @click.option("--group-by", default="group", help="Manifest column that keeps recordings together.")
+@allow_outside_option
 @click.option("--synthetic", default=0, metavar="N", help="Train on N made scenes as well.")
 @click.option("--embed", is_flag=True, help="Train on each recording in new surroundings as well.")
 @click.option(
@@ -92,6 +93,7 @@ def command(
     params: tuple[str, ...],
     where: dict[str, str],
     group_by: str,
+    allow_outside: bool,
     synthetic: int,
     embed: bool,
     judge_only: bool,
@@ -146,7 +148,12 @@ def command(
         start = load_classifier(None if str(base) == "default" else base)
     recipe = MadeSettings(synthetic if dataset else 0, seed=seed)
     made = made_by(recipe, embed) if synthetic or embed else None
-    with steps() as progress, read_or_make(dataset, synthetic, seed, group_by, progress) as given:
+    with (
+        steps() as progress,
+        read_or_make(
+            dataset, synthetic, seed, group_by, progress, allow_outside=allow_outside
+        ) as given,
+    ):
         chosen = given.where(where) if where else given
         chosen = permissive_only(chosen) if permissive else chosen
         result = train(
@@ -162,7 +169,7 @@ def command(
     if as_json:
         show_json(document)
     else:
-        from audio_pipeline.app.reporting.model_summary import training_page
+        from audio_pipeline.app.reporting.model_card import training_page
 
         show(training_page(result, visible(str(folder))))
     fail_for_unreadable(result.cautions)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from audio_pipeline.app.cli.options import overwrite_option
+from audio_pipeline.app.cli.options import FiniteRange, overwrite_option
 from audio_pipeline.app.outputs import check_output, written
 from audio_pipeline.app.text import show_json
 from audio_pipeline.triage.answers import Answers, load_answers
@@ -25,7 +25,9 @@ from audio_pipeline.triage.recommendation import FINDINGS, Sound, recommend
     type=click.Choice(FINDINGS),
     help=f"What a recording held: {', '.join(FINDINGS)}.",
 )
-@click.option("--confidence", type=float, metavar="P", help="How sure the sound is, 0 to 1.")
+@click.option(
+    "--confidence", type=FiniteRange(0, 1), metavar="P", help="How sure the sound is, 0 to 1."
+)
 @click.option(
     "--region",
     type=click.Choice(REGIONS),

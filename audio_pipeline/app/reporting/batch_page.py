@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from audio_pipeline.app.outputs import write_page
-from audio_pipeline.app.reporting.pages import LABEL_WORDS, render_page
+from audio_pipeline.app.reporting.report import LABEL_WORDS, render_page
 
 FINDING_WORDS = {
     "single_pop": "One pop",

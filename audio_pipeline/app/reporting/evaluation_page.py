@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from audio_pipeline.app.reporting.charts import interval_chart, share_chart
-from audio_pipeline.app.reporting.pages import render_page
+from audio_pipeline.app.reporting.plots import interval_chart, share_chart
+from audio_pipeline.app.reporting.report import render_page
 from audio_pipeline.model.findings import OUTCOMES
 from audio_pipeline.model.scoring import FIGURE_NAMES
 
@@ -136,7 +136,7 @@ def _risk_coverage(evaluation: Evaluation) -> str:
         "Balanced accuracy when only the most confident answers are given",
         "share answered",
         "balanced accuracy",
-        [("", points)],
+        points,
     )
 
 
@@ -146,7 +146,7 @@ def _reliability(evaluation: Evaluation) -> str:
         "How often a sound is named rightly against how sure the model was",
         "probability given",
         "share right",
-        [("", points)],
+        points,
         diagonal=True,
     )
 

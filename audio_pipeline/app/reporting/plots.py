@@ -1,18 +1,24 @@
-"""Waveform and spectrogram of a recording as SVG and PNG, made block by block by hand.
+"""Waveform and spectrogram of a recording, made block by block by hand, and charts of figures.
 
-No plotting library: a page must open anywhere, also where only the core is installed, and an hour
-of sound must not need an hour's memory.
+A recording is drawn without a plotting library: its page must be made also where only the core is
+installed, and an hour of sound must not need an hour's memory. Charts are matplotlib's.
 """
 
 from __future__ import annotations
 
+import html
+import io
 import struct
+import warnings
 import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from audio_pipeline.app.text import visible
 from audio_pipeline.audio.recording import Recording, Source, open_recording
 
 Float32 = NDArray[np.float32]
@@ -191,3 +197,89 @@ def indexed_png(pixels: NDArray[np.uint8], palette: NDArray[np.uint8]) -> bytes:
         + chunk(b"IDAT", zlib.compress(rows.tobytes(), 6))
         + chunk(b"IEND", b"")
     )
+
+
+def share_chart(
+    title: str,
+    across: str,
+    up: str,
+    points: Sequence[tuple[float, float]],
+    *,
+    diagonal: bool = False,
+) -> str:
+    """Draw a line between shares.
+
+    Parameters
+    ----------
+    title, across, up : str
+        What is shown, and the names of the axes.
+    points : sequence of (x, y)
+        Both in [0, 1].
+    diagonal : bool
+        Draw where x equals y, for calibration.
+
+    Returns
+    -------
+    str
+        An SVG element that says what it shows; empty where matplotlib is not installed.
+    """
+
+    def draw_line(axes: Any) -> None:
+        if diagonal:
+            axes.plot([0, 1], [0, 1], color="#999", linestyle="--", linewidth=1)
+        axes.plot(*zip(*points, strict=True) if points else ([], []), marker="o", markersize=3)
+        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel=across, ylabel=up)
+        axes.grid(color="#ddd")
+
+    return _chart(title, (5.0, 3.6), draw_line)
+
+
+def interval_chart(
+    title: str, rows: Sequence[tuple[str, float | None, float | None, float | None]]
+) -> str:
+    """Draw one bar per row, with its interval.
+
+    Parameters
+    ----------
+    title : str
+    rows : sequence of (name, value, low, high)
+        In [0, 1]; None is left out.
+
+    Returns
+    -------
+    str
+        As of `share_chart`.
+    """
+
+    def draw_bars(axes: Any) -> None:
+        values = [0.0 if value is None else value for _, value, _, _ in rows]
+        spans = [(n, low, high) for n, (_, _, low, high) in enumerate(rows)]
+        axes.barh(range(len(rows)), values, height=0.7)
+        for number, low, high in spans:
+            if low is not None and high is not None:
+                axes.plot([low, high], [number, number], color="#111")
+        names = [visible(name if len(name) <= 34 else f"{name[:33]}…") for name, *_ in rows]
+        axes.set_yticks(range(len(rows)), [name.replace("$", r"\$") for name in names])
+        axes.set(xlim=(0, 1), ylim=(len(rows) - 0.4, -0.6))
+
+    return _chart(title, (7.0, 0.9 + 0.24 * len(rows)), draw_bars)
+
+
+def _chart(title: str, inches: tuple[float, float], draw_on: Callable[[Any], None]) -> str:
+    """Return a figure of matplotlib as an SVG element, the same bytes for the same figures."""
+    try:
+        import matplotlib as mpl
+        from matplotlib.figure import Figure
+    except ImportError:  # the extra `report`
+        return ""
+    file = io.StringIO()
+    style = {"svg.hashsalt": "crepitus", "svg.fonttype": "none", "font.size": 9}
+    with mpl.rc_context(style), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a name may have letters that no font has
+        figure = Figure(figsize=inches, layout="constrained")
+        axes = figure.subplots()
+        axes.set_title(visible(title).replace("$", r"\$"), loc="left")
+        draw_on(axes)
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    element = file.getvalue().partition("<svg")[2]
+    return f'<svg role="img" aria-label="{html.escape(title)}"{element}'

@@ -1,8 +1,9 @@
-"""The terminal page of a recommendation: plain text first, colour only as an extra.
+"""A recommendation for people: what is shown of it, in order, and its page at a terminal.
 
-It reads well at 80 columns, without colour, and from a screen reader: no boxes, no tables, one idea
-a line, headings in words, and every list item starts with a dash. The level is said in words, with
-a symbol, and with colour where there is one.
+The page on the phone, the saved report and the terminal are drawn from one value, so they cannot
+differ. The terminal's page reads well at 80 columns, without colour, and from a screen reader: no
+boxes, no tables, one idea a line, headings in words, and every list item starts with a dash. The
+level is said in words, with a symbol, and with colour where there is one.
 """
 
 from __future__ import annotations
@@ -10,13 +11,214 @@ from __future__ import annotations
 import os
 import textwrap
 from collections.abc import Iterable
-from typing import TextIO
+from dataclasses import asdict, dataclass
+from typing import Any, TextIO
 
-from audio_pipeline.app.reporting.wording import ShownAdvice, shown_advice
 from audio_pipeline.triage.explanation import Explanation
 from audio_pipeline.triage.messages import Catalogue
-from audio_pipeline.triage.recommendation import Recommendation
+from audio_pipeline.triage.recommendation import Reason, Recommendation
 from audio_pipeline.triage.rules import LEVELS, Source, load_tables
+
+# Advice that says where to go stands right under the headline; the rest comes later.
+FIRST_ADVICE = ("A-EMERG", "A-MATERNITY", "A-TODAY", "A-SOON", "A-ROUTINE", "A-SELF")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A list with the sentence that opens it; both empty when there is nothing to list."""
+
+    opening: str = ""
+    items: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ShownReason:
+    """A reason in words, with the keys of its sources."""
+
+    text: str
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ShownSource:
+    """A publication; `url` is empty where it is a page of our own documentation."""
+
+    key: str
+    title: str
+    url: str
+
+
+@dataclass(frozen=True)
+class ShownAdvice:
+    """A recommendation, ready to be drawn.
+
+    Attributes
+    ----------
+    level, title, who, when
+        The verdict.
+    where_to_go
+        What to do first, in sentences.
+    why
+        Reasons of what is known, highest first, each point once; empty when `no_reason` is not.
+    no_reason
+        Said instead, where nothing that was told is a reason.
+    also
+        Other reasons, for whoever wants to read on.
+    urgent, unknown
+        Safety questions without a clear answer: those of an emergency, and the others.
+    check
+        Answers that cannot all be right.
+    sound
+        What the recording means for the result.
+    explanation
+        Why a back cracks, the part that fits what was heard first.
+    advice
+        What may help.
+    watch, watch_today, watch_later
+        What to watch out for: what to call for, what to ask about the same day, and later.
+    limits
+        What this could not check.
+    unanswered
+        What the questions without an answer are about.
+    sources
+        Where the reasons come from.
+    rules
+        Version of the rules, in words.
+    """
+
+    level: str
+    title: str
+    who: str
+    when: str
+    where_to_go: tuple[str, ...]
+    why: tuple[ShownReason, ...]
+    no_reason: str
+    also: tuple[ShownReason, ...]
+    urgent: Listing
+    unknown: Listing
+    check: tuple[str, ...]
+    sound: str
+    explanation: tuple[str, ...]
+    advice: tuple[str, ...]
+    watch: Listing
+    watch_today: Listing
+    watch_later: Listing
+    limits: str
+    unanswered: tuple[str, ...]
+    sources: tuple[ShownSource, ...]
+    rules: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return asdict(self)
+
+
+def shown_advice(recommendation: Recommendation) -> ShownAdvice:
+    """Put a recommendation into words.
+
+    Parameters
+    ----------
+    recommendation
+        Its catalogue gives language and region.
+
+    Returns
+    -------
+    ShownAdvice
+        On an emergency: what it is, its reasons, whom to call and what this could not check; every
+        other part is empty.
+    """
+    words, level = recommendation.catalogue, recommendation.level
+    why, also = _split_reasons(recommendation)
+    emergency = level == LEVELS[-1]
+    if emergency:
+        why, also = [reason for reason in why if reason.level == level], []
+    urgent, unknown = (Listing(), Listing()) if emergency else _unknowns(recommendation)
+    watch = [Listing()] * 3 if emergency else _watch(words)
+    nothing = "only_unknown" if recommendation.reasons else "no_reason"
+    if all(reason.level == LEVELS[0] for reason in recommendation.reasons):
+        nothing = "no_reason"
+    advice = recommendation.advice
+    return ShownAdvice(
+        level=level,
+        title=words.level(level, "title"),
+        who=recommendation.who,
+        when=words.level(level, "when"),
+        where_to_go=tuple(text for key, text in advice if key in FIRST_ADVICE),
+        why=tuple(map(_shown, why)),
+        no_reason="" if why else words.text("page", nothing),
+        also=tuple(map(_shown, also)),
+        urgent=urgent,
+        unknown=unknown,
+        check=() if emergency else recommendation.disagreements,
+        sound="" if emergency else recommendation.sound_note,
+        explanation=tuple(item.text for item in recommendation.explanation),
+        advice=() if emergency else tuple(text for key, text in advice if key not in FIRST_ADVICE),
+        watch=watch[0],
+        watch_today=watch[1],
+        watch_later=watch[2],
+        limits=words.text("safety_net", load_tables().limits),
+        unanswered=()
+        if emergency
+        else tuple(words.topic(name) for name in recommendation.answers.unanswered()),
+        sources=() if emergency else _sources([*why, *also]),
+        rules=words.text("page", "rules", version=recommendation.rules_version),
+    )
+
+
+def _watch(words: Catalogue) -> list[Listing]:
+    """Return the parts of the safety net, each with what to do."""
+    return [
+        Listing(
+            words.text("safety_net", part.opening),
+            tuple(words.text("safety_net", item) for item in part.items),
+        )
+        for part in load_tables().watch
+    ]
+
+
+def _split_reasons(recommendation: Recommendation) -> tuple[list[Reason], list[Reason]]:
+    """Return the main reasons and the others, highest first.
+
+    A reason that partly rests on open answers is a main one where it decides the level. One that
+    rests only on answers which a higher reason has named adds nothing to the main ones.
+    """
+    main: list[Reason] = []
+    others: list[Reason] = []
+    for reason in recommendation.reasons:
+        decides = reason.told == "part" and reason.level == recommendation.level
+        named = any(reason.questions <= other.questions for other in main)
+        if (reason.told == "all" or decides) and not named:
+            main.append(reason)
+        elif reason.gate is None and reason.told != "none":
+            others.append(reason)
+    return main, others
+
+
+def _unknowns(recommendation: Recommendation) -> tuple[Listing, Listing]:
+    """List the gate questions without a clear answer: those of an emergency, and the others."""
+    words = recommendation.catalogue
+    questions = [load_tables().questions[name] for name in recommendation.answers.unknown()]
+    urgent = tuple(words.urgent(each.id) for each in questions if each.emergency)
+    others = tuple(words.topic(each.id) for each in questions if not each.emergency)
+    return (
+        Listing(words.text("page", "urgent"), urgent) if urgent else Listing(),
+        Listing(words.text("page", "open"), others) if others else Listing(),
+    )
+
+
+def _shown(reason: Reason) -> ShownReason:
+    return ShownReason(reason.text, tuple(source.key for source in reason.sources))
+
+
+def _sources(reasons: list[Reason]) -> tuple[ShownSource, ...]:
+    unique: dict[str, Source] = {
+        source.key: source for reason in reasons for source in reason.sources
+    }
+    return tuple(
+        ShownSource(source.key, source.title, source.url if "://" in source.url else "")
+        for source in unique.values()
+    )
+
 
 PLAIN_WIDTH = 80
 _COLOURS = {

@@ -1,9 +1,13 @@
-"""One self-contained HTML file of a result: to keep, to print, to take to a clinician."""
+"""Pages of one HTML file with everything inside, from templates; that of a result first.
+
+A report is to keep, to print, to take to a clinician; it opens anywhere and needs no network.
+"""
 
 from __future__ import annotations
 
 import base64
 import datetime
+import hashlib
 import io
 import os
 import xml.etree.ElementTree as ElementTree
@@ -12,13 +16,15 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from audio_pipeline._version import __version__
 from audio_pipeline.analysis.pipeline import printable
-from audio_pipeline.app.outputs import check_page, write_page
-from audio_pipeline.app.reporting.pages import LABEL_WORDS, render_page
+from audio_pipeline.app.outputs import GENERATOR, check_page, write_page
 from audio_pipeline.app.reporting.plots import draw, spectrogram_png, waveform_svg
-from audio_pipeline.app.reporting.wording import shown_advice
+from audio_pipeline.app.reporting.recommendation import shown_advice
+from audio_pipeline.app.text import visible_lines
 from audio_pipeline.audio.recording import Recording, Source, read_recording
 from audio_pipeline.exceptions import RecordingError
 from audio_pipeline.triage.messages import load_catalogue
@@ -28,6 +34,8 @@ if TYPE_CHECKING:
     from audio_pipeline.analysis.events import Event
     from audio_pipeline.analysis.pipeline import Analysis
     from audio_pipeline.model.classifier import Classifier
+
+LABEL_WORDS = {"pop": "Pop", "grating": "Grinding sound", "other": "Other sound"}
 
 LONGEST_EMBEDDED_SECONDS = 600.0
 """A longer recording is not put inside the page: 10 minutes of FLAC are about 30 MB."""
@@ -215,3 +223,61 @@ def _flac(source: Source | Recording) -> str | None:
         file, recording.samples.clip(-1, 1), recording.sample_rate, "PCM_16", format="FLAC"
     )
     return base64.b64encode(file.getvalue()).decode()
+
+
+def render_page(template: str, title: str, **values: Any) -> str:
+    """Return a whole page from a template that extends ``page.html``.
+
+    Parameters
+    ----------
+    template
+        Its file name in ``templates/``.
+    title
+        Title of the page.
+    **values
+        What the template shows. Text is escaped and hidden characters are made visible; only a
+        :class:`markupsafe.Markup` is HTML already.
+    """
+    script = _read("audio_pipeline.app.reporting", "report.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    # The page may be opened from anywhere: it must not be able to fetch or run anything else.
+    policy = (
+        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data:;"
+        f" script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    )
+    return (
+        environment()
+        .get_template(template)
+        .render(
+            title=title,
+            generator=f"{GENERATOR} {__version__}",
+            policy=policy,
+            style=Markup(_read("audio_pipeline.app.server", "static/page.css")),  # noqa: S704
+            script=Markup(script),  # noqa: S704
+            **values,
+        )
+    )
+
+
+@cache
+def environment() -> Environment:
+    """Return what finds and fills the templates."""
+    return Environment(
+        loader=PackageLoader("audio_pipeline.app.reporting"),
+        autoescape=True,
+        finalize=_shown,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+def _shown(value: Any) -> Any:
+    """Make hidden characters of text visible; what is HTML already stays."""
+    return visible_lines(value) if type(value) is str else value
+
+
+@cache
+def _read(package: str, name: str) -> str:
+    return (resources.files(package) / name).read_text(encoding="utf-8")

@@ -1,19 +1,51 @@
-"""What was heard in a recording, as a page of plain text.
+"""Talking with a person at a terminal: what to do, what was heard, and asking for a line.
 
-Every sign is doubled in words, so that it reads well without colour and aloud.
+Every sign is doubled in words, so that it reads well without colour and aloud. The conversation is
+on standard error, since standard output is the result.
 """
 
 from __future__ import annotations
 
+import shutil
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from audio_pipeline.app.text import visible
+import click
+
+from audio_pipeline.app.text import show, visible
 
 if TYPE_CHECKING:
     from audio_pipeline.analysis.events import Event
     from audio_pipeline.analysis.pipeline import Analysis
+    from audio_pipeline.audio.quality import Quality
+
+HOW_TO_RECORD: Final = (
+    "Before you record",
+    "- Sit on a chair that does not creak. Choose a quiet room; switch off fans and music.",
+    "- Put the microphone 2 to 5 cm from your back, beside the place that cracks. Do not press it "
+    "on. A stand or another person can hold it.",
+    "- Bare skin or one thin, tight layer is best: loose clothes rustle.",
+    "- Switch off noise suppression and automatic gain in the sound settings. They take away just "
+    "the clicks we listen for.",
+    "- Move as you usually do. Do not force a crack. Stop if it hurts.",
+)
+
+GUIDED_PLAN: Final = (
+    "First keep still for {quiet:.0f} seconds, then turn slowly {turns} times with the mark on "
+    "the screen, then keep still for {still:.0f} seconds. It takes {total:.0f} seconds."
+)
+FREE_PLAN: Final = "Record as long as you like. Enter stops."
+TIMED_PLAN: Final = "It records for {seconds:g} seconds. Enter stops earlier."
+
+OFFER_QUESTIONS: Final = (
+    "This is only about the sound. Your symptoms decide what to do. A few questions, about 15 "
+    "short screens, can say what that is. Press Enter to begin, or type n to leave."
+)
+NO_TWIST: Final = (
+    "Because of your answers we do not ask you to twist for a recording. The questions alone can "
+    "say what to do next."
+)
 
 WIDTH: Final = 78
 MOST_EVENTS: Final = 12
@@ -39,6 +71,49 @@ MEANINGS: Final = {
 NAMES: Final = {"pop": "pop", "grating": "grinding sound", "other": "other sound"}
 _MARKS: Final = {"pop": "P", "grating": "G", "other": "o"}
 _STRENGTH: Final = ((0.8, "likely"), (0.6, "possible"))
+
+
+def say(text: str) -> None:
+    """Write lines, wrapped between words at the width of the terminal."""
+    width = shutil.get_terminal_size().columns - 1
+    for line in text.splitlines() or [""]:
+        # What follows a dash or a number is indented under its first word.
+        indent = " " * (len(line) - len(line.lstrip(" -0123456789")))
+        show("\n".join(textwrap.wrap(line, width, subsequent_indent=indent)), err=True)
+
+
+def read(prompt: str) -> str:
+    """Ask for a line; the end of the input (Ctrl-D) is an empty one."""
+    try:
+        return read_line(prompt)
+    except EOFError:
+        return ""
+
+
+def read_line(prompt: str) -> str:
+    """Ask for a line.
+
+    Raises
+    ------
+    EOFError
+        The input has ended.
+    """
+    click.echo(prompt, nl=False, err=True)
+    return input()
+
+
+def quality_verdict(analysis: Analysis) -> str:
+    """Return in one line whether the recording can be used, with the first thing to mend."""
+    quality: Quality | None = analysis.quality
+    if quality is None:
+        return f"The recording cannot be used: {analysis.error}"
+    if not quality.usable:
+        return "The recording cannot be used."
+    if quality.warnings:
+        count = len(quality.warnings)
+        notes = "one note" if count == 1 else f"{count} notes"
+        return f"The recording can be used, with {notes} (below)."
+    return "The recording is good."
 
 
 def finding_sentence(analysis: Analysis) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -13,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from audio_pipeline._version import __version__
 from audio_pipeline.app.server.errors import ApiError
-from audio_pipeline.app.server.pool import AnalysisPool
+from audio_pipeline.app.server.pool import AnalysisPool, Reply
 from audio_pipeline.app.server.questionnaire import interview_document, questionnaire_document
 from audio_pipeline.app.server.schemas import InterviewInput, Strict, TriageInput
 from audio_pipeline.app.server.settings import ServerSettings
@@ -86,14 +87,17 @@ class Api:
 
     async def advice(self, request: Request) -> Response:
         """Return the recommendation in words, in the order in which a page shows them."""
-        from audio_pipeline.app.reporting.wording import shown_advice
+        from audio_pipeline.app.reporting.recommendation import shown_advice
         from audio_pipeline.triage.interview import Interview
 
         result = recommendation(await json_input(request, TriageInput), self._region)
         so_far = Interview(result.answers, result.sound)
-        document = shown_advice(result).to_dict()
         return JSONResponse(
-            {**document, "level_so_far": so_far.level, "may_twist": so_far.may_twist}
+            {
+                **shown_advice(result).to_dict(),
+                "level_so_far": so_far.level,
+                "may_twist": so_far.may_twist,
+            }
         )
 
     async def fhir(self, request: Request) -> Response:
@@ -114,17 +118,21 @@ class Api:
         return await self._run("report", request)
 
     async def _run(self, kind: str, request: Request) -> Response:
+        async with self.analysed(kind, request) as (_, reply):
+            return Response(reply.body, media_type=reply.media_type)
+
+    @asynccontextmanager
+    async def analysed(self, kind: str, request: Request) -> AsyncIterator[tuple[Upload, Reply]]:
+        """Read an upload and do its job; the upload's memory is given back at the end."""
         self._pool.admit()
         upload, reserved = await read_upload(
             request.stream(), request.headers.get("content-type"), self._settings, self._budget
         )
         try:
             assert upload.audio is not None
-            job = self._job(kind, upload)
-            reply = await self._pool.run(job, upload.audio)
+            yield upload, await self._pool.run(self._job(kind, upload), upload.audio)
         finally:
             self._budget.give_back(reserved)
-        return Response(reply.body, media_type=reply.media_type)
 
     def _job(self, kind: str, upload: Upload) -> dict[str, Any]:
         answers = None

@@ -15,6 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from audio_pipeline.app.history import History
 from audio_pipeline.app.server import schemas
 from audio_pipeline.app.server.api import API_VERSION, Api
 from audio_pipeline.app.server.errors import ApiError
@@ -25,6 +26,7 @@ from audio_pipeline.app.server.guards import (
     GuardHeaders,
     Pairing,
 )
+from audio_pipeline.app.server.history import add_history
 from audio_pipeline.app.server.live import LiveStreams
 from audio_pipeline.app.server.pool import AnalysisPool
 from audio_pipeline.app.server.settings import ServerSettings
@@ -82,6 +84,7 @@ def create_app(
     region: str = "GB",
     hosts: frozenset[str] = LOOPBACK_NAMES,
     pairing: Pairing | None = None,
+    history: History | None = None,
 ) -> FastAPI:
     """Make the application.
 
@@ -97,6 +100,8 @@ def create_app(
         Names the server goes by.
     pairing
         Who may use it; None when only this machine can reach it.
+    history
+        Where results that a person wants kept go; None to keep nothing.
 
     Returns
     -------
@@ -116,6 +121,7 @@ def create_app(
     app = plain_app("Crepitus", description=DESCRIPTION, openapi=True, lifespan=lifespan)
     app.state.pool = pool
     _add_api(app, api)
+    add_history(app, PREFIX, api, history)
     app.add_api_websocket_route(f"{PREFIX}/live", LiveStreams(pool, settings).serve)
     add_page(app, {"/": "index.html", "/docs": "docs.html"})
     _describe_requests(app)

@@ -23,7 +23,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-RECORDING_PATHS = ("/api/v1/analyses", "/api/v1/reports")
+RECORDING_PATHS = ("/api/v1/analyses", "/api/v1/reports", "/api/v1/history")
 
 CONTENT_SECURITY_POLICY = "; ".join(
     [

@@ -8,19 +8,21 @@ from typing import Any
 
 from audio_pipeline.analysis.guided import Phase, ProtocolConfig, planned_phases
 from audio_pipeline.triage.answers import parse_answers
+from audio_pipeline.triage.explanation import explain
 from audio_pipeline.triage.interview import TICKED, Interview, Screen
-from audio_pipeline.triage.messages import CALL_ADVICE, Catalogue, load_catalogue
+from audio_pipeline.triage.messages import CALL_ADVICE, load_catalogue
+from audio_pipeline.triage.questionnaire import form_document
 from audio_pipeline.triage.recommendation import recommend
 from audio_pipeline.triage.rules import LEVELS, SKIP, UNSURE, Question, load_tables
 
 SECTION_TITLES = {
     "emergency": "Safety questions",
     "now": "How your back is now",
-    "course": "How it started and how it goes",
     "health": "Your health",
+    "course": "How it started and how it goes",
     "crack": "The cracking",
 }
-"""Sections in the order in which the page asks them."""
+"""Sections in the order of their questions."""
 
 
 @cache
@@ -35,26 +37,33 @@ def questionnaire_document(region: str) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``questions`` in the order asked, each with ``id``, ``section``, ``text``, ``type``
-        (``choice`` or ``integer``), ``options`` or ``minimum`` and ``maximum``; its
-        ``emergency_options`` (option to reason), which are an emergency whatever the other
-        answers are; and its ``clear_options``, which rule its worry out. Then what the page needs
-        before it can ask the server: ``sections``, ``emergency``, ``level_titles``, ``limits``
-        and ``protocol``.
+        ``questions`` and ``groups`` as :func:`~audio_pipeline.triage.questionnaire.form_document`
+        describes them, with ``value`` for the id of an option; each question also has its
+        ``emergency_options`` (option to reason), which are an emergency whatever the other answers
+        are, and its ``clear_options``, which rule its worry out. Then what the page needs before it
+        can ask the server: ``sections``, ``emergency``, ``level_titles``, ``limits``,
+        ``explanation`` (why a back cracks) and ``protocol``. Which screen comes next is
+        :func:`interview_document`'s.
     """
     tables, words = load_tables(), load_catalogue(region)
+    form = form_document(words)
     return {
         "rules_version": tables.version,
         "region": region,
         "sections": [{"id": key, "title": title} for key, title in SECTION_TITLES.items()],
-        "questions": [_question(entry, words) for entry in tables.questions.values()],
+        "questions": [
+            _question(entry, tables.questions[entry["id"]], region) for entry in form["questions"]
+        ],
+        "groups": form["groups"],
+        "none": words.text("interview", "none"),
         "emergency": {
             "title": words.level("emergency", "title"),
             "number": words.messages["regions"][region]["emergency_number"],
             "advice": words.text("advice", CALL_ADVICE),
         },
         "level_titles": {level: words.level(level, "title") for level in LEVELS},
-        "limits": words.text("safety_net", "N-LIMITS"),
+        "limits": words.text("safety_net", tables.limits),
+        "explanation": [item.to_dict() for item in explain({"unknown"}, words)],
         "protocol": _protocol(ProtocolConfig()),
     }
 
@@ -91,7 +100,7 @@ def interview_document(
     InvalidInputError
         A value is not an answer to its question.
     """
-    words, interview = load_catalogue(region), Interview()
+    interview = Interview()
     trail: list[dict[str, Any]] = []
     screen = interview.next_screen()
     while screen is not None:
@@ -99,11 +108,11 @@ def interview_document(
         if given is None:
             break
         interview.give(screen, given)
-        trail.append(_screen(screen, words))
+        trail.append(_screen(screen, region))
         screen = interview.next_screen()
     return {
         "trail": trail,
-        "screen": screen and _screen(screen, words),
+        "screen": screen and _screen(screen, region),
         "remaining": interview.remaining(),
         "answers": dict(interview.answers.values),
         "first_part_done": interview.next_screen(emergency_only=True) is None,
@@ -133,59 +142,56 @@ def _mark(question: Question, value: Any) -> Any:
     return "no" if value in ("no", question.lowest) else TICKED
 
 
-def _screen(screen: Screen, words: Catalogue) -> dict[str, Any]:
-    """Return one screen in words."""
-    first = screen.questions[0]
-    questions = [_question(question, words) for question in screen.questions]
+def _screen(screen: Screen, region: str) -> dict[str, Any]:
+    """Return one screen with its words, from the entries of the questionnaire."""
+    form = questionnaire_document(region)
+    known = {entry["id"]: entry for entry in form["questions"]}
+    entries = [known[question.id] for question in screen.questions]
+    first = entries[0]
+    title, lead, why = first["text"], first["lead"], first["why"]
     if screen.ticked:
-        assert first.group is not None
-        title, why = words.group(first.group, "text"), words.group(first.group, "why")
-        for question, document in zip(screen.questions, questions, strict=True):
-            document |= {"text": words.tick(question), "lowest": question.lowest}
-    else:
-        title, why = words.question(first.id), words.why(first.id)
-        if screen.detail:
-            title = words.detail(first.id)
-            questions[0]["options"] = [
-                {"value": value, "text": words.detail_option(first.id, value)}
-                for value in screen.offered
-            ]
+        group = form["groups"][first["group"]]
+        title, lead, why = group["text"], "", group["why"]
+        entries = [
+            {**entry, "text": entry["tick"], "lowest": question.lowest}
+            for entry, question in zip(entries, screen.questions, strict=True)
+        ]
+    elif screen.detail:
+        title, lead = first["detail"]["text"], ""
+        entries = [{**first, "options": first["detail"]["options"]}]
     return {
         "title": title,
-        "lead": "" if screen.ticked or screen.detail else words.lead(first.id),
+        "lead": lead,
         "why": why,
         "ticked": screen.ticked,
         "detail": screen.detail,
-        "none": words.text("interview", "none"),
-        "questions": questions,
+        "none": form["none"],
+        "questions": entries,
     }
 
 
-def _question(question: Question, words: Catalogue) -> dict[str, Any]:
-    document: dict[str, Any] = {
-        "id": question.id,
-        "section": question.section,
-        "text": words.question(question.id),
-        "type": "integer" if question.numeric else "choice",
-    }
+def _question(entry: dict[str, Any], question: Question, region: str) -> dict[str, Any]:
     if question.numeric:
-        return document | {"minimum": question.minimum, "maximum": question.maximum}
-    options = question.answers
+        return entry
+    document = {**entry, "options": _valued(entry["options"])}
+    if entry.get("detail"):
+        detail = entry["detail"]
+        document["detail"] = {**detail, "options": _valued(detail["options"])}
     return document | {
-        "options": [
-            {"value": value, "text": words.option(question.id, value)} for value in options
-        ],
-        "emergency_options": _emergency_options(question.id, words.region),
+        "emergency_options": _emergency_options(question, region),
         "clear_options": _clear_options(question),
     }
 
 
-@cache
-def _emergency_options(name: str, region: str) -> dict[str, str]:
+def _valued(options: list[dict[str, str]]) -> list[dict[str, str]]:
+    return [{"value": option["id"], "text": option["text"]} for option in options]
+
+
+def _emergency_options(question: Question, region: str) -> dict[str, str]:
     """Return the options that are an emergency whatever is said elsewhere, each with its reason."""
     found = {}
-    for value in load_tables().questions[name].answers:
-        answers = parse_answers({name: value})
+    for value in question.answers:
+        answers = parse_answers({question.id: value})
         if Interview(answers).emergency:
             found[value] = recommend(answers, region=region).reasons[0].text
     return found

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 REVIEW_FILE = "review.csv"
 
 
-def open_queue(source: Path, model: Path | None = None) -> ReviewQueue:
+def open_queue(
+    source: Path, model: Path | None = None, *, allow_outside: bool = False
+) -> ReviewQueue:
     """Return what there is to label in a batch's output folder or in a dataset.
 
     Parameters
@@ -26,6 +28,8 @@ def open_queue(source: Path, model: Path | None = None) -> ReviewQueue:
         OUT folder of ``crepitus batch``; or a folder or CSV as ``crepitus train`` reads it.
     model
         Model folder for a dataset, None for the default one. A batch was heard already.
+    allow_outside
+        Whether a dataset may name recordings outside its own folder.
 
     Returns
     -------
@@ -44,7 +48,7 @@ def open_queue(source: Path, model: Path | None = None) -> ReviewQueue:
         items, labels = _of_batch(source)
         manifest = source / REVIEW_FILE
     else:
-        items, labels = _of_dataset(source, model)
+        items, labels = _of_dataset(source, model, allow_outside)
         is_file = source.is_file()
         manifest = (
             source.with_name(f"{source.stem}-{REVIEW_FILE}") if is_file else source / REVIEW_FILE
@@ -78,11 +82,13 @@ def _path(name: bytes) -> Path | None:
         return None
 
 
-def _of_dataset(source: Path, model: Path | None) -> tuple[list[ReviewItem], tuple[str, ...]]:
+def _of_dataset(
+    source: Path, model: Path | None, allow_outside: bool
+) -> tuple[list[ReviewItem], tuple[str, ...]]:
     from audio_pipeline.datasets.manifest import read_dataset
     from audio_pipeline.model.classifier import load_classifier
 
-    dataset = read_dataset(source)
+    dataset = read_dataset(source, allow_outside=allow_outside)
     classifier = load_classifier(model)
     labels = dict.fromkeys((*classifier.labels, *dataset.labels))
     return most_informative(_heard_again(dataset, classifier)), tuple(labels)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import uvicorn
 
+from audio_pipeline.app.history import History
 from audio_pipeline.app.server.app import create_app
 from audio_pipeline.app.server.certificate import Certificate, make_certificate
 from audio_pipeline.app.server.connections import (
@@ -40,6 +41,8 @@ class Service:
         Model folder, None for the default one.
     settings
         Limits.
+    history
+        Where results that a person wants kept go; None to keep nothing.
     on_paired
         Called with the address of the page for the next device when one has been paired.
     """
@@ -50,6 +53,7 @@ class Service:
     region: str = "GB"
     model: Path | None = None
     settings: ServerSettings = field(default_factory=ServerSettings)
+    history: History | None = None
     on_paired: Callable[[str], None] | None = None
 
     def __post_init__(self) -> None:
@@ -66,6 +70,7 @@ class Service:
             region=self.region,
             hosts=frozenset(names),
             pairing=self.pairing,
+            history=self.history,
         )
         self.listener = listen(self.host, self.port)
         self.port = self.listener.getsockname()[1]

@@ -121,7 +121,8 @@ class AdviceOutput(BaseModel):
     """The recommendation in words, in the order in which a page shows them.
 
     `level_so_far` counts only what was answered; `may_twist` is false where a recording must not
-    be asked for.
+    be asked for. `screens` are those still to come, the next one first: ids of the questions asked
+    at once, and the `group` whose list they are. It is empty at an emergency.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -129,6 +130,7 @@ class AdviceOutput(BaseModel):
     level: Level
     level_so_far: Level
     may_twist: bool
+    screens: list[dict[str, Any]]
     title: str
     who: str
     when: str
@@ -208,13 +210,26 @@ class OptionOutput(BaseModel):
     text: str
 
 
+class DetailOutput(BaseModel):
+    """What is asked of a line that was ticked."""
+
+    text: str
+    options: list[OptionOutput]
+
+
 class QuestionOutput(BaseModel):
-    """One question; nothing is mandatory."""
+    """One question; nothing is mandatory. `group` names the list it is a line (`tick`) of."""
 
     id: str
     section: str
+    group: str | None
     text: str
+    lead: str
+    why: str
+    topic: str
     type: Literal["choice", "integer"]
+    tick: str | None = None
+    detail: DetailOutput | None = None
     options: list[OptionOutput] | None = None
     minimum: int | None = None
     maximum: int | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -13,9 +14,13 @@ from audio_pipeline.app.server.guards import megabytes, too_large
 from audio_pipeline.app.server.settings import ServerSettings
 from audio_pipeline.app.server.worker import release_free_memory
 
-FIELDS = ("audio", "answers", "capture", "region", "embed")
+# It warns of every broken body, on the screen of whoever serves; the sender is told anyway.
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
+
+FIELDS = ("audio", "answers", "capture", "region", "embed", "keep_take")
 """Names of the parts: the recording; the answers as JSON; what the browser did to the sound as
-JSON; the country whose emergency number is shown; "yes" to put the sound inside a report."""
+JSON; the country whose emergency number is shown; "yes" to put the sound inside a report, or to
+keep it in the history."""
 
 MAX_PARTS = 8
 LONGEST_BOUNDARY = 70

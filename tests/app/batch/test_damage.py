@@ -20,8 +20,8 @@ from batch_support import small_model, tables, write_clicks, write_folder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audio_pipeline.app.batch.recovery import PAGE_SIZE, records
 from audio_pipeline.app.batch.store import RunStore
+from audio_pipeline.app.batch.store_file import PAGE_SIZE, records
 from audio_pipeline.app.cli import main
 from audio_pipeline.exceptions import InvalidInputError
 

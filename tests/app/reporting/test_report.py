@@ -27,9 +27,14 @@ from audio_pipeline.app.reporting.batch_page import (
     worth_listening,
     write_batch_report,
 )
-from audio_pipeline.app.reporting.pages import environment, render_page
 from audio_pipeline.app.reporting.plots import ROWS, draw, indexed_png, spectrogram_png
-from audio_pipeline.app.reporting.report import level_symbols, report_page, write_report
+from audio_pipeline.app.reporting.report import (
+    environment,
+    level_symbols,
+    render_page,
+    report_page,
+    write_report,
+)
 from audio_pipeline.audio.quality import QualityMeter
 from audio_pipeline.audio.recording import Recording
 from audio_pipeline.exceptions import CrepitusError

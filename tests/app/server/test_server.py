@@ -178,6 +178,41 @@ class TestAnswers:
             if "clear_options" in question
         )
 
+    def test_the_page_is_led_through_the_same_questions_as_the_terminal(
+        self, client: httpx.Client
+    ) -> None:
+        from triage_cases import BASE
+
+        from audio_pipeline.triage.interview import Interview
+        from audio_pipeline.triage.rules import load_tables
+
+        values = {**BASE, "age": 66, "back_pain": "yes", "severity": 3, "pregnancy": None}
+        served: list[list[str]] = []
+        answers: dict[str, Any] = {}
+        while (
+            screen := client.post("/api/v1/interview", json={"answers": answers}).json()["screen"]
+        ) is not None:
+            served.append([question["id"] for question in screen["questions"]])
+            answers |= {name: values[name] for name in served[-1]}
+        asked: list[list[str]] = []
+        interview = Interview()
+        while screen := interview.next_screen():
+            asked.append([question.id for question in screen.questions])
+            lowest = {question.id: question.lowest for question in screen.questions}
+            interview.give(
+                screen,
+                {
+                    name: "no" if screen.ticked and values[name] == lowest[name] else values[name]
+                    for name in asked[-1]
+                },
+            )
+        assert served == asked
+        words = client.get("/api/v1/questions").json()
+        assert [each["id"] for each in words["questions"]] == list(load_tables().questions)
+        assert all(each["why"] for each in words["questions"])
+        assert words["explanation"][0]["id"] == "X-BUBBLE"
+        error_of(client.post("/api/v1/advice", json={"answers": {}, "skipped": ["shoe_size"]}), 422)
+
     def test_who_may_twist(self, client: httpx.Client) -> None:
         def advice(answers: dict[str, str]) -> Any:
             return client.post("/api/v1/advice", json={"answers": answers}).json()
@@ -219,6 +254,9 @@ class TestAnswers:
         assert page.headers["content-type"] == "text/html; charset=utf-8"
         assert "Get emergency help now" in page.text
         assert "911" in page.text
+        assert "data:audio" not in page.text  # an emergency stands alone
+        data |= {"answers": "{}"}
+        page = client.post("/api/v1/reports", files=files, data=data)
         assert "data:audio/flac;base64," in page.text
         quiet = client.post("/api/v1/reports", files=files, data={"answers": "{}"})
         assert "data:audio" not in quiet.text
@@ -362,10 +400,15 @@ class TestHttp:
         error_of(client.post("/api/v1/analyses", content=b"", headers=headers), 422)
 
     @pytest.mark.parametrize("length", [5_000, 200_000])
-    def test_long_headers_of_a_part(self, client: httpx.Client, length: int) -> None:
+    def test_long_headers_of_a_part(
+        self, client: httpx.Client, length: int, capfd: pytest.CaptureFixture[str]
+    ) -> None:
         part = b"--x\r\nX: " + b"a" * length + b"\r\n"
+        capfd.readouterr()
         headers = {"content-type": "multipart/form-data; boundary=x"}
         error_of(client.post("/api/v1/analyses", content=part, headers=headers), 422)
+        error_of(client.post("/api/v1/analyses", content=b"--x\r\n\xff: \r", headers=headers), 422)
+        assert "".join(capfd.readouterr()) == ""
 
     def test_uploads_that_are_broken_off_print_nothing(
         self, client: httpx.Client, recording: bytes, capfd: pytest.CaptureFixture[str]

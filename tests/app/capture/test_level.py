@@ -148,11 +148,11 @@ def test_nothing_a_person_reads_frightens_or_promises() -> None:
     from wording_rules import BANNED
 
     from audio_pipeline.analysis import guided as protocol
-    from audio_pipeline.app.reporting import guidance
+    from audio_pipeline.app.reporting import terminal
 
     said = [words for words, _ in ADVICE.values()]
-    said += [*protocol._RETURNS.values(), *protocol._ONCE.values(), *guidance.HOW_TO_RECORD]
-    said += [guidance.GUIDED_PLAN, guidance.FREE_PLAN, guidance.TIMED_PLAN, guidance.NO_TWIST]
+    said += [*protocol._RETURNS.values(), *protocol._ONCE.values(), *terminal.HOW_TO_RECORD]
+    said += [terminal.GUIDED_PLAN, terminal.FREE_PLAN, terminal.TIMED_PLAN, terminal.NO_TWIST]
     for phase in planned_phases():
         said += [cue(phase, float(at))[0] for at in np.linspace(phase.start, phase.end - 0.01, 9)]
     assert [text for text in said if BANNED.search(text)] == []

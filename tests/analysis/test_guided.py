@@ -172,7 +172,7 @@ def test_sounds_at_random_points_seldom_seem_to_return(per_turn: int) -> None:
 
 
 def test_no_sounds_no_words() -> None:
-    assert weigh_evidence(PHASES, []) == Evidence((), (), ())
+    assert weigh_evidence(PHASES, []) == Evidence((), (), (), ())
 
 
 def analysis_of(events: list[Event]) -> Analysis:
@@ -195,6 +195,20 @@ def test_a_sound_outside_the_movement_does_not_decide_the_finding() -> None:
     both = apply_protocol(analysis_of([tap, inside]), PHASES, LABELS)
     assert both.finding is not None
     assert both.finding.label == "single_pop"
+
+
+def test_a_grating_in_one_turn_only_is_not_sure() -> None:
+    turns = [phase for phase in PHASES if phase.kind == "turn"]
+    once = apply_protocol(analysis_of([sound(turns[1].start + 1, "grating")]), PHASES, LABELS)
+    assert once.finding is not None
+    assert once.finding.label == "uncertain"
+    returning = [sound(turn.start + 1, "grating") for turn in turns]
+    again = apply_protocol(analysis_of(returning), PHASES, LABELS)
+    assert again.finding is not None
+    assert again.finding.label == "grating"
+    pop = apply_protocol(analysis_of([sound(turns[1].start + 1, "pop")]), PHASES, LABELS)
+    assert pop.finding is not None
+    assert pop.finding.label == "single_pop", "a joint cracks once"
 
 
 def test_what_the_turns_tell_goes_into_the_finding() -> None:

@@ -27,7 +27,7 @@ from audio_pipeline.analysis.streaming import LiveEvent, StreamAnalyzer
 from audio_pipeline.audio.recording import Recording, read_recording
 from audio_pipeline.model.classifier import Classifier, load_classifier
 
-SAMPLES = Path(__file__).parent.parent / "datasets" / "samples"
+SAMPLES = Path(__file__).parents[2] / "datasets" / "samples"
 RATE = 44_100
 FRAME = 0.003
 """Seconds between two frames: times differ by one or two where frames fall elsewhere."""

@@ -1,0 +1,152 @@
+"""``crepitus history``: the results that were kept on this machine."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+
+import click
+
+from audio_pipeline.app.cli.options import overwrite_option
+from audio_pipeline.app.text import show, show_json
+
+
+@click.group(
+    invoke_without_command=True,
+    epilog="Example: crepitus history --from 2026-11-01 page doctor.html",
+)
+@click.option("--from", "first", type=click.DateTime(["%Y-%m-%d"]), help="First day.")
+@click.option("--to", "last", type=click.DateTime(["%Y-%m-%d"]), help="Last day.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.pass_context
+def command(
+    context: click.Context,
+    first: datetime.datetime | None,
+    last: datetime.datetime | None,
+    as_json: bool,
+) -> None:
+    """List the results kept on this machine, with counts by week.
+
+    Nothing is kept unless you ask: record --keep, or serve --history. The counts say what was
+    heard. They never say better or worse, because recordings of different days cannot be
+    compared.
+    """
+    context.obj = (first and first.date(), last and last.date())
+    if context.invoked_subcommand is not None:
+        return
+    from audio_pipeline.app.history import History, counts_by_week
+
+    entries = History().entries(*context.obj)
+    weeks = counts_by_week(entries)
+    if as_json:
+        show_json({"entries": [entry.to_dict() for entry in entries], "weeks": weeks})
+        return
+    if not entries:
+        show("Nothing was kept. To keep a result: crepitus record --keep")
+    for entry in entries:
+        take = f", with its recording ({entry.take_bytes / 1e6:.1f} MB)" if entry.take_name else ""
+        show(
+            f"{entry.id:4}  {entry.made:%Y-%m-%d %H:%M}  {entry.finding.replace('_', ' ')}"
+            f" ({_count(entry.count('pop'), 'pop')},"
+            f" {_count(entry.count('grating'), 'grinding sound')}){take}"
+        )
+    for week in weeks:
+        show(
+            f"Week from {week['monday']}: {_count(week['takes'], 'recording')},"
+            f" {_count(week['pops'], 'pop')}, {_count(week['gratings'], 'grinding sound')}"
+        )
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
+@command.command()
+@click.argument("numbers", metavar="NUMBER...", type=click.IntRange(1), nargs=-1, required=True)
+def delete(numbers: tuple[int, ...]) -> None:
+    """Delete entries by their numbers. They cannot be brought back."""
+    from audio_pipeline.app.history import History
+
+    history = History()
+    for number in numbers:
+        history.entry(number)  # before anything is deleted
+    for number in numbers:
+        history.delete(number)
+    show(f"Deleted: {_count(len(numbers), 'result')}.")
+
+
+@command.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def clear(yes: bool) -> None:
+    """Delete everything that was kept, and the file it was kept in."""
+    from audio_pipeline.app.history import History
+
+    history = History()
+    count = len(history.entries())
+    if not yes:
+        click.confirm(f"Delete {_count(count, 'result')} for good?", abort=True, err=True)
+    history.delete_all()
+    show(f"Deleted: {_count(count, 'result')}.")
+
+
+def _passphrase(file: Path | None, *, confirm: bool) -> str:
+    """Read a passphrase from the first line of a file, or ask for it."""
+    if file is not None:
+        lines = file.read_text(encoding="utf-8").splitlines()
+        return lines[0] if lines else ""
+    prompt: str = click.prompt(
+        "Passphrase", hide_input=True, confirmation_prompt=confirm, err=True, type=str
+    )
+    return prompt
+
+
+passphrase_option = click.option(
+    "--passphrase-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Its first line is the passphrase; asked for when not given.",
+)
+
+
+@command.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--no-takes", is_flag=True, help="Leave the recordings out.")
+@passphrase_option
+@overwrite_option
+def export(file: Path, no_takes: bool, passphrase_file: Path | None, overwrite: bool) -> None:
+    """Write everything into one encrypted FILE, to keep or to take to another machine."""
+    from audio_pipeline.app.history import History
+    from audio_pipeline.app.outputs import check_output
+
+    check_output(file, inputs=[passphrase_file], overwrite=overwrite)
+    passphrase = _passphrase(passphrase_file, confirm=True)
+    count = History().export(file, passphrase, takes=not no_takes)
+    show(f"Exported: {_count(count, 'result')}. Without the passphrase nobody can read them.")
+
+
+@command.command(name="import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@passphrase_option
+def import_(file: Path, passphrase_file: Path | None) -> None:
+    """Add the results of an exported FILE to those on this machine."""
+    from audio_pipeline.app.history import History, read_export
+
+    documents = read_export(file, _passphrase(passphrase_file, confirm=False))
+    count = History().merge(documents)
+    show(f"Added: {_count(count, 'result')} ({len(documents) - count} were there already).")
+
+
+@command.command()
+@click.argument("file", metavar="FILE.html", type=click.Path(path_type=Path))
+@overwrite_option
+@click.pass_obj
+def page(
+    days: tuple[datetime.date | None, datetime.date | None], file: Path, overwrite: bool
+) -> None:
+    """Write a page for a doctor; with --from and --to before the word page, for those days."""
+    from audio_pipeline.app.history import History
+    from audio_pipeline.app.outputs import check_page, write_page
+    from audio_pipeline.app.reporting.history_page import history_page
+
+    check_page(file, overwrite=overwrite)
+    write_page(file, history_page(History().entries(*days), *days), overwrite=overwrite)
+    show(f"Written: {file}")

@@ -1,0 +1,190 @@
+"""The addresses of the history: keep a result, see, compare, export and delete what was kept."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from audio_pipeline.app.comparison import compare, counted
+from audio_pipeline.app.history import Entry, History, counts_by_week
+from audio_pipeline.app.server.api import Api, json_object
+from audio_pipeline.app.server.errors import ApiError
+from audio_pipeline.exceptions import CrepitusError, InvalidInputError
+
+Result = TypeVar("Result")
+
+
+class HistoryApi:
+    """The handlers.
+
+    Parameters
+    ----------
+    api
+        Analyses what is to be kept.
+    history
+        None when the person who serves did not ask for one; then nothing is kept or shown.
+    """
+
+    def __init__(self, api: Api, history: History | None) -> None:
+        self._api = api
+        self._history = history
+
+    async def overview(self, request: Request) -> Response:
+        """Return whether results can be kept, what was kept, and the counts by week."""
+        if self._history is None:
+            return JSONResponse({"enabled": False, "entries": [], "weeks": []})
+        entries = await self._entries(request)
+        return JSONResponse(
+            {
+                "enabled": True,
+                "entries": [entry.to_dict() for entry in entries],
+                "weeks": counts_by_week(entries),
+            }
+        )
+
+    async def keep(self, request: Request) -> Response:
+        """Analyse a recording and keep the result; with ``keep_take=yes`` the recording too."""
+        history = self._on()
+        async with self._api.analysed("analysis", request) as (upload, reply):
+            document = json.loads(reply.body)
+            answers = json.loads(upload.fields["answers"]) if "answers" in upload.fields else None
+            with_take = upload.fields.get("keep_take") == "yes"
+            take = (upload.name, b"".join(upload.audio or ())) if with_take else None
+            [recording] = document["recordings"]
+            entry = await _run(
+                partial(
+                    history.add, recording, document["model"]["sha256"], answers=answers, take=take
+                )
+            )
+        return JSONResponse(entry.to_dict(), 201)
+
+    async def entry(self, number: int) -> Response:
+        """Return one entry with the whole result."""
+        entry = await self._entry(number)
+        return JSONResponse({**entry.to_dict(), "recording": dict(entry.recording)})
+
+    async def take(self, number: int) -> Response:
+        """Return the recording that was kept with an entry."""
+        content = await _run(partial(self._on().take, (await self._entry(number)).id))
+        if content is None:
+            raise ApiError(404, "not_found", "No recording was kept with this result.")
+        return Response(content, media_type="application/octet-stream")
+
+    async def delete(self, number: int) -> Response:
+        """Delete one entry."""
+        await _run(partial(self._on().delete, (await self._entry(number)).id))
+        return Response(status_code=204)
+
+    async def delete_all(self) -> Response:
+        """Delete everything that was kept."""
+        return JSONResponse({"deleted": await _run(self._on().delete_all)})
+
+    async def export(self, request: Request) -> Response:
+        """Return everything as one encrypted file; the body is ``{"passphrase", "takes"}``."""
+        history = self._on()
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            raise ApiError(415, "not_json", "Send application/json.", {"Connection": "close"})
+        body = json_object(await request.body(), "request")
+        passphrase, takes = body.get("passphrase"), body.get("takes", True)
+        if not isinstance(passphrase, str) or not isinstance(takes, bool):
+            raise ApiError(422, "bad_passphrase", "Send a passphrase.")
+        try:
+            content = await _run(partial(history.exported, passphrase, takes=takes))
+        except UnicodeEncodeError:
+            raise ApiError(
+                422, "bad_passphrase", "Send a passphrase of whole characters."
+            ) from None
+        return Response(content, media_type="application/octet-stream")
+
+    async def page(self, request: Request) -> Response:
+        """Return the page for a doctor, from the day ``from`` to the day ``to``."""
+        from audio_pipeline.app.reporting.history_page import history_page
+
+        self._on()
+        entries = await self._entries(request)
+        page = await run_in_threadpool(history_page, entries, *_days(request))
+        return Response(page, media_type="text/html; charset=utf-8")
+
+    async def compare(self, request: Request) -> Response:
+        """Compare the entries ``first`` and ``second``, two takes of one session."""
+        takes = []
+        for name in ("first", "second"):
+            given = request.query_params.get(name, "")
+            if not (given.isascii() and given.isdigit() and len(given) < 10):
+                raise ApiError(422, "bad_entry", f"Say {name}=N, the number of an entry.")
+            entry = await self._entry(int(given))
+            takes.append(counted(given, dict(entry.recording), entry.model, entry.made))
+        result = await _run(partial(compare, *takes))
+        return JSONResponse(result.to_dict())
+
+    def _on(self) -> History:
+        if self._history is None:
+            raise ApiError(
+                409, "history_off", "Nothing is kept here. To change that: crepitus serve --history"
+            )
+        return self._history
+
+    async def _entry(self, number: int) -> Entry:
+        history = self._on()
+        try:
+            entry: Entry = await run_in_threadpool(history.entry, number)
+        except InvalidInputError:
+            raise ApiError(404, "not_found", "There is no such result.") from None
+        return entry
+
+    async def _entries(self, request: Request) -> list[Entry]:
+        return await _run(partial(self._on().entries, *_days(request)))
+
+
+async def _run(work: Callable[[], Result]) -> Result:
+    """Do what waits for the disk, off the event loop."""
+    try:
+        result: Result = await run_in_threadpool(work)
+    except InvalidInputError as error:
+        raise ApiError(422, "refused", f"{error}.") from None
+    except CrepitusError:
+        raise ApiError(500, "not_kept", "The history cannot be used.") from None
+    return result
+
+
+def _days(request: Request) -> tuple[datetime.date | None, datetime.date | None]:
+    days = []
+    for name in ("from", "to"):
+        given = request.query_params.get(name)
+        try:
+            days.append(datetime.date.fromisoformat(given) if given else None)
+        except ValueError:
+            raise ApiError(422, "bad_date", f"Say {name}=YYYY-MM-DD.") from None
+    return days[0], days[1]
+
+
+def add_history(app: FastAPI, prefix: str, api: Api, history: History | None) -> None:
+    """Add the addresses below ``/history``."""
+    handlers = HistoryApi(api, history)
+    for method, path, handler in (
+        ("GET", "", handlers.overview),
+        ("POST", "", handlers.keep),
+        ("DELETE", "", handlers.delete_all),
+        ("POST", "/export", handlers.export),
+        ("GET", "/page", handlers.page),
+        ("GET", "/compare", handlers.compare),
+        ("GET", "/{number:int}", handlers.entry),
+        ("DELETE", "/{number:int}", handlers.delete),
+        ("GET", "/{number:int}/take", handlers.take),
+    ):
+        app.add_api_route(
+            f"{prefix}/history{path}",
+            handler,
+            methods=[method],
+            response_class=Response,
+            include_in_schema=False,
+        )
