@@ -20,8 +20,8 @@ from scipy.signal import correlate
 from server_support import RATE, running, started, twist
 
 from audio_pipeline.analysis.pipeline import analyze_file, extract
-from audio_pipeline.app.server.run import Service
-from audio_pipeline.app.server.settings import ServerSettings
+from audio_pipeline.app.server.app import Service
+from audio_pipeline.app.server.guards import ServerSettings
 from audio_pipeline.model.classifier import load_classifier
 
 playwright = pytest.importorskip("playwright.sync_api")

@@ -20,8 +20,8 @@ from server_support import running
 from virtual_sound_card import SINK, VirtualSoundCard, sound_card  # noqa: F401
 
 from audio_pipeline.analysis.pipeline import analyze_file
-from audio_pipeline.app.server.run import Service
-from audio_pipeline.app.server.settings import ServerSettings
+from audio_pipeline.app.server.app import Service
+from audio_pipeline.app.server.guards import ServerSettings
 from audio_pipeline.model.classifier import load_classifier
 
 playwright = pytest.importorskip("playwright.sync_api")

@@ -9,8 +9,8 @@ import pytest
 from firefox import FIREFOX, Tab, firefox
 from server_support import running
 
-from audio_pipeline.app.server.run import Service
-from audio_pipeline.app.server.settings import ServerSettings
+from audio_pipeline.app.server.app import Service
+from audio_pipeline.app.server.guards import ServerSettings
 
 pytestmark = [
     pytest.mark.slow,
