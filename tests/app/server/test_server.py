@@ -278,7 +278,7 @@ class TestAnswers:
         assert set(document["paths"]) == {
             f"/api/v1/{name}"
             for name in (
-                *("health", "version", "questions", "triage", "advice", "fhir"),
+                *("health", "version", "questions", "interview", "triage", "advice", "fhir"),
                 *("analyses", "reports"),
             )
         }
