@@ -16,7 +16,7 @@ import numpy as np
 import soundfile
 import uvicorn
 
-from audio_pipeline.app.server.run import Service
+from audio_pipeline.app.server.app import Service
 
 RATE = 44100
 SAMPLE = Path(__file__).parents[1] / "datasets" / "samples" / "twist_two_pops.flac"

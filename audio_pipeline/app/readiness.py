@@ -238,8 +238,7 @@ def _check_sound_card() -> Check:
 
 
 def _check_microphone(wanted: str | None) -> Check:
-    from audio_pipeline.audio.microphone import Microphone
-    from audio_pipeline.audio.remembered_device import pick_device
+    from audio_pipeline.audio.microphone import Microphone, pick_device
 
     chosen = pick_device(wanted)
     with Microphone(chosen) as microphone:

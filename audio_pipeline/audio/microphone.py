@@ -1,4 +1,6 @@
-"""The sound card: which microphones there are, and a stream of blocks from one of them.
+"""The sound card: which microphones there are, a stream of blocks from one, and which was chosen.
+
+The name of the chosen microphone is the one thing that Crepitus remembers.
 
 PortAudio (through sounddevice) is imported here only, and only when it is used: everything but
 recording works without it.
@@ -6,20 +8,22 @@ recording works without it.
 
 from __future__ import annotations
 
+import json
+import os
 import queue
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from audio_pipeline.audio._native_stderr import suppress_native_stderr
 from audio_pipeline.exceptions import CrepitusError, InvalidInputError
 
 WANTED_RATE = 48_000
@@ -389,3 +393,99 @@ def _one_line(error: Exception) -> str:
         parts.extend(argument if isinstance(argument, tuple) else (argument,))
     texts = [part.strip() for part in parts if isinstance(part, str) and part.strip()]
     return " ".join(": ".join(texts).split()) or type(error).__name__
+
+
+@contextmanager
+def suppress_native_stderr() -> Iterator[None]:
+    """Silence what PortAudio and ALSA print themselves, while Python's own stderr goes on.
+
+    They write their trace straight to file descriptor 2, from threads of their own, for example
+    when a device is pulled out. What matters of it reaches us as an exception.
+    """
+    try:
+        saved = os.dup(2)
+    except OSError:  # there is no standard error, hence no chatter
+        yield
+        return
+    python_stderr = sys.stderr
+    moved = None
+    try:
+        python_stderr.flush()
+        if python_stderr.fileno() == 2:
+            moved = os.fdopen(
+                os.dup(2),
+                "w",
+                buffering=1,
+                encoding=python_stderr.encoding,
+                errors="backslashreplace",
+            )
+            sys.stderr = moved
+    except (AttributeError, OSError, ValueError):  # replaced by something without a descriptor
+        pass
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        if moved is not None:
+            if sys.stderr is moved:
+                sys.stderr = python_stderr
+            moved.close()
+
+
+def memory_path() -> Path:
+    """Return the file it is remembered in."""
+    import platformdirs
+
+    return Path(platformdirs.user_config_dir("crepitus", appauthor=False)) / "microphone.json"
+
+
+def pick_device(wanted: str | None) -> Device:
+    """Return the microphone asked for, else the remembered one, else the system's default.
+
+    Parameters
+    ----------
+    wanted : str or None
+        As in :func:`choose_device`.
+
+    Raises
+    ------
+    CrepitusError
+        There is no microphone or no PortAudio.
+    InvalidInputError
+        None is called ``wanted``. A remembered one that is not there is no error: one line on
+        standard error says so and the default is taken.
+    """
+    available = devices()
+    remembered = _recall() if wanted is None and available else None
+    if remembered is None:
+        return choose_device(wanted, available)
+    name, host_api = remembered
+    # ALSA ends a name with a card number, which changes when the device is plugged in anew.
+    for known in (name, name.partition(" (hw:")[0]):
+        with suppress(InvalidInputError):
+            return choose_device(f"{known}, {host_api}", available)
+    print(f"The microphone {name!r} is not there; taking the default.", file=sys.stderr)
+    return choose_device(None, available)
+
+
+def remember_device(device: Device) -> None:
+    """Remember a microphone that was asked for and did open."""
+    path = memory_path()
+    with suppress(OSError):  # a read-only home is no reason not to record
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(
+            json.dumps({"name": device.name, "host_api": device.host_api}), encoding="utf-8"
+        )
+
+
+def _recall() -> tuple[str, str] | None:
+    """Return name and host API of the remembered microphone."""
+    try:
+        entry = json.loads(memory_path().read_text(encoding="utf-8"))
+        return str(entry["name"]), str(entry["host_api"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

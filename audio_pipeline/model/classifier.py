@@ -41,7 +41,7 @@ _LARGEST_VALUE: Final = 1e6
 _DESCRIPTION: Final = ("training", "versions", "metrics", "warnings")
 _SCRATCH: Final = ".model-"
 _ABANDONED: Final = 3600.0
-"""Seconds after which a folder that a training was writing is taken for one that was killed."""
+"""Seconds after which, on Windows, a folder being written is taken for one of a killed training."""
 
 
 @dataclass(frozen=True)
@@ -268,7 +268,9 @@ def save_classifier(
     try:
         where.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(where.parent)
-        with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=where.parent) as scratch:
+        with tempfile.TemporaryDirectory(
+            prefix=f"{_SCRATCH}{os.getpid()}-", dir=where.parent
+        ) as scratch:
             whole = Path(scratch) / "model"
             whole.mkdir()
             for name, content in files.items():
@@ -304,12 +306,26 @@ def refuse_existing_model(folder: Path) -> None:
 
 
 def _remove_abandoned(parent: Path) -> None:
-    """Remove what a killed training left beside the models: only folders that only it makes."""
+    """Remove what killed trainings left beside the models: only folders that only they make."""
     for path in parent.glob(f"{_SCRATCH}*"):
         inside = list(path.iterdir()) if path.is_dir() and not path.is_symlink() else [path]
         ours = all(each.name == "model" and each.is_dir() for each in inside)
-        if ours and time.time() - path.stat().st_mtime > _ABANDONED:
+        if ours and not _is_being_written(path):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_being_written(scratch: Path) -> bool:
+    """Tell whether the process that a scratch folder is named after still runs."""
+    if os.name != "posix":  # where asking would end it
+        return time.time() - scratch.stat().st_mtime < _ABANDONED
+    number = scratch.name.removeprefix(_SCRATCH).partition("-")[0]
+    try:
+        os.kill(int(number), 0)
+    except (ValueError, ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _version_hint(made_with: Any) -> str:

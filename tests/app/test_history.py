@@ -14,8 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from audio_pipeline.app.cli import app as command_line
-from audio_pipeline.app.history import History, counts_by_week, default_path, read_export
-from audio_pipeline.app.reporting.history_page import history_page
+from audio_pipeline.app.history import (
+    History,
+    counts_by_week,
+    default_path,
+    history_page,
+    read_export,
+)
 from audio_pipeline.exceptions import CrepitusError, InvalidInputError
 
 NOON = datetime.datetime(2026, 11, 23, 12, tzinfo=datetime.UTC)

@@ -267,6 +267,8 @@ class TestNames:
         "words",
         [
             ("analyze", "\0.wav"),
+            ("analyze", "\ud800.wav"),
+            ("features", "a.flac", "-o", "\ud800.csv"),
             ("analyze", "a.flac", "--report", "\0.html"),
             ("analyze", "a.flac", "--answers", "\0"),
             ("analyze", "a.flac", "--model", "\0"),

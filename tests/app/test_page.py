@@ -21,8 +21,8 @@ from server_support import RATE, running, started, twist
 
 from audio_pipeline.analysis.assessment import analyses_to_dict, assess
 from audio_pipeline.analysis.pipeline import analyze_file, extract
-from audio_pipeline.app.server.run import Service
-from audio_pipeline.app.server.settings import ServerSettings
+from audio_pipeline.app.server.app import Service
+from audio_pipeline.app.server.guards import ServerSettings
 from audio_pipeline.app.server.worker import NamedBytes
 from audio_pipeline.model.classifier import load_classifier
 from audio_pipeline.triage.answers import parse_answers

@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 from server_support import serving, sound_file, twist
 
+from audio_pipeline.app.server.app import LOOPBACK
 from audio_pipeline.app.server.connections import listen, make_server
-from audio_pipeline.app.server.review import create_review_app
-from audio_pipeline.app.server.review_sources import open_queue
-from audio_pipeline.app.server.run import LOOPBACK
-from audio_pipeline.app.server.settings import ServerSettings
+from audio_pipeline.app.server.guards import ServerSettings
+from audio_pipeline.app.server.review import create_review_app, open_queue
 from audio_pipeline.datasets.manifest import read_dataset
 
 playwright = pytest.importorskip("playwright.sync_api")

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from virtual_sound_card import RATE, VirtualSoundCard, sound_card  # noqa: F401
 
-from audio_pipeline.audio._native_stderr import suppress_native_stderr
 from audio_pipeline.audio.microphone import (
     CaptureConfig,
     Device,
@@ -22,6 +21,7 @@ from audio_pipeline.audio.microphone import (
     devices,
     open_failure,
     portaudio_install_line,
+    suppress_native_stderr,
     to_24_bit,
 )
 from audio_pipeline.exceptions import CrepitusError, InvalidInputError

@@ -11,8 +11,13 @@ from audio_files import clicks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audio_pipeline.audio.quality import Quality, QualityConfig, QualityMeter
-from audio_pipeline.audio.quality_measures import SILENT_LEVEL, silent_gaps
+from audio_pipeline.audio.quality import (
+    SILENT_LEVEL,
+    Quality,
+    QualityConfig,
+    QualityMeter,
+    silent_gaps,
+)
 
 RATE = 48000
 

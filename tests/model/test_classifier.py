@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -203,3 +205,35 @@ def test_another_minor_version_of_scikit_learn_is_said(folder: Path) -> None:
     _edit(folder, age)
     with pytest.warns(UserWarning, match=r"made with scikit-learn 1\.2\.0.*train it again"):
         load_classifier(folder)
+
+
+def test_the_next_training_clears_what_a_killed_one_left(
+    classifier: Classifier, tmp_path: Path
+) -> None:
+    finished = subprocess.Popen([sys.executable, "-c", ""])
+    finished.wait()
+    dead, odd = tmp_path / f".model-{finished.pid}-x", tmp_path / ".model-abcd"
+    alive, theirs = tmp_path / f".model-{os.getpid()}-x", tmp_path / ".model-zoo"
+    for folder in (dead, odd, alive):
+        (folder / "model").mkdir(parents=True)
+        (folder / "model" / "estimator.skops").write_bytes(b"half")
+    theirs.mkdir()
+    (theirs / "notes.txt").write_text("mine")
+    save_classifier(classifier, tmp_path / "new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        [alive.name, theirs.name, "new"]
+    )
+
+
+def test_a_model_that_cannot_be_saved_leaves_nothing(
+    classifier: Classifier, tmp_path: Path
+) -> None:
+    for wrong in (
+        replace(classifier, estimator=object()),
+        replace(classifier, labels=("a", "b", "c")),
+        replace(classifier, thresholds={"grating": 2.0, "other": 0.5, "pop": 0.5}),
+        replace(classifier, feature_names=FEATURE_NAMES[:5]),
+    ):
+        with pytest.raises(InvalidInputError):
+            save_classifier(wrong, tmp_path / "model")
+        assert not list(tmp_path.iterdir())

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import queue
 import threading
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -117,3 +120,31 @@ def warm_up(classifier: Classifier) -> None:
     analyzer = StreamAnalyzer(rate, classifier, remember=False)
     analyzer.push(samples)
     analyzer.finish()
+
+
+def load_in_background(
+    folder: Path | str | None = None, *, trusted: bool = False
+) -> Future[Classifier]:
+    """Load a model, and then what an analysis needs, while a person reads or answers.
+
+    Parameters
+    ----------
+    folder, trusted
+        As of :func:`audio_pipeline.model.classifier.load_classifier`, whose errors the result
+        raises.
+    """
+    loading: Future[Classifier] = Future()
+
+    def load() -> None:
+        try:
+            from audio_pipeline.model.classifier import load_classifier
+
+            loading.set_result(load_classifier(folder, trusted=trusted))
+        except Exception as error:
+            loading.set_exception(error)
+        else:
+            with suppress(Exception):  # it comes again where it matters
+                warm_up(loading.result())
+
+    threading.Thread(target=load, name="loading the model", daemon=True).start()
+    return loading

@@ -87,8 +87,9 @@ def main(arguments: list[str] | None = None) -> Any:
 
 def _run(arguments: list[str] | None) -> int:
     """Run the command line and return its exit code."""
-    if any("\0" in argument for argument in arguments or ()):
-        return _complain("no name can hold a NUL character", 2)
+    for argument in arguments or ():
+        if not _can_be_a_name(argument):
+            return _complain(f"{argument}: no name can hold such a character", 2)
     try:
         code = app.main(args=arguments, prog_name="crepitus", standalone_mode=False)
         return code if isinstance(code, int) else 0
@@ -122,6 +123,14 @@ def _run(arguments: list[str] | None) -> int:
             "(set CREPITUS_TRACEBACK=1 and run again to see where; please report it)",
             1,
         )
+
+
+def _can_be_a_name(text: str) -> bool:
+    """Tell whether text can stand in a path: no NUL, and no halves of characters."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
 
 
 def _complain(text: str, code: int) -> int:

@@ -143,9 +143,8 @@ def page(
     days: tuple[datetime.date | None, datetime.date | None], file: Path, overwrite: bool
 ) -> None:
     """Write a page for a doctor; with --from and --to before the word page, for those days."""
-    from audio_pipeline.app.history import History
+    from audio_pipeline.app.history import History, history_page
     from audio_pipeline.app.outputs import check_page, write_page
-    from audio_pipeline.app.reporting.history_page import history_page
 
     check_page(file, overwrite=overwrite)
     write_page(file, history_page(History().entries(*days), *days), overwrite=overwrite)

@@ -48,8 +48,13 @@ def command(
     from audio_pipeline.app.capture.clips import ClipKeeper
     from audio_pipeline.app.capture.live_analysis import warm_up
     from audio_pipeline.app.capture.stop_request import StopRequest
-    from audio_pipeline.audio.microphone import PROMPT_CAPTURE, Microphone, MicrophoneLostError
-    from audio_pipeline.audio.remembered_device import pick_device, remember_device
+    from audio_pipeline.audio.microphone import (
+        PROMPT_CAPTURE,
+        Microphone,
+        MicrophoneLostError,
+        pick_device,
+        remember_device,
+    )
     from audio_pipeline.model.classifier import load_classifier
 
     classifier = load_classifier(model, trusted=trusted)

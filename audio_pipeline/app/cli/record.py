@@ -28,6 +28,7 @@ from audio_pipeline.app.text import show, show_json, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from concurrent.futures import Future
 
     from rich.console import Console
 
@@ -95,10 +96,10 @@ def command(
     Without a terminal, or with --json, it asks and says nothing: it records for --seconds, or
     until Ctrl-C, and prints the result.
     """
+    from audio_pipeline.app.capture.live_analysis import load_in_background
     from audio_pipeline.app.capture.recorder import LONGEST_IN_MEMORY_SECONDS, LONGEST_SECONDS
     from audio_pipeline.audio.capture_file import check_target
-    from audio_pipeline.audio.remembered_device import pick_device
-    from audio_pipeline.model.classifier import load_classifier
+    from audio_pipeline.audio.microphone import pick_device
 
     longest = LONGEST_IN_MEMORY_SECONDS if output is None else LONGEST_SECONDS
     if seconds is not None and seconds > longest:
@@ -112,12 +113,14 @@ def command(
     if output is not None:
         check_target(output, overwrite=overwrite)
     check_page(report, [answers_file], overwrite=overwrite)
-    classifier = load_classifier(model, trusted=trusted)
     at_terminal = sys.stdin.isatty() and not as_json
+    loading = load_in_background(model, trusted=trusted)
+    if model is not None or not at_terminal:
+        loading.result()  # a model that is missing or altered is refused before any work
     session = _Session(
         device=pick_device(device),
         device_is_chosen=device is not None,
-        classifier=classifier,
+        loading=loading,
         output=output,
         seconds=seconds,
         longest=longest,
@@ -131,6 +134,7 @@ def command(
     if result is None:
         return
     assessment, recorded, highest_reached = result
+    classifier = loading.result()
     _show(assessment, classifier, as_json, highest_reached)
     if session.asks and output is None and recorded.take.frames:
         _offer_to_keep(recorded)
@@ -172,7 +176,7 @@ class _Session:
 
     device: Device
     device_is_chosen: bool
-    classifier: Classifier
+    loading: Future[Classifier]
     output: Path | None
     seconds: float | None
     longest: float
@@ -287,14 +291,13 @@ class _Session:
         )
         from audio_pipeline.app.capture.stop_request import StopRequest
         from audio_pipeline.audio.capture_file import CaptureFile
-        from audio_pipeline.audio.microphone import Microphone
-        from audio_pipeline.audio.remembered_device import remember_device
+        from audio_pipeline.audio.microphone import Microphone, remember_device
 
         with StopRequest() as stop:
             with Microphone(self.device) as microphone:
                 if self.device_is_chosen:
                     remember_device(self.device)
-                live = LiveAnalysis(microphone.sample_rate, self.classifier)
+                live = LiveAnalysis(microphone.sample_rate, self.loading.result())
                 if self.at_terminal:
                     if not count_in(microphone, COUNT_IN_SECONDS, stop.asked, _say_number):
                         raise click.Abort
@@ -309,7 +312,7 @@ class _Session:
         if done.overflows:
             say(lost_sound_line(done))
         source = "microphone" if self.output is None else str(self.output)
-        analysis = conclude_take(done, take, live, self.classifier, source)
+        analysis = conclude_take(done, take, live, self.loading.result(), source)
         return _Recorded(analysis, done, take, metadata)
 
     def _capture(

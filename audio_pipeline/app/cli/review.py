@@ -33,15 +33,15 @@ def command(source: Path, model: Path | None, port: int, allow_outside: bool) ->
     from audio_pipeline.exceptions import CrepitusError
 
     try:
+        from audio_pipeline.app.server.app import LOOPBACK
         from audio_pipeline.app.server.connections import listen, make_server, run_server
         from audio_pipeline.app.server.review import create_review_app
-        from audio_pipeline.app.server.run import LOOPBACK
     except ImportError as error:
         raise CrepitusError(
             f'the page needs {error.name}; install it with: pip install "crepitus[serve]"'
         ) from None
-    from audio_pipeline.app.server.review_sources import open_queue
-    from audio_pipeline.app.server.settings import ServerSettings
+    from audio_pipeline.app.server.guards import ServerSettings
+    from audio_pipeline.app.server.review import open_queue
 
     queue = open_queue(source, model, allow_outside=allow_outside)
     listener = listen(LOOPBACK, port)

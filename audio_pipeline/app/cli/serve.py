@@ -11,7 +11,7 @@ CERTIFICATE_WORDS = """\
 The phone's browser will warn that the connection is not private. That is expected: no company
 has signed for this computer. It is your own network, and the page is encrypted all the same.
 Choose "Advanced" or "Show details", then go on to the page. To be sure that it is this computer,
-compare the certificate's SHA-256 fingerprint:
+compare the certificate's SHA-256 fingerprint. It is kept, so the same address warns only once:
 """
 
 
@@ -24,7 +24,7 @@ compare the certificate's SHA-256 fingerprint:
     show_default=True,
     help="0: any free one.",
 )
-@click.option("--https", is_flag=True, help="Encrypt, with a certificate made for this run.")
+@click.option("--https", is_flag=True, help="Encrypt, with a certificate of your own.")
 @click.option(
     "--phone",
     is_flag=True,
@@ -64,7 +64,8 @@ def command(
     region = region or default_region()
     load_catalogue(region)  # an unknown region is refused before any work
     try:
-        from audio_pipeline.app.server.run import LOOPBACK, Service
+        from audio_pipeline.app.server.app import LOOPBACK, Service
+        from audio_pipeline.app.server.certificate import default_path
     except ImportError as error:
         raise CrepitusError(
             f'the page needs {error.name}; install it with: pip install "crepitus[serve]"'
@@ -78,6 +79,7 @@ def command(
         host,
         port,
         https or phone,
+        default_path(),
         region,
         model,
         history=History() if history else None,

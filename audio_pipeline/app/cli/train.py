@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from audio_pipeline.app.cli.options import allow_outside_option, where_option
-from audio_pipeline.app.outputs import check_new_folder
+from audio_pipeline.app.outputs import check_new_folder, check_output, written
 from audio_pipeline.app.text import show, show_json, visible
+from audio_pipeline.files import csv_cell
+
+if TYPE_CHECKING:
+    from audio_pipeline.model.evaluation import Evaluation
 
 
 @click.command(epilog="Example: crepitus train my_recordings -o my_model")
@@ -82,6 +88,12 @@ from audio_pipeline.app.text import show, show_json, visible
     is_flag=True,
     help="Report figures although people sit on both sides of a split; they are too good.",
 )
+@click.option(
+    "--predictions",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="TABLE.csv",
+    help="Also write what models without a recording's group said of it.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
     dataset: Path | None,
@@ -104,6 +116,7 @@ def command(
     sample_rate: int | None,
     name: str,
     ignore_groups: bool,
+    predictions: Path | None,
     as_json: bool,
 ) -> None:
     """Train a model on labelled recordings, and say honestly how good it is.
@@ -123,6 +136,8 @@ def command(
     from audio_pipeline.model.training import check_recipe, made_by, read_or_make, train
 
     check_new_folder(folder)
+    if predictions is not None:
+        check_output(predictions, endings=(".csv",), inputs=[dataset])
     if folds < 2:
         raise click.UsageError("--folds must be at least 2")
     if judge_only and not (dataset and synthetic):
@@ -165,6 +180,8 @@ def command(
             extra_files=card_and_plots,
             progress=progress,
         )
+    if predictions is not None and result.evaluation is not None:
+        _write_predictions(predictions, result.evaluation)
     document = {"model": str(folder), **result.to_dict()}
     if as_json:
         show_json(document)
@@ -173,6 +190,20 @@ def command(
 
         show(training_page(result, visible(str(folder))))
     fail_for_unreadable(result.cautions)
+
+
+def _write_predictions(table: Path, evaluation: Evaluation) -> None:
+    """Write a row for every recording or labelled stretch that was judged out of fold."""
+    labels = evaluation.table.labels
+    facts = ("recording", "start", "end", "label", "group", "answer")
+    with written(table) as file:
+        writer = csv.writer(file, lineterminator="\r\n")
+        writer.writerow([*facts, *(f"p_{label}" for label in labels)])
+        for row in evaluation.recordings:
+            cells = [csv_cell("" if row[name] is None else str(row[name])) for name in facts]
+            chances = [row["probabilities"][label] for label in labels]
+            shown = ["" if chance is None else f"{chance:.4f}" for chance in chances]
+            writer.writerow([*cells, *shown])
 
 
 def _learn_from(given: tuple[str, ...]) -> dict[str, tuple[str, ...]]:

@@ -1,25 +1,36 @@
-"""What each address of the API does: read, check, hand on, answer."""
+"""What each address of the API does: read, check, hand on, answer; and live streams."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import datetime
 import json
+import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Any
 
 from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from audio_pipeline._version import __version__
-from audio_pipeline.app.server.errors import ApiError
+from audio_pipeline.analysis.guided import Phase, ProtocolConfig, planned_phases
+from audio_pipeline.app.server.guards import ServerSettings
 from audio_pipeline.app.server.pool import AnalysisPool, Reply
-from audio_pipeline.app.server.questionnaire import questionnaire_document
-from audio_pipeline.app.server.schemas import TriageInput
-from audio_pipeline.app.server.settings import ServerSettings
+from audio_pipeline.app.server.schemas import ApiError, TriageInput, busy
 from audio_pipeline.app.server.uploads import MemoryBudget, Upload, read_upload
 from audio_pipeline.exceptions import InvalidInputError
+from audio_pipeline.triage.answers import parse_answers
+from audio_pipeline.triage.explanation import explain
+from audio_pipeline.triage.interview import Interview
+from audio_pipeline.triage.messages import CALL_ADVICE, load_catalogue
+from audio_pipeline.triage.questionnaire import form_document
+from audio_pipeline.triage.recommendation import recommend
+from audio_pipeline.triage.rules import LEVELS, SKIP, Question, load_tables
 
 API_VERSION = 1
 
@@ -237,3 +248,224 @@ def recommendation(given: TriageInput, region: str) -> Any:
     if given.sound is not None:
         sound = Sound(given.sound.finding, given.sound.confidence)
     return recommend(answers, sound, region=region)
+
+
+SECTION_TITLES = {
+    "emergency": "Safety questions",
+    "now": "How your back is now",
+    "health": "Your health",
+    "course": "How it started and how it goes",
+    "crack": "The cracking",
+}
+"""Sections in the order of their questions."""
+
+
+@cache
+def questionnaire_document(region: str) -> dict[str, Any]:
+    """Return the questionnaire for a region.
+
+    Parameters
+    ----------
+    region
+        One of ``audio_pipeline.triage.messages.REGIONS``.
+
+    Returns
+    -------
+    dict
+        ``questions`` and ``groups`` as :func:`~audio_pipeline.triage.questionnaire.form_document`
+        describes them, with ``value`` for the id of an option; each question also has its
+        ``emergency_options`` (option to reason), which are an emergency whatever the other answers
+        are, and its ``clear_options``, which rule its worry out. Then what the page needs before it
+        can ask the server: ``sections``, ``emergency``, ``level_titles``, ``limits``,
+        ``explanation`` (why a back cracks) and ``protocol``. Which screen comes next is in the
+        answer to ``/api/v1/advice``.
+    """
+    tables, words = load_tables(), load_catalogue(region)
+    form = form_document(words)
+    return {
+        "rules_version": tables.version,
+        "region": region,
+        "sections": [{"id": key, "title": title} for key, title in SECTION_TITLES.items()],
+        "questions": [
+            _question(entry, tables.questions[entry["id"]], region) for entry in form["questions"]
+        ],
+        "groups": form["groups"],
+        "emergency": {
+            "title": words.level("emergency", "title"),
+            "number": words.messages["regions"][region]["emergency_number"],
+            "advice": words.text("advice", CALL_ADVICE),
+        },
+        "level_titles": {level: words.level(level, "title") for level in LEVELS},
+        "limits": words.text("safety_net", tables.limits),
+        "explanation": [item.to_dict() for item in explain({"unknown"}, words)],
+        "protocol": _protocol(ProtocolConfig()),
+    }
+
+
+def _question(entry: dict[str, Any], question: Question, region: str) -> dict[str, Any]:
+    if question.numeric:
+        return entry
+    document = {**entry, "options": _valued(entry["options"])}
+    if entry.get("detail"):
+        detail = entry["detail"]
+        document["detail"] = {**detail, "options": _valued(detail["options"])}
+    return document | {
+        "emergency_options": _emergency_options(question, region),
+        "clear_options": _clear_options(question),
+    }
+
+
+def _valued(options: list[dict[str, str]]) -> list[dict[str, str]]:
+    return [{"value": option["id"], "text": option["text"]} for option in options]
+
+
+def _emergency_options(question: Question, region: str) -> dict[str, str]:
+    """Return the options that are an emergency whatever is said elsewhere, each with its reason."""
+    found = {}
+    for value in question.answers:
+        answers = parse_answers({question.id: value})
+        if Interview(answers).emergency:
+            found[value] = recommend(answers, region=region).reasons[0].text
+    return found
+
+
+def _clear_options(question: Question) -> list[str]:
+    """Return the options that rank below no answer: they rule the question's worry out."""
+    if SKIP not in question.options:
+        return list(question.answers)
+    below = question.options[: question.options.index(SKIP)]
+    return [value for value in question.answers if value in below]
+
+
+def _protocol(settings: ProtocolConfig) -> list[dict[str, Any]]:
+    return [
+        {
+            "kind": phase.kind,
+            "turn": phase.turn,
+            "seconds": phase.end - phase.start,
+            "cues": [{"after": after, "words": words} for after, words in _cues(phase, settings)],
+        }
+        for phase in planned_phases(settings)
+    ]
+
+
+def _cues(phase: Phase, settings: ProtocolConfig) -> list[tuple[float, str]]:
+    """Return what to say in a phase and when, in seconds after its start."""
+    if phase.kind != "turn":
+        return [(0.0, "Stay still and quiet")]
+    return [
+        (0.0, f"Turn {phase.turn} of {settings.turns}: slowly to one side"),
+        (settings.turn_seconds / 2, f"Turn {phase.turn} of {settings.turns}: slowly back"),
+    ]
+
+
+RATES = (8_000, 192_000)
+"""Lowest and highest sample rate in Hz."""
+
+DONE, UNSUPPORTED, REFUSED, TOO_BIG, FAILED = 1000, 1003, 1008, 1009, 1011
+"""Close codes of RFC 6455, 7.4.1."""
+
+
+class LiveStreams:
+    """The live streams of one server.
+
+    Parameters
+    ----------
+    pool
+        Where they are heard.
+    settings
+        How many at once, how long, how slow.
+    """
+
+    def __init__(self, pool: AnalysisPool, settings: ServerSettings) -> None:
+        self._pool = pool
+        self._settings = settings
+        self._open = 0
+
+    async def serve(self, socket: WebSocket) -> None:
+        """Hear one stream.
+
+        The page sends binary messages of little-endian float32 samples, mono, and the text
+        ``end``. It gets JSON texts: ``{"type": "event", ...}``, the lines of ``crepitus listen
+        --json``; and ``{"type": "hint", "code", "text"}`` when there is something to mend, or no
+        longer (``good``). After the last event the stream is closed with code 1000.
+        """
+        try:
+            rate = sample_rate(socket.query_params.get("sample_rate"))
+            if self._open >= self._settings.streams:
+                raise busy(10)
+        except ApiError as error:
+            await socket.send_denial_response(error.response())
+            return
+        self._open += 1
+        name = secrets.token_hex(8)
+        try:
+            await socket.accept()
+            code, reason = await self._hear(socket, name, rate)
+            await socket.close(code, reason)
+        except (WebSocketDisconnect, RuntimeError, TimeoutError):
+            pass  # the page has gone
+        finally:
+            self._open -= 1
+            with contextlib.suppress(ApiError, RuntimeError):  # the server may be going down
+                await self._step(name, "drop")
+
+    async def _hear(self, socket: WebSocket, name: str, rate: int) -> tuple[int, str]:
+        """Hear a stream to its end; return the code and the reason to close it with."""
+        settings = self._settings
+        left = round(settings.recording_seconds * rate)
+        loop = asyncio.get_running_loop()
+        latest = loop.time() + settings.recording_seconds + settings.upload_seconds
+        try:
+            await self._step(name, "open", sample_rate=rate)
+            while True:
+                try:
+                    async with asyncio.timeout_at(min(latest, loop.time() + settings.idle_seconds)):
+                        message = await socket.receive()
+                except TimeoutError:
+                    return REFUSED, "Nothing came for too long."
+                if message["type"] == "websocket.disconnect":
+                    raise WebSocketDisconnect(message.get("code", DONE))
+                samples = message.get("bytes")
+                if samples is None:
+                    if message.get("text") != "end":
+                        return UNSUPPORTED, "Send samples, or the text: end"
+                    await self._tell(socket, await self._step(name, "finish"))
+                    return DONE, ""
+                if len(samples) % 4:
+                    return UNSUPPORTED, "Send samples of four bytes."
+                left -= len(samples) // 4
+                if left < 0:
+                    return TOO_BIG, "The recording is too long."
+                if samples:
+                    await self._tell(socket, await self._step(name, "push", samples))
+        except ApiError as error:
+            return FAILED, error.message[:100]
+
+    async def _step(
+        self, name: str, step: str, samples: bytes = b"", **more: Any
+    ) -> list[dict[str, Any]]:
+        return await self._pool.hear({"stream": name, "step": step, **more}, samples)
+
+    async def _tell(self, socket: WebSocket, messages: list[dict[str, Any]]) -> None:
+        async with asyncio.timeout(self._settings.idle_seconds):
+            for message in messages:
+                await socket.send_json(message)
+
+
+def sample_rate(value: str | None) -> int:
+    """Return the sample rate that a page asks for.
+
+    Raises
+    ------
+    ApiError
+        422 when it is no whole number of Hz between the `RATES`.
+    """
+    lowest, highest = RATES
+    if value is None or not value.isascii() or not value.isdigit() or len(value) > 6:
+        raise ApiError(422, "bad_sample_rate", "Say sample_rate=N, in Hz.")
+    if not lowest <= int(value) <= highest:
+        raise ApiError(
+            422, "bad_sample_rate", f"sample_rate is {value}: use {lowest} to {highest}."
+        )
+    return int(value)

@@ -1,15 +1,16 @@
-"""The FastAPI application: addresses, documentation, page, and the guards around them."""
+"""The application and its service: addresses, page, guards, and where it listens."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import uvicorn
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.requests import ClientDisconnect, Request
@@ -17,19 +18,32 @@ from starlette.responses import Response
 
 from audio_pipeline.app.history import History
 from audio_pipeline.app.server import schemas
-from audio_pipeline.app.server.api import API_VERSION, Api
-from audio_pipeline.app.server.errors import ApiError
+from audio_pipeline.app.server.api import API_VERSION, Api, LiveStreams
+from audio_pipeline.app.server.certificate import (
+    Certificate,
+    kept_certificate,
+    make_certificate,
+)
+from audio_pipeline.app.server.connections import (
+    host_names,
+    lasting_name,
+    listen,
+    local_addresses,
+    make_server,
+    run_server,
+)
 from audio_pipeline.app.server.guards import (
     LOOPBACK_NAMES,
     BodyLimits,
     Gate,
     GuardHeaders,
     Pairing,
+    ServerSettings,
+    is_loopback,
 )
 from audio_pipeline.app.server.history import add_history
-from audio_pipeline.app.server.live import LiveStreams
 from audio_pipeline.app.server.pool import AnalysisPool
-from audio_pipeline.app.server.settings import ServerSettings
+from audio_pipeline.app.server.schemas import ApiError
 from audio_pipeline.app.text import show
 
 MEDIA_TYPES = {
@@ -37,6 +51,7 @@ MEDIA_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
+    ".png": "image/png",
     ".webmanifest": "application/manifest+json",
 }
 
@@ -123,7 +138,9 @@ def create_app(
     _add_api(app, api)
     add_history(app, PREFIX, api, history)
     app.add_api_websocket_route(f"{PREFIX}/live", LiveStreams(pool, settings).serve)
-    add_page(app, {"/": "index.html", "/docs": "docs.html"})
+    # A service worker may only look after what lies below its own address, so it lies on top.
+    offline = {f"/{name}": name for name in ("manifest.webmanifest", "service-worker.js")}
+    add_page(app, {"/": "index.html", "/docs": "docs.html", **offline})
     _describe_requests(app)
     guard(app, settings, hosts, pairing)
     return app
@@ -292,3 +309,89 @@ async def _answer_wrong_method(_: Request, error: Exception) -> Response:
 async def _answer_crash(_: Request, error: Exception) -> Response:
     show(f"crepitus: a request failed: {type(error).__name__}: {error}", err=True)
     return ApiError(500, "internal", "Something went wrong. Try again.").response()
+
+
+LOOPBACK = "127.0.0.1"
+EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104  only with --phone or by the person's own choice
+
+
+@dataclass
+class Service:
+    """A server that is set up but does not listen yet.
+
+    Parameters
+    ----------
+    host, port
+        Where it listens; port 0 takes a free one.
+    https
+        Whether to speak TLS.
+    certificate_file
+        Where the certificate is kept; None to make one for this run.
+    region
+        Country whose emergency number is shown.
+    model
+        Model folder, None for the default one.
+    settings
+        Limits.
+    history
+        Where results that a person wants kept go; None to keep nothing.
+    on_paired
+        Called with the address of the page for the next device when one has been paired.
+    """
+
+    host: str = LOOPBACK
+    port: int = 8000
+    https: bool = False
+    certificate_file: Path | None = None
+    region: str = "GB"
+    model: Path | None = None
+    settings: ServerSettings = field(default_factory=ServerSettings)
+    history: History | None = None
+    on_paired: Callable[[str], None] | None = None
+
+    def __post_init__(self) -> None:
+        own = local_addresses()
+        names = [*LOOPBACK_NAMES, *own, *host_names()]
+        if self.host not in EVERYWHERE:
+            names.append(self.host.lower())
+        # Whoever reaches the server from another machine must have seen this one's screen.
+        self.pairing = None if is_loopback(self.host) else Pairing(own, self._paired)
+        self.certificate: Certificate | None = None
+        if self.https and self.certificate_file is not None:
+            self.certificate = kept_certificate(names, self.certificate_file)
+        elif self.https:
+            self.certificate = make_certificate(names)
+        self.app = create_app(
+            self.model,
+            settings=self.settings,
+            region=self.region,
+            hosts=frozenset(names),
+            pairing=self.pairing,
+            history=self.history,
+        )
+        self.listener = listen(self.host, self.port)
+        self.port = self.listener.getsockname()[1]
+        self._shown_host = self.host
+        if self.host in EVERYWHERE:
+            self._shown_host = lasting_name() or (own or [LOOPBACK])[0]
+
+    @property
+    def address(self) -> str:
+        """The page's address for a person, with the pairing secret where one is needed."""
+        host = f"[{self._shown_host}]" if ":" in self._shown_host else self._shown_host
+        scheme = "https" if self.https else "http"
+        secret = f"{self.pairing.secret}/" if self.pairing else ""
+        return f"{scheme}://{host}:{self.port}/{secret}"
+
+    def _paired(self, _: str) -> None:
+        if self.on_paired is not None:
+            self.on_paired(self.address)
+
+    def run(self) -> None:
+        """Serve until Ctrl-C."""
+        run_server(self.server(), self.listener)
+
+    def server(self) -> uvicorn.Server:
+        """Return the server, to be run with ``sockets=[service.listener]``."""
+        knows = self.pairing.knows if self.pairing else is_loopback
+        return make_server(self.app, self.settings, self.listener, self.certificate, knows)

@@ -17,8 +17,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from audio_pipeline.app.server.certificate import Certificate
-from audio_pipeline.app.server.guards import SECURITY_HEADERS, is_loopback
-from audio_pipeline.app.server.settings import ServerSettings
+from audio_pipeline.app.server.guards import SECURITY_HEADERS, ServerSettings, is_loopback
 from audio_pipeline.exceptions import CrepitusError
 
 # In one turn of the event loop; the rest wait in the system's queue. Few, because a newcomer needs
@@ -389,3 +388,21 @@ def host_names() -> list[str]:
     name = socket.gethostname().lower().rstrip(".")
     short = name.partition(".")[0]
     return list(dict.fromkeys(n for n in (name, short, f"{short}.local") if n))
+
+
+def lasting_name() -> str | None:
+    """Return this machine's name on the local network, which outlasts its address.
+
+    Returns
+    -------
+    str or None
+        ``NAME.local`` where the system itself answers for it (Bonjour, Avahi) with an address
+        that a phone can reach; else None. We do not answer for a name of our own: two programs
+        that do on one machine get in each other's way.
+    """
+    name = f"{socket.gethostname().lower().partition('.')[0]}.local"
+    try:
+        found = {str(entry[4][0]) for entry in socket.getaddrinfo(name, None, socket.AF_INET)}
+    except OSError:
+        return None
+    return name if found & set(local_addresses()) else None

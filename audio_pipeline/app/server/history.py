@@ -14,9 +14,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from audio_pipeline.app.comparison import compare, counted
-from audio_pipeline.app.history import Entry, History, counts_by_week
+from audio_pipeline.app.history import Entry, History, counts_by_week, history_page
 from audio_pipeline.app.server.api import Api, json_object
-from audio_pipeline.app.server.errors import ApiError
+from audio_pipeline.app.server.schemas import ApiError
 from audio_pipeline.exceptions import CrepitusError, InvalidInputError
 
 Result = TypeVar("Result")
@@ -107,8 +107,6 @@ class HistoryApi:
 
     async def page(self, request: Request) -> Response:
         """Return the page for a doctor, from the day ``from`` to the day ``to``."""
-        from audio_pipeline.app.reporting.history_page import history_page
-
         self._on()
         entries = await self._entries(request)
         page = await run_in_threadpool(history_page, entries, *_days(request))

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from audio_pipeline.app.server import worker
-from audio_pipeline.app.server.errors import ApiError, busy
-from audio_pipeline.app.server.settings import ServerSettings
+from audio_pipeline.app.server.guards import ServerSettings
+from audio_pipeline.app.server.schemas import ApiError, busy
 
 # A start takes a second, and much longer on a busy machine with a slow disk.
 READY_SECONDS = 180.0

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from audio_pipeline.app.server.errors import ApiError, busy, refuse_body
-from audio_pipeline.app.server.guards import megabytes, too_large
-from audio_pipeline.app.server.settings import ServerSettings
+from audio_pipeline.app.server.guards import ServerSettings, megabytes, too_large
+from audio_pipeline.app.server.schemas import ApiError, busy, refuse_body
 from audio_pipeline.app.server.worker import release_free_memory
 
 # It warns of every broken body, on the screen of whoever serves; the sender is told anyway.

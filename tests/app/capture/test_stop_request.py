@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from audio_pipeline.app.capture.stop_request import StopRequest
-from audio_pipeline.audio import remembered_device
-from audio_pipeline.audio.microphone import Device
-from audio_pipeline.audio.remembered_device import memory_path, pick_device, remember_device
+from audio_pipeline.audio import microphone
+from audio_pipeline.audio.microphone import Device, memory_path, pick_device, remember_device
 from audio_pipeline.exceptions import CrepitusError, InvalidInputError
 
 
@@ -41,15 +40,15 @@ def test_under_nohup_a_closed_terminal_stops_nothing() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-def microphone(name: str, default: bool = False) -> Device:
+def called(name: str, default: bool = False) -> Device:
     return Device(0, name, "ALSA", 1, 48_000, default)
 
 
 @pytest.fixture
 def shelf(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Device]:
-    found = [microphone("Built-in", default=True), microphone("USB Mic")]
-    monkeypatch.setattr(remembered_device, "devices", lambda: found)
-    monkeypatch.setattr(remembered_device, "memory_path", lambda: tmp_path / "a" / "mic.json")
+    found = [called("Built-in", default=True), called("USB Mic")]
+    monkeypatch.setattr(microphone, "devices", lambda: found)
+    monkeypatch.setattr(microphone, "memory_path", lambda: tmp_path / "a" / "mic.json")
     return found
 
 
@@ -61,8 +60,8 @@ def test_the_chosen_microphone_is_remembered(shelf: list[Device]) -> None:
 
 
 def test_a_remembered_one_is_found_again_under_another_card_number(shelf: list[Device]) -> None:
-    remember_device(microphone("Snowball: USB Audio (hw:1,0)"))
-    shelf.append(microphone("Snowball: USB Audio (hw:3,0)"))
+    remember_device(called("Snowball: USB Audio (hw:1,0)"))
+    shelf.append(called("Snowball: USB Audio (hw:3,0)"))
     assert pick_device(None) == shelf[-1]
 
 
@@ -78,7 +77,7 @@ def test_a_remembered_one_that_is_gone_is_said_and_replaced_by_the_default(
 def test_a_broken_memory_is_no_memory(
     shelf: list[Device], content: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = remembered_device.memory_path()
+    path = microphone.memory_path()
     path.parent.mkdir()
     path.write_text(content)
     assert pick_device(None) == shelf[0]
@@ -97,8 +96,8 @@ def test_a_read_only_home_is_no_reason_not_to_record(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setattr(remembered_device, "memory_path", lambda: tmp_path / "file" / "mic.json")
-    remember_device(microphone("x"))
+    monkeypatch.setattr(microphone, "memory_path", lambda: tmp_path / "file" / "mic.json")
+    remember_device(called("x"))
 
 
 def test_it_is_remembered_in_the_users_configuration() -> None:

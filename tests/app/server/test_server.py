@@ -24,8 +24,8 @@ from click.testing import CliRunner
 from server_support import running, sound_file, twist
 
 from audio_pipeline.app.cli import app as command_line
-from audio_pipeline.app.server.run import Service
-from audio_pipeline.app.server.settings import ServerSettings
+from audio_pipeline.app.server.app import Service
+from audio_pipeline.app.server.guards import ServerSettings
 
 CLEAR = {
     "trauma": "none",
@@ -558,6 +558,18 @@ class TestWhoMayAsk:
         assert headers["cache-control"] == "no-store"
         assert "set-cookie" not in headers
         assert "access-control-allow-origin" not in headers
+
+
+def test_files_of_the_installed_page_come_from_the_top_or_not_at_all(client: httpx.Client) -> None:
+    for name, kind in (
+        ("manifest.webmanifest", "application/manifest+json"),
+        ("service-worker.js", "text/javascript; charset=utf-8"),
+    ):
+        response = client.get(f"/{name}")
+        assert response.status_code in (200, 404)
+        assert response.status_code == client.get(f"/static/{name}").status_code
+        assert response.status_code == 404 or response.headers["content-type"] == kind
+    assert "manifest-src 'self'" in client.get("/").headers["content-security-policy"]
 
 
 def test_the_page_names_no_other_place(client: httpx.Client) -> None:

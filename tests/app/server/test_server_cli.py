@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +33,7 @@ def started(*arguments: str) -> Iterator[tuple[str, list[str]]]:
         [sys.executable, "-m", "audio_pipeline", *arguments, "--port", "0"],
         stdout=subprocess.PIPE,
         text=True,
+        env={**os.environ, "XDG_CONFIG_HOME": tempfile.mkdtemp()},
     )
     assert process.stdout is not None
     try:

@@ -14,8 +14,8 @@ import pytest
 from neighbours import OPENINGS, attacked, trusting
 from server_support import running, sound_file, started, twist
 
-from audio_pipeline.app.server.run import Service
-from audio_pipeline.app.server.settings import ServerSettings
+from audio_pipeline.app.server.app import Service
+from audio_pipeline.app.server.guards import ServerSettings
 
 HEALTH = "api/v1/health"
 KINDS = tuple(OPENINGS)

@@ -11,8 +11,8 @@ import pytest
 from server_support import running, sound_file, twist
 
 from audio_pipeline.app.history import History, read_export
-from audio_pipeline.app.server.run import Service
-from audio_pipeline.app.server.settings import ServerSettings
+from audio_pipeline.app.server.app import Service
+from audio_pipeline.app.server.guards import ServerSettings
 
 BASE = "/api/v1/history"
 

@@ -15,8 +15,8 @@ from server_support import RATE, running, sound_file, started, twist
 from websocket_client import WebSocketClient
 from wsproto import events
 
-from audio_pipeline.app.server.run import Service
-from audio_pipeline.app.server.settings import ServerSettings
+from audio_pipeline.app.server.app import Service
+from audio_pipeline.app.server.guards import ServerSettings
 
 LIVE = "/api/v1/live"
 SETTINGS = ServerSettings(workers=1, streams=8, idle_seconds=2.0, recording_seconds=20.0)

@@ -16,14 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from server_support import RATE, sound_file, twist
 
-from audio_pipeline.app.server.review import create_review_app, cut
-from audio_pipeline.app.server.review_queue import (
+from audio_pipeline.app.server.review import (
     UNSURE,
     ReviewItem,
     ReviewQueue,
+    create_review_app,
+    cut,
     most_informative,
+    open_queue,
 )
-from audio_pipeline.app.server.review_sources import open_queue
 from audio_pipeline.datasets.manifest import read_dataset
 from audio_pipeline.exceptions import InvalidInputError
 

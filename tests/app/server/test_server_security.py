@@ -6,18 +6,19 @@ import asyncio
 import ipaddress
 import socket
 import ssl
+import stat
 import threading
+from pathlib import Path
 
 import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audio_pipeline.app.server.app import create_app
-from audio_pipeline.app.server.certificate import make_certificate
-from audio_pipeline.app.server.connections import host_names, listen, local_addresses
+from audio_pipeline.app.server.app import Service, create_app
+from audio_pipeline.app.server.certificate import kept_certificate, make_certificate
+from audio_pipeline.app.server.connections import host_names, lasting_name, listen, local_addresses
 from audio_pipeline.app.server.guards import Pairing, host_name
-from audio_pipeline.app.server.run import Service
 from audio_pipeline.app.server.uploads import base_name
 from audio_pipeline.exceptions import CrepitusError
 
@@ -124,6 +125,46 @@ def test_certificates_are_never_the_same() -> None:
     )
 
 
+class TestKeptCertificate:
+    def test_it_is_the_same_in_the_next_run(self, tmp_path: Path) -> None:
+        path = tmp_path / "config" / "certificate.pem"
+        first = kept_certificate(["localhost", "192.168.1.2"], path)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert kept_certificate(["localhost", "192.168.1.2"], path) == first
+        assert kept_certificate(["localhost"], path) == first, "fewer names are no reason"
+        other = kept_certificate(["localhost", "10.0.0.7"], path)
+        assert other.fingerprint != first.fingerprint
+        assert other.key == first.key
+        assert kept_certificate(["localhost", "192.168.1.2"], path) == other, "back home"
+
+    @pytest.mark.parametrize("harm", ["readable", "cut", "empty", "text", "link", "ending"])
+    def test_one_that_is_not_as_we_left_it_is_made_anew(
+        self, tmp_path: Path, harm: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = tmp_path / "certificate.pem"
+        before = kept_certificate(["localhost"], path)
+        if harm == "readable":
+            path.chmod(0o644)
+        elif harm == "link":
+            path.rename(tmp_path / "elsewhere")
+            path.symlink_to(tmp_path / "elsewhere")
+        elif harm == "ending":
+            monkeypatch.setattr("audio_pipeline.app.server.certificate.RENEWED_DAYS", 398)
+        else:
+            content = {"cut": path.read_bytes()[:300], "empty": b"", "text": b"x" * 10_000}[harm]
+            path.write_bytes(content)
+        after = kept_certificate(["localhost"], path)
+        assert after.fingerprint != before.fingerprint
+        assert (after.key == before.key) == (harm == "ending")
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert not path.is_symlink()
+
+    def test_a_folder_that_cannot_be_written_is_one_line(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        with pytest.raises(CrepitusError, match="cannot be written"):
+            kept_certificate(["localhost"], tmp_path / "file" / "certificate.pem")
+
+
 def test_only_loopback_needs_no_secret() -> None:
     alone = Service(port=0)
     open_to_all = Service(host="0.0.0.0", port=0, https=True)
@@ -147,6 +188,8 @@ def test_addresses_of_this_machine() -> None:
     for address in local_addresses():
         assert not ipaddress.ip_address(address).is_loopback
     assert socket.gethostname().lower() in host_names()
+    name = lasting_name()
+    assert name is None or name in host_names()
 
 
 @given(st.text())

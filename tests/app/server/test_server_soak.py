@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from server_support import running, sound_file, twist
 
-from audio_pipeline.app.server.run import Service
-from audio_pipeline.app.server.settings import ServerSettings
+from audio_pipeline.app.server.app import Service
+from audio_pipeline.app.server.guards import ServerSettings
 
 pytestmark = pytest.mark.soak
 
