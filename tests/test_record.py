@@ -218,6 +218,8 @@ def test_a_person_is_guided_sees_the_meter_and_stops_with_enter(
     someone.wait_for("Kept: twist.flac")
     someone.wait_for("Question 7 of")
     someone.type("q\n")
+    someone.wait_for("Press Enter to leave")
+    someone.type("\n")
     someone.wait_for("twist.flac (")
     assert someone.leave() == 0
     plain = someone.screen
@@ -289,6 +291,8 @@ def test_a_silent_take_may_be_done_again_and_any_take_may_be_kept_afterwards(
     someone.wait_for("3 ...")
     someone.wait_for("Question 7 of")
     someone.type("q\n")
+    someone.wait_for("Press Enter to leave")
+    someone.type("\n")
     someone.wait_for("Keep the recording?")
     someone.type("kept.mp3\n")
     someone.wait_for(".wav or .flac")

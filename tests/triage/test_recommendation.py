@@ -74,8 +74,8 @@ def test_reference_figures_hold_on_our_own_cases() -> None:
 # ------------------------------------------------------------ answer space
 
 
-@over(ANSWERS, st.sampled_from(ORDERED), SOUNDS)
-@settings(max_examples=50, deadline=None)
+@over(st.one_of(ANSWERS, FEW_ANSWERS), st.sampled_from(ORDERED), SOUNDS)
+@settings(max_examples=80, deadline=None)
 def test_a_worse_answer_never_lowers_the_level(
     values: dict[str, Any], name: str, sound: Sound | None
 ) -> None:
