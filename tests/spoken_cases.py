@@ -10,7 +10,7 @@ import numpy as np
 from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.analysis.pipeline import Extraction
 from audio_pipeline.audio.quality import Quality, QualityConfig, QualityMeter
-from audio_pipeline.datasets.examples import Case
+from audio_pipeline.datasets.examples import Example
 from audio_pipeline.features.table import FEATURE_NAMES
 from audio_pipeline.model.classifier import Classifier
 from audio_pipeline.segmentation.segment import Segment
@@ -50,6 +50,6 @@ def extraction(said: Sequence[str], times: Sequence[tuple[float, float]] = ()) -
     return Extraction("x.wav", "ok", None, 30.0, 22_050, quality(), segments, table)
 
 
-def case_of(label: str, said: Sequence[str], group: str = "g") -> Case:
+def case_of(label: str, said: Sequence[str], group: str = "g") -> Example:
     heard = extraction(said)
-    return Case("x.wav", label, group, heard, heard.table)
+    return Example("x.wav", label, group, heard, heard.table)

@@ -20,8 +20,7 @@ from virtual_sound_card import RATE, VirtualSoundCard, sound_card  # noqa: F401
 from audio_pipeline.analysis.events import Event
 from audio_pipeline.analysis.pipeline import analyze_recording
 from audio_pipeline.analysis.streaming import LiveEvent, StreamAnalyzer
-from audio_pipeline.app.capture.clips import ClipKeeper
-from audio_pipeline.app.capture.live_analysis import LiveAnalysis, warm_up
+from audio_pipeline.app.capture.live import ClipKeeper, LiveAnalysis, warm_up
 from audio_pipeline.app.cli.listen import Reporter
 from audio_pipeline.audio.capture_file import CaptureFile
 from audio_pipeline.audio.microphone import PROMPT_CAPTURE, Microphone, choose_device, devices
@@ -73,7 +72,7 @@ def test_live_and_file_agree(classifier: Classifier, tmp_path: Path) -> None:
 def test_a_machine_that_cannot_keep_up_analyses_the_take_afterwards(
     classifier: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audio_pipeline.app.capture.live_analysis.BEHIND_SECONDS", 0.5)
+    monkeypatch.setattr("audio_pipeline.app.capture.live.BEHIND_SECONDS", 0.5)
     samples = scene(2.0, [0.5, 1.2])
     take = CaptureFile(RATE)
     take.add(samples)

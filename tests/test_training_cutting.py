@@ -81,7 +81,7 @@ def test_training_on_uncorrected_guesses_says_so(recordings: list[Path], tmp_pat
     cut_segments(recordings, tmp_path / "out", _model(0.5))
 
     def codes() -> set[str]:
-        return {one.code for one in gather(read_dataset(tmp_path / "out")).cautions}
+        return {one.code for one in gather(read_dataset(tmp_path / "out")).data_warnings}
 
     assert "own_guesses" in codes()
     track = next((tmp_path / "out").rglob("*.txt"))

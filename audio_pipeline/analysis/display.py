@@ -5,17 +5,15 @@ from __future__ import annotations
 import base64
 import html
 import io
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from audio_pipeline.analysis.events import LABELS, Event
+from audio_pipeline.analysis.events import LABELS, Event, Finding
 from audio_pipeline.audio.recording import Recording, Resampler, Source, open_recording
 from audio_pipeline.exceptions import CrepitusError
-
-if TYPE_CHECKING:
-    from audio_pipeline.analysis.pipeline import Analysis
 
 LONGEST_SECONDS = 120.0
 """More is neither drawn nor played at once."""
@@ -31,12 +29,12 @@ _OTHER_COLOUR = "#666666"
 _WORDS = {"pop": "pop", "grating": "grinding sound", "other": "other sound"}
 
 
-def events_to_frame(events: tuple[Event, ...]) -> Any:
+def events_to_frame(events: Sequence[Event]) -> Any:
     """Return one row per event as a pandas data frame.
 
     Parameters
     ----------
-    events : tuple of Event
+    events : sequence of Event
 
     Returns
     -------
@@ -66,15 +64,18 @@ def events_to_frame(events: tuple[Event, ...]) -> Any:
     return pandas.DataFrame(columns)
 
 
-def plot_analysis(
-    analysis: Analysis, sound: Source | Recording, start: float = 0.0, end: float | None = None
+def plot_events(
+    events: Sequence[Event],
+    sound: Source | Recording,
+    start: float = 0.0,
+    end: float | None = None,
 ) -> Any:
     """Draw the waveform and the spectrogram of a recording with its events.
 
     Parameters
     ----------
-    analysis : Analysis
-        Its events are outlined in both, dashed where unsure.
+    events : sequence of Event
+        Outlined in both, dashed where unsure.
     sound : str, bytes, path, binary file or Recording
         What was analysed.
     start, end : float
@@ -94,31 +95,36 @@ def plot_analysis(
 
     part = read_part(sound, start, end)
     figure = matplotlib.pyplot.figure(FigureClass=figure_class, figsize=(10, 5), layout="tight")
-    _draw(figure, part, analysis.events, start)
+    _draw(figure, part, events, start)
     return figure
 
 
-def analysis_to_html(analysis: Analysis, sound: Source | Recording | None) -> str:
+def events_to_html(
+    name: str, said: Finding | str | None, events: Sequence[Event], sound: Source | Recording | None
+) -> str:
     """Return an analysis for a notebook: a picture, a play button and its events, self-contained.
 
     Parameters
     ----------
-    analysis : Analysis
+    name : str
+        Of the recording.
+    said : Finding, str or None
+        What it holds, or why it could not be analysed.
+    events : sequence of Event
     sound : str, bytes, path, binary file, Recording or None
         What was analysed; without it, or where it is gone, only the events are shown.
     """
-    said = analysis.error or ""
-    if analysis.finding is not None:
-        said = f"{analysis.finding.label} ({analysis.finding.confidence:.2f})"
-    parts = [f"<p><b>{_text(analysis.source)}</b>: {_text(said)}</p>"]
-    if sound is not None and analysis.status == "ok":
+    if isinstance(said, Finding):
+        said = f"{said.label} ({said.confidence:.2f})"
+    parts = [f"<p><b>{_text(name)}</b>: {_text(said or '')}</p>"]
+    if sound is not None:
         try:
             part = read_part(sound)
-            parts += [_picture(part, analysis.events), _player(part)]
+            parts += [_picture(part, events), _player(part)]
         except (CrepitusError, OSError):
             pass  # the table says what was heard
-    if analysis.events:
-        rows = "".join(_row(event) for event in analysis.events)
+    if events:
+        rows = "".join(_row(event) for event in events)
         head = "<tr><th>start (s)</th><th>end (s)</th><th>what</th><th>sure</th></tr>"
         parts.append(f"<table>{head}{rows}</table>")
     return f"<div>{''.join(parts)}</div>"
@@ -155,7 +161,7 @@ def _matplotlib_figure() -> Any:
     return Figure
 
 
-def _draw(figure: Any, part: Recording, events: tuple[Event, ...], start: float) -> None:
+def _draw(figure: Any, part: Recording, events: Sequence[Event], start: float) -> None:
     """Draw the waveform above the spectrogram, the events outlined in both."""
     import librosa
 
@@ -208,7 +214,7 @@ def _draw(figure: Any, part: Recording, events: tuple[Event, ...], start: float)
     wave.set_xlim(start, max(end, start + 1e-3))
 
 
-def _picture(part: Recording, events: tuple[Event, ...]) -> str:
+def _picture(part: Recording, events: Sequence[Event]) -> str:
     try:
         figure = _matplotlib_figure()(figsize=(10, 5), layout="tight")
     except CrepitusError as error:

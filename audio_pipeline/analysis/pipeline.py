@@ -135,14 +135,15 @@ class Analysis:
         CrepitusError
             Without matplotlib, or when the recording cannot be read any more.
         """
-        from audio_pipeline.analysis.display import plot_analysis
+        from audio_pipeline.analysis.display import plot_events
 
-        return plot_analysis(self, self.recording or self.source, start, end)
+        return plot_events(self.events, self.recording or self.source, start, end)
 
     def _repr_html_(self) -> str:
-        from audio_pipeline.analysis.display import analysis_to_html
+        from audio_pipeline.analysis.display import events_to_html
 
-        return analysis_to_html(self, self.recording or self.source or None)
+        sound = (self.recording or self.source) if self.status == "ok" else None
+        return events_to_html(self.source, self.finding or self.error, self.events, sound or None)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON: an entry of `recordings`, without its recommendation."""

@@ -209,7 +209,7 @@ def _amr_silence() -> bytes:
 
 
 def _check_analysis(model: str | None) -> Check:
-    from audio_pipeline.app.capture.live_analysis import warm_up
+    from audio_pipeline.app.capture.live import warm_up
     from audio_pipeline.model.classifier import load_classifier
 
     classifier = load_classifier(model)

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.analysis.pipeline import Extraction, extract
 from audio_pipeline.audio.recording import Recording, read_recording
+from audio_pipeline.datasets.conditions import in_parallel
 from audio_pipeline.datasets.examples import Events, labelled_rows
-from audio_pipeline.datasets.parallel import in_parallel
 from audio_pipeline.datasets.synthesis.dataset import DatasetSettings, numbered_scene
 from audio_pipeline.datasets.synthesis.scenes import EmbedSettings, embed
 from audio_pipeline.datasets.synthesis.sounds import LabelledEvent, Scene

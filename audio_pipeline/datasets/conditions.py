@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,7 @@ CONDITIONS: Final = (
     "dc",
     "bandwidth",
 )
-"""Recording conditions, in the order of :attr:`Survey.conditions`.
+"""Recording conditions, in the order of :attr:`RecordingConditions.conditions`.
 
 Seconds; Hz; dB of full scale: the lower quartile of the frames, and the quietest tenth of them in
 all and by band; dB of the strongest mains harmonic over its surroundings in the quietest half
@@ -51,7 +52,7 @@ _SILENCE: Final = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
-class Survey:
+class RecordingConditions:
     """What one look at a recording gave.
 
     Attributes
@@ -73,14 +74,16 @@ class Survey:
     moments: NDArray[np.float32]
 
 
-def survey(path: Path) -> Survey:
+def measure_conditions(path: Path) -> RecordingConditions:
     """Look at one recording; one that cannot be read gives an empty survey, not an error."""
     recording = read_start(path)
     if recording is None or not len(recording.samples):
-        return Survey("", 0, np.full(len(CONDITIONS), np.nan), _moments(np.zeros(0, np.float32)))
+        return RecordingConditions(
+            "", 0, np.full(len(CONDITIONS), np.nan), _moments(np.zeros(0, np.float32))
+        )
     digest = hashlib.sha256(np.int32(recording.sample_rate).tobytes())
     digest.update(recording.samples.tobytes())
-    return Survey(
+    return RecordingConditions(
         digest.hexdigest()[:32],
         recording.sample_rate,
         recording_conditions(recording),
@@ -203,3 +206,26 @@ def _moments(samples: NDArray[np.float32]) -> NDArray[np.float32]:
             described.append(magnitude / length)
         level[max(0, peak - size) : peak + size] = 0.0
     return np.array(described, np.float32).reshape(-1, size // 2 + 1)
+
+
+def in_parallel(
+    work: Sequence[tuple[Callable[..., Any], tuple[Any, ...]]], jobs: int = 2, worth: int = 200
+) -> Iterator[Any]:
+    """Yield the results of calls, in order, as they come.
+
+    Parameters
+    ----------
+    work : sequence of (function, arguments)
+        Picklable; none may depend on another.
+    jobs : int
+        Processes; with one, everything happens in this one.
+    worth : int
+        Fewer calls are done sooner than other processes have imported what they need.
+    """
+    if jobs == 1 or len(work) < worth:
+        yield from (function(*arguments) for function, arguments in work)
+        return
+    from joblib import Parallel, delayed
+
+    parallel = Parallel(n_jobs=jobs, return_as="generator")
+    yield from parallel(delayed(function)(*arguments) for function, arguments in work)

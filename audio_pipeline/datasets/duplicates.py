@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from audio_pipeline.datasets.conditions import Survey, at_rate, read_start
+from audio_pipeline.datasets.conditions import RecordingConditions, at_rate, read_start
 
 _ALIKE: Final = 0.99
 """Cosine of two moments' spectra; an exact copy has 1, rounding to 16 bits takes about 0.001."""
@@ -78,12 +78,12 @@ def linked_groups(groups: NDArray[np.str_], pairs: Iterable[tuple[int, int]]) ->
     return np.array([find(str(name)) for name in groups], dtype=np.str_)
 
 
-def find_copies(surveys: Sequence[Survey], paths: Sequence[Path]) -> list[Copy]:
+def find_copies(surveys: Sequence[RecordingConditions], paths: Sequence[Path]) -> list[Copy]:
     """Find the recordings that are copies of each other.
 
     Parameters
     ----------
-    surveys : sequence of Survey
+    surveys : sequence of RecordingConditions
     paths : sequence of Path
         The recordings surveyed; candidates are read again.
 
@@ -106,7 +106,9 @@ def find_copies(surveys: Sequence[Survey], paths: Sequence[Path]) -> list[Copy]:
     return [copies[pair] for pair in sorted(copies)]
 
 
-def _candidates(surveys: Sequence[Survey], indices: Sequence[int]) -> list[tuple[int, int]]:
+def _candidates(
+    surveys: Sequence[RecordingConditions], indices: Sequence[int]
+) -> list[tuple[int, int]]:
     """Return pairs with an almost equal moment, the best few of each recording."""
     counts = [len(surveys[index].moments) for index in indices]
     if not sum(counts):

@@ -18,9 +18,9 @@ from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.analysis.events import ContextConfig, smooth_probabilities
 from audio_pipeline.analysis.pipeline import Extraction, extract
 from audio_pipeline.audio.recording import Recording
+from audio_pipeline.datasets.conditions import in_parallel
 from audio_pipeline.datasets.label_tracks import Region
 from audio_pipeline.datasets.manifest import Dataset, LabelledClip
-from audio_pipeline.datasets.parallel import in_parallel
 from audio_pipeline.segmentation.segment import Segment
 
 Progress = Callable[[int, int], None]
@@ -46,7 +46,7 @@ _POINT_AFTER = 0.18
 
 
 @dataclass(frozen=True, eq=False)
-class Case:
+class Example:
     """What gets one answer.
 
     Attributes
@@ -78,7 +78,7 @@ class Case:
 
 
 @dataclass(frozen=True, eq=False)
-class Heard:
+class AnnotatedRecording:
     """One recording of a dataset, heard once.
 
     Attributes
@@ -88,13 +88,13 @@ class Heard:
         All of it.
     regions : tuple of Region
         The labelled stretches; empty when the label holds for the whole recording.
-    cases : tuple of Case
+    cases : tuple of Example
     """
 
     name: str
     extraction: Extraction
     regions: tuple[Region, ...]
-    cases: tuple[Case, ...]
+    cases: tuple[Example, ...]
 
     @property
     def problem(self) -> str | None:
@@ -107,9 +107,9 @@ class Heard:
         return None
 
 
-def hear_dataset(
+def analyze_dataset(
     dataset: Dataset, settings: AnalysisConfig, progress: Progress | None = None
-) -> list[Heard]:
+) -> list[AnnotatedRecording]:
     """Analyse every recording of a dataset.
 
     Parameters
@@ -121,13 +121,13 @@ def hear_dataset(
 
     Returns
     -------
-    list of Heard
+    list of AnnotatedRecording
         In the order of the dataset; one that cannot be read is there with its problem.
     """
     recordings = dataset.recordings
-    heard: list[Heard] = []
+    heard: list[AnnotatedRecording] = []
     for one in in_parallel(
-        [(hear_recording, (name, clips, settings)) for name, clips in recordings.items()]
+        [(annotate_recording, (name, clips, settings)) for name, clips in recordings.items()]
     ):
         heard.append(one)
         if progress:
@@ -135,12 +135,12 @@ def hear_dataset(
     return heard
 
 
-def hear_recording(
+def annotate_recording(
     name: str,
     clips: Sequence[LabelledClip],
     settings: AnalysisConfig,
     sound: Recording | None = None,
-) -> Heard:
+) -> AnnotatedRecording:
     """Analyse one recording and cut it into cases.
 
     Parameters
@@ -156,11 +156,11 @@ def hear_recording(
     extraction = replace(extract(source, settings), source=name)
     whole = [clip for clip in clips if clip.start is None]
     regions = tuple(_region(clip) for clip in clips if clip.start is not None)
-    heard = Heard(name, extraction, regions, ())
+    heard = AnnotatedRecording(name, extraction, regions, ())
     if heard.problem is not None or not extraction.duration:
         nothing = np.zeros((0, extraction.table.shape[1]), np.float32)
         first = clips[0]
-        unheard = Case(name, first.label, first.group, extraction, nothing, None, first.columns)
+        unheard = Example(name, first.label, first.group, extraction, nothing, None, first.columns)
         return replace(heard, cases=(unheard,))
     drawn = [clip for clip in clips if clip.start is not None and clip.start < extraction.duration]
     spans = [(region.start, min(region.end, extraction.duration)) for region in map(_region, drawn)]
@@ -180,7 +180,7 @@ def hear_recording(
         return times[inside[span]] if inside[span] else np.array([span])
 
     cases = [
-        Case(
+        Example(
             name,
             clip.label,
             clip.group,
@@ -198,7 +198,7 @@ def hear_recording(
         found = np.concatenate([times[rows], np.array(sorted(empty)).reshape(-1, 2)])
         first = clips[0]
         cases = [
-            Case(
+            Example(
                 name,
                 first.label,
                 first.group,
@@ -216,7 +216,7 @@ def hear_recording(
                 table=extraction.table[inside[span]],
             )
             cases.append(
-                Case(
+                Example(
                     name,
                     clip.label,
                     clip.group,
@@ -319,12 +319,12 @@ class Events:
         return weighed
 
 
-def events_of(cases: Sequence[Case], groups: NDArray[np.str_]) -> Events:
+def events_of(cases: Sequence[Example], groups: NDArray[np.str_]) -> Events:
     """Return the events of cases.
 
     Parameters
     ----------
-    cases : sequence of Case
+    cases : sequence of Example
         At least one.
     groups : str array, shape (n_cases,)
         The linked group of each.
@@ -341,7 +341,7 @@ def events_of(cases: Sequence[Case], groups: NDArray[np.str_]) -> Events:
     )
 
 
-def _spans(case: Case) -> NDArray[np.float64]:
+def _spans(case: Example) -> NDArray[np.float64]:
     segments = case.extraction.segments
     if len(segments) != len(case.table):
         return np.full((len(case.table), 2), np.nan)

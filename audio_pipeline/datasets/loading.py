@@ -13,19 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audio_pipeline.analysis.config import AnalysisConfig
-from audio_pipeline.datasets.conditions import Survey, survey
+from audio_pipeline.datasets.conditions import RecordingConditions, in_parallel, measure_conditions
 from audio_pipeline.datasets.duplicates import Copy, find_copies, linked_groups
 from audio_pipeline.datasets.examples import (
-    Case,
+    AnnotatedRecording,
     Events,
-    Heard,
+    Example,
+    analyze_dataset,
     balanced_weights,
     events_of,
-    hear_dataset,
 )
 from audio_pipeline.datasets.label_tracks import uncorrected_guesses
 from audio_pipeline.datasets.manifest import Dataset, read_dataset
-from audio_pipeline.datasets.parallel import in_parallel
 from audio_pipeline.exceptions import CrepitusError, InvalidInputError
 from audio_pipeline.features.table import FEATURE_NAMES
 
@@ -46,7 +45,7 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Caution:
+class DataWarning:
     """Something about the data or the figures that a person should know."""
 
     code: str
@@ -54,7 +53,7 @@ class Caution:
 
 
 @dataclass(frozen=True, eq=False)
-class Material:
+class TrainingData:
     """A dataset, heard.
 
     Attributes
@@ -62,27 +61,27 @@ class Material:
     dataset : Dataset
     settings : AnalysisConfig
         At the default rate, or the lowest of the dataset where that is lower.
-    heard : list of Heard
+    heard : list of AnnotatedRecording
         A recording each.
-    cases : tuple of Case
+    cases : tuple of Example
         All of them; those that cannot be read or used have no events.
     groups : str array, shape (n_cases,)
         Copies of a recording share one.
-    surveys : dict of str to Survey
+    surveys : dict of str to RecordingConditions
         By the recording's name.
     copies : tuple of (str, str, Copy)
         Names of recordings that hold the same sound.
-    cautions : tuple of Caution
+    data_warnings : tuple of DataWarning
     """
 
     dataset: Dataset
     settings: AnalysisConfig
-    heard: list[Heard]
-    cases: tuple[Case, ...]
+    heard: list[AnnotatedRecording]
+    cases: tuple[Example, ...]
     groups: NDArray[np.str_]
-    surveys: dict[str, Survey]
+    surveys: dict[str, RecordingConditions]
     copies: tuple[tuple[str, str, Copy], ...]
-    cautions: tuple[Caution, ...]
+    data_warnings: tuple[DataWarning, ...]
 
     @property
     def usable(self) -> NDArray[np.int64]:
@@ -122,8 +121,8 @@ def gather(
     settings: AnalysisConfig | None = None,
     ignore_groups: bool = False,
     progress: Progress | None = None,
-) -> Material:
-    """Survey and analyse every recording of a dataset.
+) -> TrainingData:
+    """RecordingConditions and analyse every recording of a dataset.
 
     Parameters
     ----------
@@ -142,16 +141,16 @@ def gather(
     """
     recordings = dataset.recordings
     paths = {name: clips[0].path for name, clips in recordings.items()}
-    surveys: dict[str, Survey] = {}
+    surveys: dict[str, RecordingConditions] = {}
     for name, one in zip(
-        paths, in_parallel([(survey, (path,)) for path in paths.values()]), strict=True
+        paths, in_parallel([(measure_conditions, (path,)) for path in paths.values()]), strict=True
     ):
         surveys[name] = one
         if progress:
             progress("Reading recordings", len(surveys), len(paths))
     if settings is None:
         settings = _settings_for(dataset, surveys)
-    heard = hear_dataset(
+    heard = analyze_dataset(
         dataset, settings, lambda done, total: progress and progress("Listening", done, total)
     )
     cases = tuple(case for one in heard for case in one.cases)
@@ -163,16 +162,18 @@ def gather(
     same_name = [(first_case[case.name], index) for index, case in enumerate(cases)]
     pairs = [(first_case[first], first_case[second]) for first, second, _ in copies]
     groups = linked_groups(given, same_name + pairs)
-    cautions = [
-        *_synthetic_caution(dataset),
-        *_guesses_caution(dataset),
-        *_rate_caution(surveys, settings),
+    data_warnings = [
+        *_synthetic_warning(dataset),
+        *_guesses_warning(dataset),
+        *_rate_warning(surveys, settings),
         *_unreadable(heard),
-        *_copies_caution(copies, recordings_labels(dataset)),
-        *_groups_caution(dataset, ignore_groups),
-        *_sizes_caution(cases, groups),
+        *_copies_warning(copies, recordings_labels(dataset)),
+        *_groups_warning(dataset, ignore_groups),
+        *_sizes_warning(cases, groups),
     ]
-    return Material(dataset, settings, heard, cases, groups, surveys, copies, tuple(cautions))
+    return TrainingData(
+        dataset, settings, heard, cases, groups, surveys, copies, tuple(data_warnings)
+    )
 
 
 def load_examples(dataset: Dataset | Path | str, *, sample_rate: int | None = None) -> Bunch:
@@ -219,7 +220,7 @@ def load_examples(dataset: Dataset | Path | str, *, sample_rate: int | None = No
     return examples_of(gather(given, settings))
 
 
-def examples_of(material: Material) -> Bunch:
+def examples_of(material: TrainingData) -> Bunch:
     """Return the same of a dataset that was analysed already."""
     from sklearn.utils import Bunch
 
@@ -240,15 +241,15 @@ def examples_of(material: Material) -> Bunch:
     )
 
 
-def fail_for_unreadable(cautions: Sequence[Caution]) -> None:
+def fail_for_unreadable(data_warnings: Sequence[DataWarning]) -> None:
     """Raise CrepitusError (exit code 1) when some recordings could not be read.
 
     The work is done by then: as in every command, a broken recording harms no other, but whoever
     waits for the exit code learns of it.
     """
-    for caution in cautions:
-        if caution.code == "unreadable":
-            raise CrepitusError(caution.text)
+    for data_warning in data_warnings:
+        if data_warning.code == "unreadable":
+            raise CrepitusError(data_warning.text)
 
 
 def recordings_labels(dataset: Dataset) -> dict[str, set[str]]:
@@ -259,7 +260,7 @@ def recordings_labels(dataset: Dataset) -> dict[str, set[str]]:
     return labels
 
 
-def _settings_for(dataset: Dataset, surveys: dict[str, Survey]) -> AnalysisConfig:
+def _settings_for(dataset: Dataset, surveys: dict[str, RecordingConditions]) -> AnalysisConfig:
     settings = AnalysisConfig()
     rates = {one.sample_rate: name for name, one in surveys.items() if one.sample_rate}
     if not rates:
@@ -278,14 +279,14 @@ def shown_names(names: Sequence[str], most: int = _SHOWN) -> str:
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
-def _synthetic_caution(dataset: Dataset) -> list[Caution]:
+def _synthetic_warning(dataset: Dataset) -> list[DataWarning]:
     if not dataset.synthetic:
         return []
     text = "trained and judged on made sounds only: its figures say nothing about recordings"
-    return [Caution("synthetic_only", text)]
+    return [DataWarning("synthetic_only", text)]
 
 
-def _guesses_caution(dataset: Dataset) -> list[Caution]:
+def _guesses_warning(dataset: Dataset) -> list[DataWarning]:
     """Say so when a model would learn from what a model guessed, and nothing was corrected."""
     labels = {clip.name: clip.label for clip in dataset.clips}
     count = uncorrected_guesses(dataset.source, labels)
@@ -296,10 +297,12 @@ def _guesses_caution(dataset: Dataset) -> list[Caution]:
         "them learns what that model believes, and the figures say how well it agrees with "
         "itself; listen, correct the tracks and decide those that end in ?"
     )
-    return [Caution("own_guesses", text)]
+    return [DataWarning("own_guesses", text)]
 
 
-def _rate_caution(surveys: dict[str, Survey], settings: AnalysisConfig) -> list[Caution]:
+def _rate_warning(
+    surveys: dict[str, RecordingConditions], settings: AnalysisConfig
+) -> list[DataWarning]:
     """Say so when a few recordings of a low rate lower it for all."""
     usual = AnalysisConfig().sample_rate
     low = [name for name, one in surveys.items() if 0 < one.sample_rate < usual]
@@ -310,23 +313,23 @@ def _rate_caution(surveys: dict[str, Survey], settings: AnalysisConfig) -> list[
         f"recordings have less than {usual} Hz; leave them out, or pass --sample-rate {usual} to "
         f"listen at that: {shown_names(low)}"
     )
-    return [Caution("lower_rate", text)]
+    return [DataWarning("lower_rate", text)]
 
 
-def _unreadable(heard: Sequence[Heard]) -> list[Caution]:
+def _unreadable(heard: Sequence[AnnotatedRecording]) -> list[DataWarning]:
     failed = [one.name for one in heard if one.extraction.status != "ok"]
     unusable = [one.name for one in heard if one.problem and one.extraction.status == "ok"]
-    cautions = []
+    data_warnings = []
     if failed:
         text = f"{len(failed)} of {len(heard)} recordings cannot be read: {shown_names(failed)}"
-        cautions.append(Caution("unreadable", text))
+        data_warnings.append(DataWarning("unreadable", text))
     if unusable:
         text = f"{len(unusable)} of {len(heard)} recordings cannot be used: {shown_names(unusable)}"
-        cautions.append(Caution("unusable", text))
-    return cautions
+        data_warnings.append(DataWarning("unusable", text))
+    return data_warnings
 
 
-def silent_caution(cases: Sequence[Case]) -> list[Caution]:
+def silence_warning(cases: Sequence[Example]) -> list[DataWarning]:
     """Say so when much of a dataset is of sounds that the segmentation does not find."""
     usable = [case for case in cases if len(case.table)]
     unheard = [case.name for case in usable if not len(case.extraction.table)]
@@ -337,12 +340,12 @@ def silent_caution(cases: Sequence[Case]) -> list[Caution]:
         "so all of each was learnt from; the model will recognise nothing in such: "
         + shown_names(list(dict.fromkeys(unheard)))
     )
-    return [Caution("nothing_found", text)]
+    return [DataWarning("nothing_found", text)]
 
 
-def _copies_caution(
+def _copies_warning(
     copies: Sequence[tuple[str, str, Copy]], labels: dict[str, set[str]]
-) -> list[Caution]:
+) -> list[DataWarning]:
     """Name copies; those under two labels first, for at least one of their labels is wrong."""
     if not copies:
         return []
@@ -354,58 +357,58 @@ def _copies_caution(
         for position, pairs in ((True, contradicting), (False, agreeing))
         for first, second, _ in pairs
     ]
-    cautions = []
+    data_warnings = []
     if contradicting:
-        cautions.append(
-            Caution(
+        data_warnings.append(
+            DataWarning(
                 "duplicate_labels",
                 f"{len(contradicting)} pairs of recordings hold the same sound under different "
                 "labels; correct one of each: "
                 + shown_names(shown[: len(contradicting)], _SHOWN_COPIES),
             )
         )
-    cautions.append(
-        Caution(
+    data_warnings.append(
+        DataWarning(
             "duplicate",
             f"{len(copies)} pairs of recordings hold the same sound; they are kept on one side of "
             f"every split: {shown_names(shown, _SHOWN_COPIES)}",
         )
     )
-    return cautions
+    return data_warnings
 
 
 def _both(first: set[str], second: set[str]) -> str:
     return " and ".join("/".join(sorted(one)) for one in (first, second))
 
 
-def _groups_caution(dataset: Dataset, ignore_groups: bool) -> list[Caution]:
+def _groups_warning(dataset: Dataset, ignore_groups: bool) -> list[DataWarning]:
     if ignore_groups:
         text = (
             "groups were ignored as asked: recordings of one person may sit on both sides of a "
             "split, and the figures are too good"
         )
-        return [Caution("groups_ignored", text)]
+        return [DataWarning("groups_ignored", text)]
     if dataset.has_groups:
         return []
     text = (
         "nothing says which recordings belong together, so each was its own group; if a person "
         "was recorded twice the figures are too good: add a group column"
     )
-    return [Caution("no_groups", text)]
+    return [DataWarning("no_groups", text)]
 
 
-def _sizes_caution(cases: Sequence[Case], groups: NDArray[np.str_]) -> list[Caution]:
+def _sizes_warning(cases: Sequence[Example], groups: NDArray[np.str_]) -> list[DataWarning]:
     usable = [index for index, case in enumerate(cases) if len(case.table)]
     counts = Counter(cases[index].label for index in usable)
     few = [
         f"{label} ({count})" for label, count in sorted(counts.items()) if count < _FEW_RECORDINGS
     ]
     n_groups = np.unique(groups[usable]).size if usable else 0
-    cautions = []
+    data_warnings = []
     if few:
         text = f"fewer than {_FEW_RECORDINGS} recordings of {', '.join(few)}: figures are rough"
-        cautions.append(Caution("few_samples", text))
+        data_warnings.append(DataWarning("few_samples", text))
     if n_groups < _FEW_GROUPS:
         text = f"only {n_groups} groups: figures say little about new people or devices"
-        cautions.append(Caution("few_groups", text))
-    return cautions
+        data_warnings.append(DataWarning("few_groups", text))
+    return data_warnings

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,11 +16,32 @@ from audio_pipeline.datasets.label_tracks import find_track, read_track
 from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.files import csv_text
 
+KIND: Final = "kind"
+"""The column that says what a recording is of; the kinds of a label weigh alike in figures."""
+
+NEAR_KINDS: Final = frozenset(
+    {
+        *("speech", "breath", "cough", "baby", "cloth", "chair", "footstep", "thud", "door"),
+        *("drawer", "knock", "clap", "key", "mouse", "tap", "click", "switch", "clock", "paper"),
+        *("plastic_rustle", "zip", "fan", "wind", "mechanical", "misc_household"),
+    }
+)
+FAR_KINDS: Final = frozenset(
+    {"coin", "dice", "cutlery", "glass", "fire", "water", "rain", "machine_saw"}
+)
+"""Everyday sounds near a person who records, and those that hardly ever are; a column `near`
+(``yes`` or ``no``) says otherwise. Kinds in neither count in no figure of the two."""
+
 MANIFEST: Final = "manifest.csv"
 _MOST_ROWS: Final = 5_000_000
 _LONGEST_LABEL: Final = 100
 _MANY_MISSING: Final = 10_000
 """Recordings that are not there end the reading when they are so many, and most of all."""
+
+_PERMISSIVE = re.compile(
+    r"\bCC0\b|\bCC[ -]BY\b|\bMIT\b|\bApache\b|\bBSD\b|\bPD\b|public domain", re.IGNORECASE
+)
+_RESTRICTIVE = re.compile(r"\bSA\b|\bNC\b|\bND\b|\bGPL|share.?alike|non.?commercial", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -341,3 +363,40 @@ def _time(text: str, column: str, refuse_at: object) -> float | None:
         assert callable(refuse_at)
         raise refuse_at(f"{column} is {text!r}; it must be a time in seconds")
     return seconds
+
+
+def is_near(columns: Mapping[str, str]) -> bool | None:
+    """Tell whether a sound is one of those near a person who records; None where nobody knows."""
+    said = columns.get("near", "").lower()
+    if said in {"yes", "true", "no", "false"}:
+        return said in {"yes", "true"}
+    kind = columns.get(KIND, "")
+    return True if kind in NEAR_KINDS else False if kind in FAR_KINDS else None
+
+
+def in_doubt(columns: Mapping[str, str]) -> bool:
+    """Tell whether a row's label is in doubt: such rows are in no headline figure."""
+    return columns.get("doubt", "").lower() not in {"", "no", "false"}
+
+
+def is_permissive(licence: str) -> bool:
+    """Tell whether a licence asks for no more than to be named.
+
+    CC0, CC BY, MIT, Apache-2.0, BSD and the public domain do; share-alike, non-commercial and
+    no-derivatives do not, nor does an unknown licence. Of several, the strictest counts.
+    """
+    return bool(_PERMISSIVE.search(licence)) and not _RESTRICTIVE.search(licence)
+
+
+def permissive_only(dataset: Dataset) -> Dataset:
+    """Return the clips whose ``licence`` column is permissive.
+
+    Raises
+    ------
+    InvalidInputError
+        When none is left.
+    """
+    clips = tuple(clip for clip in dataset.clips if is_permissive(clip.columns.get("licence", "")))
+    if not clips:
+        raise InvalidInputError(f"no row of {dataset.source} has a permissive licence")
+    return replace(dataset, clips=clips)

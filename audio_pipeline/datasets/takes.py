@@ -24,11 +24,10 @@ from audio_pipeline._version import __version__
 from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.analysis.guided import Phase, ProtocolConfig, planned_phases
 from audio_pipeline.audio.recording import Recording, read_recording, write_recording
-from audio_pipeline.datasets.examples import Heard, hear_recording
-from audio_pipeline.datasets.kinds import KIND, in_doubt, is_near
+from audio_pipeline.datasets.conditions import in_parallel
+from audio_pipeline.datasets.examples import AnnotatedRecording, annotate_recording
 from audio_pipeline.datasets.label_tracks import Region, audacity_track
-from audio_pipeline.datasets.manifest import Dataset, LabelledClip
-from audio_pipeline.datasets.parallel import in_parallel
+from audio_pipeline.datasets.manifest import KIND, Dataset, LabelledClip, in_doubt, is_near
 from audio_pipeline.datasets.synthesis.channel import ChannelSettings
 from audio_pipeline.datasets.synthesis.everyday import rustle
 from audio_pipeline.datasets.synthesis.scenes import Placed, clip_sound, recorded
@@ -294,7 +293,7 @@ def heard_takes(
     config: AnalysisConfig,
     settings: TakeSettings | None = None,
     jobs: int = 2,
-) -> list[list[Heard]]:
+) -> list[list[AnnotatedRecording]]:
     """Make takes and analyse them, keeping no sound: what a model is judged on, or tuned on.
 
     Parameters
@@ -310,12 +309,12 @@ def heard_takes(
         For each fold, in order of the takes; the columns of their cases say what should be found.
     """
     settings = settings or TakeSettings()
-    work: list[tuple[Callable[..., Heard], tuple[object, ...]]] = [
+    work: list[tuple[Callable[..., AnnotatedRecording], tuple[object, ...]]] = [
         (_heard_take, (number, clips, f"fold {number % len(folds)}", seed, settings, config))
         for number in range(count)
         for clips in [folds[number % len(folds)]]
     ]
-    heard: list[list[Heard]] = [[] for _ in folds]
+    heard: list[list[AnnotatedRecording]] = [[] for _ in folds]
     for number, one in enumerate(in_parallel(work, jobs, worth=30)):
         heard[number % len(folds)].append(one)
     return heard
@@ -328,9 +327,9 @@ def _heard_take(
     seed: int,
     settings: TakeSettings,
     config: AnalysisConfig,
-) -> Heard:
+) -> AnnotatedRecording:
     take = make_take(number, clips, fold, seed, settings)
-    one = hear_recording(take.name, take.clips, config, take.recording)
+    one = annotate_recording(take.name, take.clips, config, take.recording)
     return replace(one, extraction=replace(one.extraction, phases=take.phases))
 
 

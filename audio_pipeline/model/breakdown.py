@@ -12,8 +12,8 @@ import numpy as np
 
 from audio_pipeline.analysis.events import Event
 from audio_pipeline.analysis.pipeline import Analysis
-from audio_pipeline.datasets.examples import Case, Heard
-from audio_pipeline.datasets.kinds import is_near
+from audio_pipeline.datasets.examples import AnnotatedRecording, Example
+from audio_pipeline.datasets.manifest import is_near
 from audio_pipeline.model import metrics
 from audio_pipeline.model.metrics import plain
 from audio_pipeline.model.scoring import PredictionTable
@@ -91,7 +91,7 @@ class EventScore:
         }
 
 
-def column_values(cases: Sequence[Case], column: str) -> list[str]:
+def column_values(cases: Sequence[Example], column: str) -> list[str]:
     """Return a column's value for each case; many different numbers become steps of ten."""
     values = [case.columns.get(column, "") for case in cases]
     try:
@@ -103,7 +103,7 @@ def column_values(cases: Sequence[Case], column: str) -> list[str]:
     return [_step(number) for number in numbers]
 
 
-def measured_snr(cases: Sequence[Case]) -> list[str]:
+def measured_snr(cases: Sequence[Example]) -> list[str]:
     """Return how far the sounds of each case's recording stand out, as steps of 10 dB.
 
     Empty text where nothing stood out, or where a clip is too short to measure its noise.
@@ -153,7 +153,7 @@ def breakdown(given: PredictionTable, values: Sequence[str]) -> list[Breakdown]:
     return rows
 
 
-def kinds_table(given: PredictionTable, cases: Sequence[Case]) -> list[dict[str, Any]]:
+def kinds_table(given: PredictionTable, cases: Sequence[Example]) -> list[dict[str, Any]]:
     """Return what each kind of each label was taken for.
 
     Returns
@@ -188,7 +188,7 @@ def kinds_table(given: PredictionTable, cases: Sequence[Case]) -> list[dict[str,
 
 
 def score_events(
-    analyses: Sequence[tuple[Heard, Analysis]], labels: Sequence[str]
+    analyses: Sequence[tuple[AnnotatedRecording, Analysis]], labels: Sequence[str]
 ) -> list[EventScore]:
     """Compare the events found with the stretches labelled, over whole recordings.
 

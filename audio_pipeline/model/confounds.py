@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from audio_pipeline.datasets.loading import Caution
+from audio_pipeline.datasets.loading import DataWarning
 from audio_pipeline.model.classifier import clean_table
 from audio_pipeline.model.metrics import ABSTAINED, balanced_accuracy
 from audio_pipeline.model.selection import Fold
@@ -65,9 +65,9 @@ def probe_balanced_accuracy(
     return balanced_accuracy(truth, answer, n_classes)
 
 
-def shortcut_caution(
+def shortcut_warning(
     probe: float | None, model: float | None, n_classes: int, n_recordings: int
-) -> Caution | None:
+) -> DataWarning | None:
     """Return what to say when the probe comes near the model, else None.
 
     Parameters
@@ -85,7 +85,7 @@ def shortcut_caution(
         f"balanced accuracy {probe:.2f}, the model reaches {model:.2f}: it may be hearing the "
         "microphone or the room; record all labels under the same conditions"
     )
-    return Caution("shortcut", text)
+    return DataWarning("shortcut", text)
 
 
 def is_shortcut(probe: float, model: float, n_classes: int, n_recordings: int) -> bool:

@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 
 from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.analysis.pipeline import Analysis
-from audio_pipeline.datasets.examples import Case, Events, Heard
-from audio_pipeline.datasets.loading import Material
+from audio_pipeline.datasets.examples import AnnotatedRecording, Events, Example
+from audio_pipeline.datasets.loading import TrainingData
 from audio_pipeline.features.table import FEATURE_NAMES
 from audio_pipeline.model import metrics
 from audio_pipeline.model.classifier import Classifier
 from audio_pipeline.model.scoring import (
     CasePrediction,
     PredictionTable,
-    analyze_heard,
+    analyze_annotated,
     predict_cases,
     prediction_table,
     without_phases,
@@ -65,8 +65,8 @@ class CrossValidation:
     predictions: list[CasePrediction]
     table: PredictionTable
     folds: list[Fold]
-    analyses: list[tuple[Heard, Analysis]]
-    unguided: list[tuple[Heard, Analysis]]
+    analyses: list[tuple[AnnotatedRecording, Analysis]]
+    unguided: list[tuple[AnnotatedRecording, Analysis]]
 
 
 def classifier_of(
@@ -88,7 +88,7 @@ def classifier_of(
 
 
 def fold_classifiers(
-    cases: Sequence[Case],
+    cases: Sequence[Example],
     events: Events,
     labels: Sequence[str],
     settings: TrainingSettings,
@@ -101,7 +101,7 @@ def fold_classifiers(
 
     Parameters
     ----------
-    cases : sequence of Case
+    cases : sequence of Example
     events : Events
         Of those of these cases that are learnt from, and what else is trained on.
     labels : sequence of str
@@ -123,7 +123,7 @@ def fold_classifiers(
 
 
 def cross_validate(
-    cases: Sequence[Case],
+    cases: Sequence[Example],
     events: Events,
     labels: Sequence[str],
     settings: TrainingSettings,
@@ -131,7 +131,7 @@ def cross_validate(
     folds: Sequence[Fold],
     groups: NDArray[np.str_],
     base: BaseEstimator | None = None,
-    heard: Callable[[Fold], Sequence[Heard]] | None = None,
+    heard: Callable[[Fold], Sequence[AnnotatedRecording]] | None = None,
     progress: Progress | None = None,
 ) -> CrossValidation:
     """Answer every case by a model that was chosen and fitted without its group.
@@ -146,16 +146,16 @@ def cross_validate(
         Called with (folds done, folds).
     """
     predictions: list[CasePrediction | None] = [None] * len(cases)
-    analyses: list[tuple[Heard, Analysis]] = []
-    unguided: list[tuple[Heard, Analysis]] = []
+    analyses: list[tuple[AnnotatedRecording, Analysis]] = []
+    unguided: list[tuple[AnnotatedRecording, Analysis]] = []
     models = fold_classifiers(cases, events, labels, settings, analysis, folds, groups, base)
     for number, (fold, model) in enumerate(zip(folds, models, strict=True), start=1):
         tested = predict_cases([cases[index] for index in fold.test], model)
         for index, one in zip(fold.test, tested, strict=True):
             predictions[index] = one
         whole = heard(fold) if heard else []
-        analyses += analyze_heard(whole, model)
-        unguided += analyze_heard(without_phases(whole), model)
+        analyses += analyze_annotated(whole, model)
+        unguided += analyze_annotated(without_phases(whole), model)
         if progress:
             progress(number, len(folds))
     done = [one for one in predictions if one is not None]
@@ -164,7 +164,7 @@ def cross_validate(
     return CrossValidation(done, table, list(folds), analyses, unguided)
 
 
-def case_folds(cases: Sequence[Case], groups: NDArray[np.str_], n: int, seed: int) -> list[Fold]:
+def case_folds(cases: Sequence[Example], groups: NDArray[np.str_], n: int, seed: int) -> list[Fold]:
     """Split cases by group; empty when a label occurs in fewer than two groups."""
     return grouped_folds(np.array([case.label for case in cases]), groups, n, seed)
 
@@ -179,7 +179,7 @@ class CurvePoint:
 
 def learning_curve(
     cross_validation: CrossValidation,
-    cases: Sequence[Case],
+    cases: Sequence[Example],
     events: Events,
     labels: Sequence[str],
     settings: TrainingSettings,
@@ -232,7 +232,7 @@ def learning_curve(
     return points
 
 
-def seen_by(classifier: Classifier, material: Material) -> list[bool]:
+def seen_by(classifier: Classifier, material: TrainingData) -> list[bool]:
     """Tell of each case whether the model was trained on its recording or on its group."""
     training = classifier.description.get("training", {})
     recordings = set(training.get("recordings", ()))
@@ -245,7 +245,7 @@ def seen_by(classifier: Classifier, material: Material) -> list[bool]:
     ]
 
 
-def _groups_of(case: Case) -> list[str]:
+def _groups_of(case: Example) -> list[str]:
     """Return the case's group, and those of the clips it was put together from."""
     return [case.group, *filter(None, case.columns.get("groups", "").split(";"))]
 

@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 
 from audio_pipeline._version import __version__
 from audio_pipeline.analysis.pipeline import Analysis
-from audio_pipeline.datasets.examples import Case, Heard
-from audio_pipeline.datasets.kinds import KIND, in_doubt
-from audio_pipeline.datasets.loading import Caution, Material, Progress, gather, shown_names
-from audio_pipeline.datasets.manifest import Dataset
+from audio_pipeline.datasets.examples import AnnotatedRecording, Example
+from audio_pipeline.datasets.loading import DataWarning, Progress, TrainingData, gather, shown_names
+from audio_pipeline.datasets.manifest import KIND, Dataset, in_doubt
 from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.model import metrics
 from audio_pipeline.model.breakdown import (
@@ -30,7 +29,7 @@ from audio_pipeline.model.breakdown import (
     score_events,
 )
 from audio_pipeline.model.classifier import Classifier
-from audio_pipeline.model.confounds import probe_balanced_accuracy, shortcut_caution
+from audio_pipeline.model.confounds import probe_balanced_accuracy, shortcut_warning
 from audio_pipeline.model.crossvalidation import case_folds, seen_by
 from audio_pipeline.model.findings import FindingScores, score_findings
 from audio_pipeline.model.metrics import plain
@@ -38,7 +37,7 @@ from audio_pipeline.model.scoring import (
     FIGURES,
     CasePrediction,
     PredictionTable,
-    analyze_heard,
+    analyze_annotated,
     figures_with_intervals,
     predict_cases,
     prediction_table,
@@ -78,12 +77,12 @@ class Evaluation:
     events : list of EventScore
     findings : FindingScores or None
         Of recordings whose manifest says what should be found in them as a whole.
-    cautions : tuple of DataWarning
+    data_warnings : tuple of DataWarning
     """
 
     name: str
     sha256: str
-    material: Material
+    material: TrainingData
     predictions: list[CasePrediction]
     table: PredictionTable
     figures: dict[str, Any]
@@ -96,7 +95,7 @@ class Evaluation:
     bins: list[metrics.ReliabilityBin]
     events: list[EventScore]
     findings: FindingScores | None
-    cautions: tuple[Caution, ...]
+    data_warnings: tuple[DataWarning, ...]
 
     @property
     def confusion(self) -> NDArray[np.int64]:
@@ -181,7 +180,7 @@ class Evaluation:
             ],
             "events": [one.to_dict() for one in self.events],
             "recordings": self.recordings,
-            "warnings": [{"code": one.code, "text": one.text} for one in self.cautions],
+            "warnings": [{"code": one.code, "text": one.text} for one in self.data_warnings],
         }
 
 
@@ -234,7 +233,7 @@ def evaluate(
     """
     check_columns(dataset, by)
     material = gather(dataset, classifier.settings, progress=progress)
-    kept, cautions = _kept(material, classifier, allow_overlap)
+    kept, data_warnings = _kept(material, classifier, allow_overlap)
     scheme = f"the model {classifier.name} on recordings it was not trained on"
     if allow_overlap:
         scheme = f"the model {classifier.name}, also on what it was trained on"
@@ -245,13 +244,13 @@ def evaluate(
         material,
         kept,
         predict_cases(cases, classifier),
-        analyze_heard(heard, classifier),
+        analyze_annotated(heard, classifier),
         classifier.labels,
         scheme,
-        unguided=analyze_heard(without_phases(heard), classifier),
+        unguided=analyze_annotated(without_phases(heard), classifier),
         by=by,
         seed=seed,
-        cautions=cautions,
+        data_warnings=data_warnings,
     )
     return replace(evaluation, name=classifier.name, sha256=classifier.sha256)
 
@@ -264,17 +263,17 @@ def check_columns(dataset: Dataset, by: Sequence[str]) -> None:
 
 
 def assemble(
-    material: Material,
+    material: TrainingData,
     kept: NDArray[np.int64],
     predictions: Sequence[CasePrediction],
-    analyses: Sequence[tuple[Heard, Analysis]],
+    analyses: Sequence[tuple[AnnotatedRecording, Analysis]],
     labels: Sequence[str],
     scheme: str,
     *,
-    unguided: Sequence[tuple[Heard, Analysis]] = (),
+    unguided: Sequence[tuple[AnnotatedRecording, Analysis]] = (),
     by: Sequence[str] = (),
     seed: int = 0,
-    cautions: Sequence[Caution] = (),
+    data_warnings: Sequence[DataWarning] = (),
 ) -> Evaluation:
     """Score predictions, whoever made them: the one scorer of all published figures.
 
@@ -296,10 +295,10 @@ def assemble(
         Further manifest columns to report by.
     seed : int
         Of the intervals and the shortcut probe.
-    cautions : sequence of DataWarning
+    data_warnings : sequence of DataWarning
         Further ones, after those of the data.
     """
-    cautions = [*material.cautions, *cautions]
+    data_warnings = [*material.data_warnings, *data_warnings]
     sure = np.array([not in_doubt(one.case.columns) for one in predictions], bool)
     everything = prediction_table(predictions, labels, material.groups[kept])
     given = everything.subset(np.flatnonzero(sure))
@@ -310,13 +309,13 @@ def assemble(
     figures["shortcut_balanced_accuracy"] = _probe(
         material, kept[sure][usable], [cases[index] for index in usable], seed
     )
-    shortcut = shortcut_caution(
+    shortcut = shortcut_warning(
         figures["shortcut_balanced_accuracy"],
         figures["recording_balanced_accuracy"],
         np.unique(given.y_true).size,
         len({case.name for case in cases}),
     )
-    cautions += [shortcut] if shortcut else []
+    data_warnings += [shortcut] if shortcut else []
     figures["weighed_by"] = KIND if given.has_kinds else None
     figures |= _sizes(given, cases)
     figures["scheme"] = scheme
@@ -348,13 +347,13 @@ def assemble(
         metrics.reliability(highest, right),
         score_events(analyses, labels),
         _findings(analyses, unguided, seed),
-        tuple(cautions),
+        tuple(data_warnings),
     )
 
 
 def _findings(
-    analyses: Sequence[tuple[Heard, Analysis]],
-    unguided: Sequence[tuple[Heard, Analysis]],
+    analyses: Sequence[tuple[AnnotatedRecording, Analysis]],
+    unguided: Sequence[tuple[AnnotatedRecording, Analysis]],
     seed: int,
 ) -> FindingScores | None:
     told = [(one.cases[0].columns, analysis) for one, analysis in analyses]
@@ -363,7 +362,7 @@ def _findings(
     return replace(scores, without_protocol=bare.total) if scores and bare else scores
 
 
-def _sizes(given: PredictionTable, cases: Sequence[Case]) -> dict[str, int]:
+def _sizes(given: PredictionTable, cases: Sequence[Example]) -> dict[str, int]:
     return {
         "n_recordings": len({case.name for case in cases}),
         "n_cases": len(cases),
@@ -382,8 +381,8 @@ def _doubtful(given: PredictionTable, predictions: Sequence[CasePrediction]) -> 
 
 
 def _kept(
-    material: Material, classifier: Classifier, allow_overlap: bool
-) -> tuple[NDArray[np.int64], list[Caution]]:
+    material: TrainingData, classifier: Classifier, allow_overlap: bool
+) -> tuple[NDArray[np.int64], list[DataWarning]]:
     """Leave out labels the model does not know and, unless allowed, what it was trained on."""
     kept: list[int] = []
     unknown: set[str] = set()
@@ -403,10 +402,10 @@ def _kept(
             f"no recording of {material.dataset.source} has a label the model knows "
             f"({', '.join(classifier.labels)})"
         )
-    cautions = []
+    data_warnings = []
     if unknown:
         text = f"the model does not know {', '.join(sorted(unknown))}; these were left out"
-        cautions.append(Caution("unknown_label", text))
+        data_warnings.append(DataWarning("unknown_label", text))
     if trained:
         what = "counted as asked, and the figures are too good" if allow_overlap else "left out"
         text = (
@@ -414,12 +413,12 @@ def _kept(
             f"{what}: {shown_names(sorted(trained))}"
         )
         hint = "" if allow_overlap else " (--allow-overlap counts them)"
-        cautions.append(Caution("overlap", text + hint))
-    return np.array(kept, np.int64), cautions
+        data_warnings.append(DataWarning("overlap", text + hint))
+    return np.array(kept, np.int64), data_warnings
 
 
 def _probe(
-    material: Material, indices: NDArray[np.int64], cases: Sequence[Case], seed: int
+    material: TrainingData, indices: NDArray[np.int64], cases: Sequence[Example], seed: int
 ) -> float | None:
     folds = case_folds(cases, material.groups[indices], 5, seed)
     if not folds:

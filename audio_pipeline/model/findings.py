@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audio_pipeline.analysis.pipeline import Analysis
-from audio_pipeline.model.bootstrap import group_intervals
-from audio_pipeline.model.metrics import plain
+from audio_pipeline.model.metrics import group_intervals, plain
 
 FINDING: Final = "finding"
 """The manifest column that says what should be found in a whole recording."""

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from audio_pipeline.analysis.events import JOINT_LABELS
 from audio_pipeline.analysis.pipeline import Analysis, classify_segments
-from audio_pipeline.datasets.examples import Case, Heard
-from audio_pipeline.datasets.kinds import KIND, is_near
+from audio_pipeline.datasets.examples import AnnotatedRecording, Example
+from audio_pipeline.datasets.manifest import KIND, is_near
 from audio_pipeline.model import metrics
-from audio_pipeline.model.bootstrap import group_intervals
 from audio_pipeline.model.classifier import Classifier
+from audio_pipeline.model.metrics import group_intervals
 
 BACKGROUND: Final = "other"
 _ANSWER_OF: Final = {
@@ -40,7 +40,7 @@ class CasePrediction:
 
     Attributes
     ----------
-    case : Case
+    case : Example
     analysis : Analysis
         With its finding and events.
     answer : str or None
@@ -49,7 +49,7 @@ class CasePrediction:
         Of the case's events in context, the whole case being one where no segment was found.
     """
 
-    case: Case
+    case: Example
     analysis: Analysis
     answer: str | None
     probabilities: NDArray[np.float64]
@@ -69,7 +69,7 @@ def answer_of(finding: str, labels: Sequence[str]) -> str | None:
     return answer if answer in labels else None
 
 
-def predict_cases(cases: Sequence[Case], classifier: Classifier) -> list[CasePrediction]:
+def predict_cases(cases: Sequence[Example], classifier: Classifier) -> list[CasePrediction]:
     """Let a model answer about every case, all events in one call."""
     if not cases:
         return []
@@ -93,7 +93,9 @@ def predict_cases(cases: Sequence[Case], classifier: Classifier) -> list[CasePre
     return predictions
 
 
-def analyze_heard(heard: Sequence[Heard], classifier: Classifier) -> list[tuple[Heard, Analysis]]:
+def analyze_annotated(
+    heard: Sequence[AnnotatedRecording], classifier: Classifier
+) -> list[tuple[AnnotatedRecording, Analysis]]:
     """Analyse whole recordings of a dataset where the whole matters.
 
     Parameters
@@ -122,7 +124,7 @@ def analyze_heard(heard: Sequence[Heard], classifier: Classifier) -> list[tuple[
     ]
 
 
-def without_phases(heard: Sequence[Heard]) -> list[Heard]:
+def without_phases(heard: Sequence[AnnotatedRecording]) -> list[AnnotatedRecording]:
     """Return the guided recordings as if nobody knew when they were to turn."""
     return [
         replace(one, extraction=replace(one.extraction, phases=()))
@@ -263,7 +265,7 @@ def _mean(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
     return mean
 
 
-def _seconds(case: Case) -> float:
+def _seconds(case: Example) -> float:
     if case.stretch is not None:
         return case.stretch[1] - case.stretch[0]
     return case.extraction.duration or 0.0

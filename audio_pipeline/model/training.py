@@ -20,17 +20,16 @@ from audio_pipeline._version import __version__
 from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.analysis.events import LABELS
 from audio_pipeline.datasets.augmentation import MadeSettings, RealClip, made_events
-from audio_pipeline.datasets.examples import Case, Events, Heard, events_of, joined
-from audio_pipeline.datasets.kinds import in_doubt
+from audio_pipeline.datasets.examples import AnnotatedRecording, Events, Example, events_of, joined
 from audio_pipeline.datasets.loading import (
-    Caution,
-    Material,
+    DataWarning,
     Progress,
+    TrainingData,
     gather,
     shown_names,
-    silent_caution,
+    silence_warning,
 )
-from audio_pipeline.datasets.manifest import Dataset, read_dataset
+from audio_pipeline.datasets.manifest import Dataset, in_doubt, read_dataset
 from audio_pipeline.datasets.synthesis.dataset import write_dataset
 from audio_pipeline.datasets.takes import heard_takes, take_clip
 from audio_pipeline.exceptions import InvalidInputError
@@ -78,31 +77,31 @@ class Training:
         As saved.
     metrics : mapping
         Plain numbers, None where no honest figure exists, and the scheme in words.
-    cautions : tuple of Caution
+    data_warnings : tuple of DataWarning
     curve : list of CurvePoint
         The learning curve.
     cross_validation : CrossValidation or None
         None when no honest split exists.
     evaluation : Evaluation or None
         The same scored as `evaluate` does; its figures are `metrics`, and ``evaluation.json``.
-    material : Material
+    material : TrainingData
         What it was trained on.
     """
 
     classifier: Classifier
     metrics: Mapping[str, Any]
-    cautions: tuple[Caution, ...]
+    data_warnings: tuple[DataWarning, ...]
     curve: list[CurvePoint]
     cross_validation: CrossValidation | None
     evaluation: Evaluation | None
-    material: Material
+    material: TrainingData
 
     def to_dict(self) -> dict[str, Any]:
         """Return the ``train --json`` document, without the folder's name."""
         return {
             "labels": list(self.classifier.labels),
             "metrics": dict(self.metrics),
-            "warnings": [{"code": one.code, "text": one.text} for one in self.cautions],
+            "warnings": [{"code": one.code, "text": one.text} for one in self.data_warnings],
         }
 
 
@@ -188,7 +187,11 @@ def train(
         events = joined(events, made(material.settings, clips, progress))
         events = events.rows(np.isin(events.labels, labels))
     folds = case_folds(cases, groups, settings.folds, settings.seed)
-    cautions = [*material.cautions, *silent_caution(cases), *_base_caution(base, material)]
+    data_warnings = [
+        *material.data_warnings,
+        *silence_warning(cases),
+        *_base_warning(base, material),
+    ]
     validation = None
     if folds:
         validation = cross_validate(
@@ -204,13 +207,13 @@ def train(
             lambda done, total: progress and progress("Cross-validating", done, total),
         )
     else:
-        cautions.append(_no_split(cases, material, usable.tolist()))
+        data_warnings.append(_no_split(cases, material, usable.tolist()))
     evaluation = None
     metrics = _no_metrics(material, usable, settings)
     if validation:
         evaluation = _evaluation(validation, material, usable, settings, labels)
         metrics = evaluation.figures
-        cautions += [one for one in evaluation.cautions if one.code == "shortcut"]
+        data_warnings += [one for one in evaluation.data_warnings if one.code == "shortcut"]
     if progress:
         progress("Fitting the model", 0, 1)
     selection = select_model(events, labels, settings, material.settings.context, forest)
@@ -227,15 +230,17 @@ def train(
             "--trust-model (in Python trusted=True); forests, trees and linear models load as "
             "they are"
         )
-        cautions.append(Caution("needs_trust", text))
+        data_warnings.append(DataWarning("needs_trust", text))
     description = {
         "training": _provenance(material, usable[teaches], settings, selection, events, base),
         "versions": versions(),
         "metrics": metrics,
-        "warnings": [{"code": one.code, "text": one.text} for one in cautions],
+        "warnings": [{"code": one.code, "text": one.text} for one in data_warnings],
     }
     classifier = replace(unsaved, description=description)
-    result = Training(classifier, metrics, tuple(cautions), curve, validation, evaluation, material)
+    result = Training(
+        classifier, metrics, tuple(data_warnings), curve, validation, evaluation, material
+    )
     files = dict(extra_files(result)) if extra_files else {}
     if evaluation is not None:
         files[EVALUATION] = (json.dumps(evaluation.published(), indent=1) + "\n").encode()
@@ -257,7 +262,7 @@ def _kind(selection: Selection) -> str:
     return type(last_step(selection.estimator)).__name__
 
 
-def _labels(cases: Sequence[Case], base: Classifier | None) -> tuple[str, ...]:
+def _labels(cases: Sequence[Example], base: Classifier | None) -> tuple[str, ...]:
     """Return the labels of the new model, sorted: the base's and new ones."""
     given = sorted({case.label for case in cases})
     known = list(base.labels) if base else []
@@ -267,7 +272,7 @@ def _labels(cases: Sequence[Case], base: Classifier | None) -> tuple[str, ...]:
     return tuple(labels)
 
 
-def _real_clips(material: Material, learnt: NDArray[np.int64]) -> list[RealClip]:
+def _real_clips(material: TrainingData, learnt: NDArray[np.int64]) -> list[RealClip]:
     paths = {clip.name: clip.path for clip in material.dataset.clips}
     return [
         RealClip(paths[case.name], case.label, str(material.groups[index]))
@@ -277,7 +282,7 @@ def _real_clips(material: Material, learnt: NDArray[np.int64]) -> list[RealClip]
     ]
 
 
-def _base_caution(base: Classifier | None, material: Material) -> list[Caution]:
+def _base_warning(base: Classifier | None, material: TrainingData) -> list[DataWarning]:
     seen = [] if base is None else seen_by(base, material)
     names = [case.name for case, one in zip(material.cases, seen, strict=False) if one]
     if base is None or not names:
@@ -286,10 +291,12 @@ def _base_caution(base: Classifier | None, material: Material) -> list[Caution]:
         f"the model to start from, {base.name}, already knew {len(set(names))} of these recordings "
         f"or others of their groups; the figures are too good: {shown_names(sorted(set(names)))}"
     )
-    return [Caution("overlap", text)]
+    return [DataWarning("overlap", text)]
 
 
-def _no_split(cases: Sequence[Case], material: Material, usable: Sequence[int]) -> Caution:
+def _no_split(
+    cases: Sequence[Example], material: TrainingData, usable: Sequence[int]
+) -> DataWarning:
     groups: dict[str, set[str]] = {}
     for case, index in zip(cases, usable, strict=True):
         groups.setdefault(case.label, set()).add(str(material.groups[index]))
@@ -298,12 +305,12 @@ def _no_split(cases: Sequence[Case], material: Material, usable: Sequence[int]) 
         f"no accuracy is reported: {', '.join(lonely)} comes from a single group, which would sit "
         "on both sides of every split; record another person, or pass --ignore-groups"
     )
-    return Caution("no_honest_split", text)
+    return DataWarning("no_honest_split", text)
 
 
 def _evaluation(
     validation: CrossValidation,
-    material: Material,
+    material: TrainingData,
     kept: NDArray[np.int64],
     settings: TrainingSettings,
     labels: Sequence[str],
@@ -323,7 +330,7 @@ def _evaluation(
 
 
 def _no_metrics(
-    material: Material, kept: NDArray[np.int64], settings: TrainingSettings
+    material: TrainingData, kept: NDArray[np.int64], settings: TrainingSettings
 ) -> dict[str, Any]:
     """Return the same names without a figure: there is no honest one."""
     ends = [f"{name}_{end}" for name in _WITH_INTERVAL for end in ("low", "high")]
@@ -337,7 +344,7 @@ def _no_metrics(
     }
 
 
-def _learnt_from(cases: Sequence[Case], settings: TrainingSettings) -> NDArray[np.bool_]:
+def _learnt_from(cases: Sequence[Example], settings: TrainingSettings) -> NDArray[np.bool_]:
     """Tell of each case whether it may teach; the others only judge."""
     may = [
         not in_doubt(case.columns)
@@ -351,12 +358,12 @@ def _learnt_from(cases: Sequence[Case], settings: TrainingSettings) -> NDArray[n
 
 
 def _recordings_of(
-    material: Material,
+    material: TrainingData,
     kept: NDArray[np.int64],
     folds: Sequence[Fold],
     labels: Sequence[str],
     settings: TrainingSettings,
-) -> Callable[[Fold], list[Heard]]:
+) -> Callable[[Fold], list[AnnotatedRecording]]:
     """Return what gives the whole recordings of a fold: its own, and takes made of its clips."""
     paths = {clip.name: clip.path for clip in material.dataset.clips}
     clips = [
@@ -369,12 +376,12 @@ def _recordings_of(
         for fold in folds
     ]
     wanted = settings.takes and set(labels) == set(LABELS)
-    takes: list[list[Heard]] = [[] for _ in folds]
+    takes: list[list[AnnotatedRecording]] = [[] for _ in folds]
     if wanted and all({clip.label for clip in one} == set(LABELS) for one in clips):
         takes = heard_takes(clips, settings.takes, settings.seed, material.settings)
     by_test = {id(fold): number for number, fold in enumerate(folds)}
 
-    def heard(fold: Fold) -> list[Heard]:
+    def heard(fold: Fold) -> list[AnnotatedRecording]:
         names = {material.cases[kept[index]].name for index in fold.test}
         own = [one for one in material.heard if one.name in names]
         return [*own, *takes[by_test[id(fold)]]]
@@ -395,7 +402,7 @@ def _scheme(validation: CrossValidation | None, settings: TrainingSettings, n_gr
 
 
 def _provenance(
-    material: Material,
+    material: TrainingData,
     learnt: NDArray[np.int64],
     settings: TrainingSettings,
     selection: Selection,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import librosa
 import numpy as np
@@ -290,21 +291,23 @@ def test_a_recording_that_cannot_be_read_fails_in_one_line(
     assert (document["events"], document["finding"], document["duration"]) == ([], None, None)
 
 
-def test_the_spectrogram_of_a_file_is_librosas(
+def test_the_spectrogram_and_the_peaks_of_a_file_are_librosas(
     monkeypatch: pytest.MonkeyPatch, classifier: Classifier
 ) -> None:
     called: list[str] = []
 
-    def counted(name: str) -> None:
-        function = getattr(librosa, name)
+    def counted(module: Any, name: str) -> None:
+        function = getattr(module, name)
         monkeypatch.setattr(
-            librosa, name, lambda *given, **named: called.append(name) or function(*given, **named)
+            module, name, lambda *given, **named: called.append(name) or function(*given, **named)
         )
 
-    counted("stft")
-    counted("power_to_db")
+    counted(librosa, "stft")
+    counted(librosa, "power_to_db")
+    counted(librosa.util, "peak_pick")
+    counted(type(classifier.estimator), "predict_proba")
     assert analyze_file(scene(0), classifier).events
-    assert set(called) == {"stft", "power_to_db"}
+    assert set(called) == {"stft", "power_to_db", "peak_pick", "predict_proba"}
 
 
 def test_the_default_model_keeps_the_settings_of_this_version(classifier: Classifier) -> None:

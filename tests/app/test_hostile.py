@@ -20,7 +20,7 @@ import pytest
 from made_sounds import background, with_impacts
 
 from audio_pipeline.analysis.pipeline import analyze_file
-from audio_pipeline.app.capture.clips import ClipKeeper
+from audio_pipeline.app.capture.live import ClipKeeper
 from audio_pipeline.app.cli import main
 from audio_pipeline.audio.recording import Recording, write_recording
 from audio_pipeline.datasets.label_tracks import read_track

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audio_pipeline.audio.recording import Recording, Resampler, write_recording
-from audio_pipeline.datasets.conditions import CONDITIONS, recording_conditions, survey
+from audio_pipeline.datasets.conditions import CONDITIONS, measure_conditions, recording_conditions
 from audio_pipeline.datasets.duplicates import common_shift, find_copies, linked_groups
-from audio_pipeline.model.confounds import is_shortcut, probe_balanced_accuracy, shortcut_caution
+from audio_pipeline.model.confounds import is_shortcut, probe_balanced_accuracy, shortcut_warning
 from audio_pipeline.model.selection import grouped_folds
 from tests.labelled_sounds import LABELS, sound
 
@@ -89,7 +89,7 @@ def test_a_copy_is_found_with_its_shift(
     copy = _write(tmp_path / "copy.wav", change(original[1]))
     stranger = _write(tmp_path / "other.wav", sound(np.random.default_rng(8), "clunk", RATE))
     paths = [original[0], stranger, copy]
-    (found,) = find_copies([survey(path) for path in paths], paths)
+    (found,) = find_copies([measure_conditions(path) for path in paths], paths)
     assert (found.first, found.second) == (0, 2)
     assert found.shift == pytest.approx(shift, abs=1.5 / RATE)
 
@@ -100,7 +100,7 @@ def test_a_copy_of_a_clip_cut_around_its_sound(tmp_path: Path) -> None:
     clip = np.exp(-time / 0.006) * rng.normal(0, 0.3, time.size)
     quieter = np.concatenate([np.zeros(40), clip]) * 0.4
     paths = [_write(tmp_path / f"{n}.wav", part) for n, part in enumerate((clip, quieter))]
-    assert len(find_copies([survey(path) for path in paths], paths)) == 1
+    assert len(find_copies([measure_conditions(path) for path in paths], paths)) == 1
 
 
 def test_a_copy_at_another_rate_is_found(original: tuple[Path, np.ndarray], tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_a_copy_at_another_rate_is_found(original: tuple[Path, np.ndarray], tmp_
     samples = original[1].astype(np.float32)
     higher = np.concatenate([resampler.push(samples), resampler.finish()])
     paths = [original[0], _write(tmp_path / "copy.wav", higher, 22_050)]
-    assert len(find_copies([survey(path) for path in paths], paths)) == 1
+    assert len(find_copies([measure_conditions(path) for path in paths], paths)) == 1
 
 
 @pytest.mark.parametrize("label", LABELS)
@@ -117,14 +117,14 @@ def test_like_sounds_are_no_copies(label: str, tmp_path: Path) -> None:
     once = sound(np.random.default_rng(1), label, RATE)
     noise = np.random.default_rng(2).normal(0, 0.003, (2, once.size))
     paths = [_write(tmp_path / f"{take}.wav", once * 0.7 + noise[take]) for take in (0, 1)]
-    assert find_copies([survey(path) for path in paths], paths) == []
+    assert find_copies([measure_conditions(path) for path in paths], paths) == []
 
 
 def test_what_cannot_be_read_has_no_copies(tmp_path: Path) -> None:
     paths = [tmp_path / "a.wav", tmp_path / "b.wav"]
     for path in paths:
         path.write_bytes(b"not audio")
-    empty = [survey(path) for path in paths]
+    empty = [measure_conditions(path) for path in paths]
     assert find_copies(empty, paths) == []
     assert np.isnan(empty[0].conditions).all()
     assert common_shift(*paths) is None
@@ -164,9 +164,9 @@ def test_the_probe_finds_a_shortcut_and_nothing_where_there_is_none() -> None:
     unfair = probe_balanced_accuracy(conditions, truth, folds, 3, 0)
     assert fair < 0.6
     assert unfair > 0.95
-    assert shortcut_caution(unfair, 0.97, 3, 60) is not None
-    assert shortcut_caution(fair, 0.97, 3, 60) is None
-    assert shortcut_caution(None, 0.97, 3, 60) is None
+    assert shortcut_warning(unfair, 0.97, 3, 60) is not None
+    assert shortcut_warning(fair, 0.97, 3, 60) is None
+    assert shortcut_warning(None, 0.97, 3, 60) is None
 
 
 def test_a_probe_counts_by_what_the_model_adds() -> None:

@@ -15,8 +15,7 @@ from audio_pipeline.datasets.label_tracks import (
     raven_table,
     read_track,
 )
-from audio_pipeline.datasets.licences import is_permissive, permissive_only
-from audio_pipeline.datasets.manifest import read_dataset
+from audio_pipeline.datasets.manifest import is_permissive, permissive_only, read_dataset
 from audio_pipeline.exceptions import InvalidInputError
 
 

@@ -22,10 +22,9 @@ from audio_pipeline.app.cli import main
 from audio_pipeline.app.reporting.evaluation_page import evaluation_page
 from audio_pipeline.audio.quality import QualityConfig, QualityMeter
 from audio_pipeline.audio.recording import read_recording
-from audio_pipeline.datasets.examples import Case, Heard
-from audio_pipeline.datasets.kinds import FAR_KINDS, NEAR_KINDS
+from audio_pipeline.datasets.examples import AnnotatedRecording, Example
 from audio_pipeline.datasets.label_tracks import Region
-from audio_pipeline.datasets.manifest import read_dataset
+from audio_pipeline.datasets.manifest import FAR_KINDS, NEAR_KINDS, read_dataset
 from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.features.table import FEATURE_NAMES
 from audio_pipeline.model.breakdown import (
@@ -36,7 +35,7 @@ from audio_pipeline.model.breakdown import (
     score_events,
 )
 from audio_pipeline.model.classifier import Classifier, load_classifier
-from audio_pipeline.model.evaluation import Evaluation, analyze_heard, evaluate
+from audio_pipeline.model.evaluation import Evaluation, analyze_annotated, evaluate
 from audio_pipeline.model.findings import OUTCOMES, SOUNDS, outcome, score_findings
 from audio_pipeline.model.scoring import (
     FIGURES,
@@ -50,7 +49,7 @@ from audio_pipeline.segmentation.segment import Segment
 from tests.labelled_sounds import LABELS, write_people
 
 
-def _figures(cases: Sequence[Case]) -> dict[str, float]:
+def _figures(cases: Sequence[Example]) -> dict[str, float]:
     predictions = predict_cases(cases, speaker())
     table = prediction_table(predictions, JOINTS, np.array([case.group for case in cases]))
     return {name: figure(table) for name, figure in FIGURES.items()}
@@ -92,7 +91,7 @@ def test_scored_as_documented() -> None:
     assert figures["false_grating_recordings"] == 0.0
 
 
-def _of_kind(kind: str, case: Case, **columns: str) -> Case:
+def _of_kind(kind: str, case: Example, **columns: str) -> Example:
     return replace(case, columns={"kind": kind, **columns})
 
 
@@ -181,7 +180,7 @@ def test_failed_recordings_count_as_errors_when_strict() -> None:
     cases = [
         case_of("pop", ["pop"]),
         case_of("other", ["other"]),
-        Case("y.wav", "other", "g", failed, failed.table),
+        Example("y.wav", "other", "g", failed, failed.table),
     ]
     figures = _figures(cases)
     assert figures["coverage"] == pytest.approx(2 / 3)
@@ -199,13 +198,13 @@ def test_events_are_compared_in_time() -> None:
         Region(3.0, 3.1, "pop"),
         Region(5.1, 6.0, "grating"),
     )
-    heard = Heard("x.wav", extraction(said, found), truth, (case_of("pop", said),))
-    scores = {one.label: one for one in score_events(analyze_heard([heard], speaker()), JOINTS)}
+    heard = AnnotatedRecording("x.wav", extraction(said, found), truth, (case_of("pop", said),))
+    scores = {one.label: one for one in score_events(analyze_annotated([heard], speaker()), JOINTS)}
     assert scores["pop"].onset_20ms.f1 == pytest.approx(2 * 1 / 6)
     assert scores["pop"].onset_50ms.f1 == pytest.approx(2 * 2 / 6)
     assert scores["grating"].overlap.f1 == 1.0
     assert "other" not in scores
-    assert score_events(analyze_heard([replace(heard, regions=())], speaker()), JOINTS) == []
+    assert score_events(analyze_annotated([replace(heard, regions=())], speaker()), JOINTS) == []
 
 
 def test_many_numbers_are_reported_in_steps() -> None:
@@ -321,7 +320,7 @@ def test_what_the_model_was_trained_on_is_left_out(
             csv.writer(file).writerow((f"new_{path.name}", label, f"stranger {person}", "left"))
     honest = evaluate(read_dataset(folder), model)
     assert honest.figures["n_recordings"] == 12
-    assert "overlap" in {one.code for one in honest.cautions}
+    assert "overlap" in {one.code for one in honest.data_warnings}
     told = evaluate(read_dataset(folder), model, allow_overlap=True)
     assert told.figures["n_recordings"] == 12 + 18
     seen = evaluate(read_dataset(write_people(tmp_path / "seen", people=3)), model)
@@ -345,12 +344,12 @@ def test_labels_the_model_does_not_know(model: Classifier, strangers: Path, tmp_
     lines = table.replace("p", str(strangers / "p"), 0).splitlines()
     rows = [lines[0], *(f"{strangers}/{line}" for line in lines[1:])]
     some.write_text("\n".join(rows).replace(",tick,", ",snap,") + "\n")
-    result = evaluate(read_dataset(some), model)
+    result = evaluate(read_dataset(some, allow_outside=True), model)
     assert result.figures["n_recordings"] == 8
-    assert any(one.code == "unknown_label" and "snap" in one.text for one in result.cautions)
+    assert any(one.code == "unknown_label" and "snap" in one.text for one in result.data_warnings)
     some.write_text("\n".join([rows[0], rows[1].replace(",clunk,", ",snap,")]) + "\n")
     with pytest.raises(InvalidInputError, match="clunk, rasp, tick"):
-        evaluate(read_dataset(some), model)
+        evaluate(read_dataset(some, allow_outside=True), model)
     with pytest.raises(InvalidInputError, match="'mood'"):
         evaluate(read_dataset(strangers), model, by=("mood",))
 
@@ -380,12 +379,12 @@ def test_the_command(
     with pytest.raises(SystemExit) as done:
         main(["evaluate", str(strangers), "--model", str(tmp_path / "nothing")])
     assert done.value.code == 2
-    broken = tmp_path / "broken.csv"
+    broken, outside = tmp_path / "broken.csv", ["--allow-outside", "--json"]
     good = next(strangers.glob("*clunk*"))
     (tmp_path / "bad.wav").write_bytes(b"RIFF")
     broken.write_text(f"file,label\n{good},clunk\nbad.wav,tick\n")
     with pytest.raises(SystemExit) as done:
-        main(["evaluate", str(broken), "--model", str(tmp_path / "model"), "--json"])
+        main(["evaluate", str(broken), "--model", str(tmp_path / "model"), *outside])
     assert done.value.code == 1, "a recording failed"
     figures = json.loads(capsys.readouterr().out)["metrics"]
     assert (figures["n_recordings"], figures["coverage"]) == (2, 0.5)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audio_pipeline.model import metrics
-from audio_pipeline.model.bootstrap import group_intervals
+from audio_pipeline.model.metrics import group_intervals
 from audio_pipeline.model.thresholds import choose_thresholds
 
 LABELS = ("grating", "other", "pop")

@@ -16,7 +16,7 @@ from audio_pipeline.analysis.pipeline import analyze_file
 from audio_pipeline.app.cli import main
 from audio_pipeline.app.reporting.model_card import card_and_plots
 from audio_pipeline.audio.recording import Recording, read_recording, write_recording
-from audio_pipeline.datasets.examples import hear_recording
+from audio_pipeline.datasets.examples import annotate_recording
 from audio_pipeline.datasets.loading import gather
 from audio_pipeline.datasets.manifest import Dataset, LabelledClip, read_dataset
 from audio_pipeline.exceptions import InvalidInputError
@@ -61,7 +61,7 @@ def trained(people: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Tra
 
 
 def _codes(training: Training) -> set[str]:
-    return {one.code for one in training.cautions}
+    return {one.code for one in training.data_warnings}
 
 
 def test_three_labels_nobody_planned_for_at_2_khz(trained: tuple[Training, Path]) -> None:
@@ -160,10 +160,10 @@ def doubtful(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Training
 
 
 def test_copies_under_two_labels_are_named_first(doubtful: Training) -> None:
-    texts = {one.code: one.text for one in doubtful.cautions}
+    texts = {one.code: one.text for one in doubtful.data_warnings}
     assert "clunk/copy.wav = rasp/p10.wav" in texts["duplicate_labels"]
     assert "clunk/copy.wav = rasp/p10.wav" in texts["duplicate"]
-    codes = [one.code for one in doubtful.cautions]
+    codes = [one.code for one in doubtful.data_warnings]
     assert codes.index("duplicate_labels") < codes.index("duplicate")
     assert doubtful.cross_validation is not None
     groups = {
@@ -218,11 +218,11 @@ def test_one_recording_of_a_low_rate_lowers_it_for_all_and_that_is_said(tmp_path
     write_recording(data / "p0_tick_0.wav", slow)
     lowered = gather(read_dataset(data))
     assert lowered.settings.sample_rate == 8000
-    (said,) = [one.text for one in lowered.cautions if one.code == "lower_rate"]
+    (said,) = [one.text for one in lowered.data_warnings if one.code == "lower_rate"]
     assert "p0_tick_0.wav" in said
     kept = gather(read_dataset(data), AnalysisConfig())
     assert kept.settings.sample_rate == 22_050
-    assert "lower_rate" not in {one.code for one in kept.cautions}
+    assert "lower_rate" not in {one.code for one in kept.data_warnings}
 
 
 def test_continuing_moves_the_leaves_that_new_events_reach(
@@ -257,12 +257,12 @@ def test_a_label_reaches_every_segment_or_the_whole_file(people: Path) -> None:
     dataset = read_dataset(people)
     name, clips = next(iter(dataset.recordings.items()))
     settings = AnalysisConfig().at_rate(2000)
-    heard = hear_recording(name, clips, settings)
+    heard = annotate_recording(name, clips, settings)
     (case,) = heard.cases
     assert len(case.table) == len(heard.extraction.segments) >= 3
     hiss = Recording(np.random.default_rng(0).normal(0, 1e-3, 4000), 2000)
     nothing = LabelledClip(clips[0].path, "quiet.wav", "tick", "g")
-    (whole,) = hear_recording("quiet.wav", [nothing], settings, hiss).cases
+    (whole,) = annotate_recording("quiet.wav", [nothing], settings, hiss).cases
     assert len(whole.extraction.segments) == 0
     assert len(whole.table) == 1
 
@@ -271,12 +271,12 @@ def test_labelled_stretches_are_cases_of_their_own(people: Path) -> None:
     path = people / "p0_clunk_0.wav"
     spans = [("a", 0.3, 0.6), ("b", 0.85, 1.2), ("b", 1.4, 1.7), ("c", 1.75, 1.85)]
     clips = [LabelledClip(path, "x.wav", label, "g", start, end) for label, start, end in spans]
-    heard = hear_recording("x.wav", clips, AnalysisConfig().at_rate(2000))
+    heard = annotate_recording("x.wav", clips, AnalysisConfig().at_rate(2000))
     assert [case.label for case in heard.cases] == ["a", "b", "b", "c"]
     assert [len(case.table) for case in heard.cases] == [1, 1, 1, 1]
     assert [len(case.extraction.segments) for case in heard.cases] == [1, 1, 1, 0]
     same = [LabelledClip(path, "x.wav", "a", "g", start, end) for _, start, end in spans[:2]]
-    (one,) = hear_recording("x.wav", same, AnalysisConfig().at_rate(2000)).cases
+    (one,) = annotate_recording("x.wav", same, AnalysisConfig().at_rate(2000)).cases
     assert one.stretch is None
     assert len(one.table) == 2
     assert len(one.extraction.segments) == 3, "the answer is about the whole recording"

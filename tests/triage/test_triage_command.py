@@ -71,7 +71,7 @@ def test_json_is_one_document_and_nothing_is_asked(tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         (["--sound", "bang"], ["bang", "grating"]),
-        (["--sound", "grating", "--confidence", "2"], ["confidence is 2.0", "0 to 1"]),
+        (["--sound", "grating", "--confidence", "2"], ["--confidence", "2.0", "0<=x<=1"]),
         (["--confidence", "0.5"], ["--sound"]),
         (["--region", "ZZ"], ["ZZ", "GB"]),
         (["--answers", "missing.yaml"], ["missing.yaml", "cannot be read"]),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from audio_pipeline.analysis.guided import Phase, performed_phases
 from audio_pipeline.app.capture.level import LevelMeter
-from audio_pipeline.app.capture.live_analysis import LiveAnalysis
+from audio_pipeline.app.capture.live import LiveAnalysis
 from audio_pipeline.audio.capture_file import CaptureFile
 from audio_pipeline.audio.microphone import Microphone
 from audio_pipeline.audio.quality import QualityWarning

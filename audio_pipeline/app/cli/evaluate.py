@@ -88,4 +88,4 @@ def command(
         show(evaluation_text(evaluation))
         if report is not None:
             show(f"Report: {visible(str(report))}")
-    fail_for_unreadable(evaluation.cautions)
+    fail_for_unreadable(evaluation.data_warnings)

@@ -114,7 +114,7 @@ def _write_labelled(
         show_json({**document, "failed": problems})
     else:
         show(f"{rows} sounds of {len(material.heard)} recordings in {visible(str(table))}")
-    fail_for_unreadable(material.cautions)
+    fail_for_unreadable(material.data_warnings)
 
 
 def _list_columns() -> None:

@@ -15,7 +15,7 @@ from audio_pipeline.app.text import show, show_json, visible
 
 if TYPE_CHECKING:
     from audio_pipeline.analysis.streaming import LiveEvent
-    from audio_pipeline.app.capture.clips import ClipKeeper
+    from audio_pipeline.app.capture.live import ClipKeeper
     from audio_pipeline.audio.microphone import Microphone
 
 
@@ -45,8 +45,7 @@ def command(
     the exit code is then 0.
     """
     from audio_pipeline.analysis.streaming import StreamAnalyzer
-    from audio_pipeline.app.capture.clips import ClipKeeper
-    from audio_pipeline.app.capture.live_analysis import warm_up
+    from audio_pipeline.app.capture.live import ClipKeeper, warm_up
     from audio_pipeline.app.capture.stop_request import StopRequest
     from audio_pipeline.audio.microphone import (
         PROMPT_CAPTURE,

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from audio_pipeline.analysis.assessment import Assessment
     from audio_pipeline.analysis.pipeline import Analysis
-    from audio_pipeline.app.capture.live_analysis import LiveAnalysis
+    from audio_pipeline.app.capture.live import LiveAnalysis
     from audio_pipeline.app.capture.recorder import Capture, Moment
     from audio_pipeline.audio.capture_file import CaptureFile
     from audio_pipeline.audio.microphone import Device, Microphone
@@ -96,7 +96,7 @@ def command(
     Without a terminal, or with --json, it asks and says nothing: it records for --seconds, or
     until Ctrl-C, and prints the result.
     """
-    from audio_pipeline.app.capture.live_analysis import load_in_background
+    from audio_pipeline.app.capture.live import load_in_background
     from audio_pipeline.app.capture.recorder import LONGEST_IN_MEMORY_SECONDS, LONGEST_SECONDS
     from audio_pipeline.audio.capture_file import check_target
     from audio_pipeline.audio.microphone import pick_device
@@ -281,7 +281,7 @@ class _Session:
     def _record(self) -> _Recorded:
         """One take: open, count in, capture, save, analyse."""
         from audio_pipeline._version import __version__
-        from audio_pipeline.app.capture.live_analysis import LiveAnalysis
+        from audio_pipeline.app.capture.live import LiveAnalysis
         from audio_pipeline.app.capture.recorder import (
             conclude_take,
             count_in,

@@ -128,8 +128,8 @@ def command(
     from audio_pipeline.app.progress import steps
     from audio_pipeline.app.reporting.model_card import card_and_plots
     from audio_pipeline.datasets.augmentation import MadeSettings
-    from audio_pipeline.datasets.licences import permissive_only
     from audio_pipeline.datasets.loading import fail_for_unreadable
+    from audio_pipeline.datasets.manifest import permissive_only
     from audio_pipeline.model.classifier import load_classifier
     from audio_pipeline.model.estimator import parse_params
     from audio_pipeline.model.selection import TrainingSettings
@@ -189,7 +189,7 @@ def command(
         from audio_pipeline.app.reporting.model_card import training_page
 
         show(training_page(result, visible(str(folder))))
-    fail_for_unreadable(result.cautions)
+    fail_for_unreadable(result.data_warnings)
 
 
 def _write_predictions(table: Path, evaluation: Evaluation) -> None:

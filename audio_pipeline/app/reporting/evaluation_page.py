@@ -59,7 +59,7 @@ def evaluation_page(evaluation: Evaluation) -> str:
         counts=counts,
         dataset=given["dataset"]["source"],
         scheme=metrics["scheme"],
-        cautions=[one.text for one in evaluation.cautions],
+        cautions=[one.text for one in evaluation.data_warnings],
         parts=parts,
     )
 

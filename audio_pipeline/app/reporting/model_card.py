@@ -16,7 +16,7 @@ from audio_pipeline.model.findings import OUTCOMES
 from audio_pipeline.model.scoring import FIGURE_NAMES, PredictionTable
 
 if TYPE_CHECKING:
-    from audio_pipeline.datasets.examples import Case
+    from audio_pipeline.datasets.examples import Example
     from audio_pipeline.model.evaluation import Evaluation
     from audio_pipeline.model.findings import FindingScores
     from audio_pipeline.model.training import Training
@@ -156,7 +156,7 @@ def model_card(training: Training, plots: Sequence[str]) -> str:
         "",
         "## Warnings",
         "",
-        *([f"- `{one.code}`: {one.text}" for one in training.cautions] or ["None."]),
+        *([f"- `{one.code}`: {one.text}" for one in training.data_warnings] or ["None."]),
         "",
         "## Never measured",
         "",
@@ -167,7 +167,7 @@ def model_card(training: Training, plots: Sequence[str]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def recording_rows(cases: Sequence[Case]) -> list[str]:
+def recording_rows(cases: Sequence[Example]) -> list[str]:
     """List the recordings that state a licence: whoever made them wants to be named."""
     stated = [case for case in cases if case.columns.get("licence")]
     if not stated:
@@ -292,7 +292,7 @@ def training_page(training: Training, folder: str) -> str:
         )
     if training.curve:
         lines.append(curve_sentence([p.recording_balanced_accuracy for p in training.curve]))
-    lines += [f"Warning ({one.code}): {one.text}" for one in training.cautions]
+    lines += [f"Warning ({one.code}): {one.text}" for one in training.data_warnings]
     lines.append(f"More in {folder}/CARD.md. Next: crepitus analyze FILE --model {folder}")
     return "\n".join(lines)
 
@@ -332,7 +332,7 @@ def evaluation_text(evaluation: Evaluation) -> str:
             f"{row.name[:39]:40}{row.count:8}{row.coverage:10.2f}{row.right_of_all:8.2f}"
             for row in rows
         ]
-    lines += ["", *(f"Warning ({one.code}): {one.text}" for one in evaluation.cautions)]
+    lines += ["", *(f"Warning ({one.code}): {one.text}" for one in evaluation.data_warnings)]
     return "\n".join(lines).rstrip()
 
 
