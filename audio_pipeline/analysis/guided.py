@@ -21,6 +21,7 @@ from audio_pipeline.analysis.events import JOINT_LABELS, Event
 PhaseKind = Literal["quiet", "turn", "still"]
 PHASE_KINDS: tuple[PhaseKind, ...] = get_args(PhaseKind)
 LONGEST_COMMENT = 65_536
+LONGEST_CUE = 10.0  # s: a spoken sentence
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,38 @@ def phases_in_comment(comment: str, duration: float) -> tuple[Phase, ...]:
     sound = all(p.kind in PHASE_KINDS and 0 <= p.start <= p.end < math.inf for p in phases)
     fills = bool(phases) and phases[0].start == 0 and abs(phases[-1].end - duration) < 0.01
     return phases if in_order and sound and fills else ()
+
+
+def cues_in_comment(comment: str) -> tuple[tuple[float, float], ...]:
+    """Read when the recorder itself made a sound: tones and words that say what to do.
+
+    Parameters
+    ----------
+    comment : str
+        Anything.
+
+    Returns
+    -------
+    tuple of (float, float)
+        (start, end) in s on the recording's clock; empty for any comment that is not ours.
+    """
+    if len(comment) > LONGEST_COMMENT or '"cues"' not in comment:
+        return ()
+    try:
+        entries = json.loads(comment)["cues"]
+        cues = tuple((float(entry["start"]), float(entry["end"])) for entry in entries)
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return ()
+    sound = all(0 <= start <= end <= start + LONGEST_CUE for start, end in cues)
+    return cues if sound else ()
+
+
+def is_cue(start: float, cues: Iterable[tuple[float, float]]) -> bool:
+    """Whether a sound that starts at ``start`` (s) is the recorder's own.
+
+    A sound that began before the cue is not: it is heard as ever.
+    """
+    return any(begin <= start < end for begin, end in cues)
 
 
 def weigh_evidence(

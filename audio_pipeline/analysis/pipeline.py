@@ -21,6 +21,8 @@ from audio_pipeline.analysis.explanations import reasons
 from audio_pipeline.analysis.guided import (
     Phase,
     ProtocolConfig,
+    cues_in_comment,
+    is_cue,
     phases_in_comment,
     weigh_evidence,
 )
@@ -258,16 +260,17 @@ def segment_recording(
     try:
         with open_recording(source) as reader:
             stream = SegmentStream(reader.sample_rate, settings, regions)
+            cues = cues_in_comment(reader.comment)
             # The last block also ends the stream: most recordings go through in one step.
             last = _NO_SAMPLES
             for block in reader.blocks():
-                clips += stream.push(last)
+                clips += _without_cues(stream.push(last), cues)
                 last = block
                 if len(clips) >= _CLIPS_AT_ONCE:
                     segments += [clip.segment for clip in clips]
                     tables.append(stream.features(clips))
                     clips = []
-            clips += stream.finish(last)
+            clips += _without_cues(stream.finish(last), cues)
             rate, truncated, comment = reader.sample_rate, reader.truncated, reader.comment
     except (RecordingError, MemoryError) as error:
         # A header can claim any size: one recording's failure, and no end of the work.
@@ -291,6 +294,13 @@ def segment_recording(
         phases_in_comment(comment, duration),
     )
     return SegmentedRecording(extraction, tuple(clips))
+
+
+def _without_cues(
+    clips: Sequence[SegmentClip], cues: Sequence[tuple[float, float]]
+) -> list[SegmentClip]:
+    """Leave out the sounds by which the recorder told the person what to do."""
+    return [clip for clip in clips if not is_cue(clip.segment.start, cues)]
 
 
 def extract_features(

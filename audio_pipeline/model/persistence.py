@@ -16,6 +16,7 @@ import io
 import json
 import math
 import os
+import re
 import stat
 import struct
 import zipfile
@@ -50,6 +51,7 @@ _MOST_PARTS: Final = 100_000
 _MOST_MEMBERS: Final = 5000
 _DEEPEST_SCHEMA: Final = 60
 _BLOCK: Final = 1 << 20
+_SHAPE: Final = re.compile(rb"(.*'shape': \()([0-9, ]{0,80})(\).*)", re.DOTALL)
 
 _ALLOWED: Final = {
     f"{module}.{name}"
@@ -213,22 +215,27 @@ def unpack(data: bytes) -> tuple[dict[str, Any], dict[str, bytes]]:
 
 
 @lru_cache(maxsize=1000)
-def _header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def _layout(header: bytes) -> tuple[bool, np.dtype[Any]]:
+    """Return the order and type of a header without its shape; trees share theirs."""
     try:
-        return np.lib.format.read_array_header_1_0(io.BytesIO(header), max_header_size=2000)
+        stream = io.BytesIO(len(header).to_bytes(2, "little") + header)
+        _, by_column, dtype = np.lib.format.read_array_header_1_0(stream, max_header_size=2000)
     except Exception as error:  # a header is read by Python's tokenizer, with errors of its own
         raise ValueError(f"an array has no header: {error}") from None
+    return by_column, dtype
 
 
 def array(data: bytes) -> NDArray[Any]:
     """Return the array of a ``.npy`` file of numbers or text whose header fits its length."""
     start = 10 + int.from_bytes(data[8:10], "little")
-    if data[:8] != b"\x93NUMPY\x01\x00" or start > 2000:
-        raise ValueError("an array has an unknown version")
-    shape, by_column, dtype = _header(data[8:start])
+    parts = _SHAPE.fullmatch(data[10:start])
+    if data[:8] != b"\x93NUMPY\x01\x00" or start > 2000 or parts is None:
+        raise ValueError("an array has no header of a known version")
+    by_column, dtype = _layout(parts[1] + parts[3])
+    shape = tuple(int(size) for size in parts[2].split(b",") if size.strip())
     if dtype.hasobject or dtype.kind not in "biufUV" or not 0 < dtype.itemsize <= 4000:
         raise ValueError("an array is of an unknown kind")
-    if len(shape) > 4 or any(size < 0 for size in shape):
+    if len(shape) > 4:
         raise ValueError("an array has an unusual shape")
     if math.prod(shape) * dtype.itemsize != len(data) - start:
         raise ValueError("an array does not match its header")

@@ -16,6 +16,7 @@ from audio_pipeline.analysis.events import LABELS, Event, find
 from audio_pipeline.analysis.guided import (
     Evidence,
     ProtocolConfig,
+    cues_in_comment,
     performed_phases,
     phase_at,
     phases_in_comment,
@@ -25,7 +26,7 @@ from audio_pipeline.analysis.guided import (
 from audio_pipeline.analysis.pipeline import Analysis, analyze_file, apply_protocol
 from audio_pipeline.audio.capture_file import CaptureFile
 from audio_pipeline.audio.quality import QualityMeter
-from audio_pipeline.audio.recording import Recording
+from audio_pipeline.audio.recording import Recording, read_recording, write_recording
 from audio_pipeline.model.classifier import load_classifier
 
 PHASES = planned_phases()
@@ -248,3 +249,23 @@ def test_a_guided_recording_is_judged_the_same_when_its_file_is_analysed(
     assert guided.events[0].uncertain
     assert any("keep still" in reason for reason in guided.events[0].reasons)
     assert [event.start for event in guided.events] == [event.start for event in plain.events]
+
+
+@given(st.text() | st.from_regex(r'\{"cues": .{0,40}\}'))
+def test_a_strangers_comment_holds_no_cues(comment: str) -> None:
+    for start, end in cues_in_comment(comment):
+        assert 0 <= start <= end < math.inf
+
+
+def test_the_recorders_own_sounds_are_no_events(tmp_path: Path) -> None:
+    classifier = load_classifier()
+    sample = Path(__file__).parents[1] / "datasets" / "samples" / "twist_two_pops.flac"
+    recording = read_recording(sample)
+    first, *others = analyze_file(sample, classifier).events
+    cue = {"start": first.start - 0.05, "end": first.end}
+    told = tmp_path / "told.wav"
+    write_recording(told, recording, metadata={"comment": json.dumps({"cues": [cue]})})
+    left = analyze_file(told, classifier).events
+    assert [event.start for event in left] == pytest.approx(
+        [event.start for event in others], abs=1e-3
+    )

@@ -80,6 +80,9 @@ def main(arguments: list[str] | None = None) -> Any:
     # Before any numeric library is loaded: on small arrays their threads only hinder each other.
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
+    # Where pandas is installed scikit-learn loads it, and with it the allocator of pyarrow, whose
+    # thread in the background would keep the batch from forking its workers.
+    os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
     _open_standard_streams()
     code = _run(arguments)
     sys.exit(_flush(code))

@@ -9,8 +9,7 @@ import json
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from starlette.requests import Request
@@ -18,19 +17,21 @@ from starlette.responses import JSONResponse, Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from audio_pipeline._version import __version__
-from audio_pipeline.analysis.guided import Phase, ProtocolConfig, planned_phases
 from audio_pipeline.app.server.guards import ServerSettings
 from audio_pipeline.app.server.pool import AnalysisPool, Reply
-from audio_pipeline.app.server.schemas import ApiError, TriageInput, busy
+from audio_pipeline.app.server.questionnaire import interview_document, questionnaire_document
+from audio_pipeline.app.server.schemas import (
+    ApiError,
+    InterviewInput,
+    Strict,
+    TriageInput,
+    busy,
+)
 from audio_pipeline.app.server.uploads import MemoryBudget, Upload, read_upload
 from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.triage.answers import parse_answers
-from audio_pipeline.triage.explanation import explain
 from audio_pipeline.triage.interview import Interview
-from audio_pipeline.triage.messages import CALL_ADVICE, load_catalogue
-from audio_pipeline.triage.questionnaire import form_document
 from audio_pipeline.triage.recommendation import recommend
-from audio_pipeline.triage.rules import LEVELS, SKIP, Question, load_tables
 
 API_VERSION = 1
 
@@ -80,24 +81,33 @@ class Api:
         region = request.query_params.get("region", self._region)
         return JSONResponse(questionnaire_document(known_region(region)))
 
+    async def interview(self, request: Request) -> Response:
+        """Return what the interview asks next, and the way it has taken."""
+        given = await json_input(request, InterviewInput)
+        region = known_region(given.region or self._region)
+        try:
+            document = interview_document(given.answers, given.details, region)
+        except InvalidInputError as error:
+            raise ApiError(422, "bad_answers", str(error)) from None
+        return JSONResponse(document)
+
     async def triage(self, request: Request) -> Response:
         """Recommend from answers, and from what a recording held if there was one."""
-        return JSONResponse(recommendation(await triage_input(request), self._region).to_dict())
+        return JSONResponse(
+            recommendation(await json_input(request, TriageInput), self._region).to_dict()
+        )
 
     async def advice(self, request: Request) -> Response:
         """Return the recommendation in words, in the order in which a page shows them."""
         from audio_pipeline.app.reporting.recommendation import shown_advice
-        from audio_pipeline.triage.interview import Interview
 
-        given = await triage_input(request)
-        result = recommendation(given, self._region)
-        so_far = Interview(result.answers, result.sound, known_questions(given.skipped))
+        result = recommendation(await json_input(request, TriageInput), self._region)
+        so_far = Interview(result.answers, result.sound)
         return JSONResponse(
             {
                 **shown_advice(result).to_dict(),
                 "level_so_far": so_far.level,
                 "may_twist": so_far.may_twist,
-                "screens": [screen.to_dict() for screen in so_far.screens()],
             }
         )
 
@@ -105,7 +115,7 @@ class Api:
         """Return the answers as a FHIR R4 QuestionnaireResponse."""
         from audio_pipeline.triage.fhir import response_resource
 
-        answers = checked_answers((await triage_input(request)).answers)
+        answers = checked_answers((await json_input(request, TriageInput)).answers)
         now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
         resource = response_resource(answers, authored=now, region=self._region)
         return JSONResponse(resource, media_type="application/fhir+json")
@@ -183,8 +193,6 @@ def json_object(text: str | bytes, what: str) -> dict[str, Any]:
 
 def checked_answers(answers: Mapping[str, Any]) -> Any:
     """Return parsed answers or the 422 that names what is wrong with them."""
-    from audio_pipeline.triage.answers import parse_answers
-
     try:
         return parse_answers(answers)
     except InvalidInputError as error:
@@ -201,8 +209,11 @@ def known_region(region: str) -> str:
     return region
 
 
-async def triage_input(request: Request) -> TriageInput:
-    """Read the body of a triage request.
+S = TypeVar("S", bound=Strict)
+
+
+async def json_input(request: Request, shape: type[S]) -> S:
+    """Read the JSON body of a request.
 
     Raises
     ------
@@ -214,7 +225,7 @@ async def triage_input(request: Request) -> TriageInput:
         raise ApiError(415, "not_json", "Send application/json.", {"Connection": "close"})
     body = json_object(await request.body(), "request")
     try:
-        return TriageInput.model_validate(body)
+        return shape.model_validate(body)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
@@ -222,141 +233,15 @@ async def triage_input(request: Request) -> TriageInput:
         raise ApiError(422, "bad_request_shape", message) from None
 
 
-def known_questions(names: list[str]) -> list[str]:
-    """Return the names that are questions, each once.
-
-    Raises
-    ------
-    ApiError
-        422 when one is not.
-    """
-    from audio_pipeline.triage.rules import load_tables
-
-    questions = load_tables().questions
-    for name in names:
-        if name not in questions:
-            raise ApiError(422, "bad_answers", f"skipped: unknown question {name!r:.80}.")
-    return list(dict.fromkeys(names))
-
-
 def recommendation(given: TriageInput, region: str) -> Any:
     """Recommend from a checked request."""
-    from audio_pipeline.triage.recommendation import Sound, recommend
+    from audio_pipeline.triage.recommendation import Sound
 
     answers = checked_answers(given.answers)
     sound = None
     if given.sound is not None:
         sound = Sound(given.sound.finding, given.sound.confidence)
-    return recommend(answers, sound, region=region)
-
-
-SECTION_TITLES = {
-    "emergency": "Safety questions",
-    "now": "How your back is now",
-    "health": "Your health",
-    "course": "How it started and how it goes",
-    "crack": "The cracking",
-}
-"""Sections in the order of their questions."""
-
-
-@cache
-def questionnaire_document(region: str) -> dict[str, Any]:
-    """Return the questionnaire for a region.
-
-    Parameters
-    ----------
-    region
-        One of ``audio_pipeline.triage.messages.REGIONS``.
-
-    Returns
-    -------
-    dict
-        ``questions`` and ``groups`` as :func:`~audio_pipeline.triage.questionnaire.form_document`
-        describes them, with ``value`` for the id of an option; each question also has its
-        ``emergency_options`` (option to reason), which are an emergency whatever the other answers
-        are, and its ``clear_options``, which rule its worry out. Then what the page needs before it
-        can ask the server: ``sections``, ``emergency``, ``level_titles``, ``limits``,
-        ``explanation`` (why a back cracks) and ``protocol``. Which screen comes next is in the
-        answer to ``/api/v1/advice``.
-    """
-    tables, words = load_tables(), load_catalogue(region)
-    form = form_document(words)
-    return {
-        "rules_version": tables.version,
-        "region": region,
-        "sections": [{"id": key, "title": title} for key, title in SECTION_TITLES.items()],
-        "questions": [
-            _question(entry, tables.questions[entry["id"]], region) for entry in form["questions"]
-        ],
-        "groups": form["groups"],
-        "emergency": {
-            "title": words.level("emergency", "title"),
-            "number": words.messages["regions"][region]["emergency_number"],
-            "advice": words.text("advice", CALL_ADVICE),
-        },
-        "level_titles": {level: words.level(level, "title") for level in LEVELS},
-        "limits": words.text("safety_net", tables.limits),
-        "explanation": [item.to_dict() for item in explain({"unknown"}, words)],
-        "protocol": _protocol(ProtocolConfig()),
-    }
-
-
-def _question(entry: dict[str, Any], question: Question, region: str) -> dict[str, Any]:
-    if question.numeric:
-        return entry
-    document = {**entry, "options": _valued(entry["options"])}
-    if entry.get("detail"):
-        detail = entry["detail"]
-        document["detail"] = {**detail, "options": _valued(detail["options"])}
-    return document | {
-        "emergency_options": _emergency_options(question, region),
-        "clear_options": _clear_options(question),
-    }
-
-
-def _valued(options: list[dict[str, str]]) -> list[dict[str, str]]:
-    return [{"value": option["id"], "text": option["text"]} for option in options]
-
-
-def _emergency_options(question: Question, region: str) -> dict[str, str]:
-    """Return the options that are an emergency whatever is said elsewhere, each with its reason."""
-    found = {}
-    for value in question.answers:
-        answers = parse_answers({question.id: value})
-        if Interview(answers).emergency:
-            found[value] = recommend(answers, region=region).reasons[0].text
-    return found
-
-
-def _clear_options(question: Question) -> list[str]:
-    """Return the options that rank below no answer: they rule the question's worry out."""
-    if SKIP not in question.options:
-        return list(question.answers)
-    below = question.options[: question.options.index(SKIP)]
-    return [value for value in question.answers if value in below]
-
-
-def _protocol(settings: ProtocolConfig) -> list[dict[str, Any]]:
-    return [
-        {
-            "kind": phase.kind,
-            "turn": phase.turn,
-            "seconds": phase.end - phase.start,
-            "cues": [{"after": after, "words": words} for after, words in _cues(phase, settings)],
-        }
-        for phase in planned_phases(settings)
-    ]
-
-
-def _cues(phase: Phase, settings: ProtocolConfig) -> list[tuple[float, str]]:
-    """Return what to say in a phase and when, in seconds after its start."""
-    if phase.kind != "turn":
-        return [(0.0, "Stay still and quiet")]
-    return [
-        (0.0, f"Turn {phase.turn} of {settings.turns}: slowly to one side"),
-        (settings.turn_seconds / 2, f"Turn {phase.turn} of {settings.turns}: slowly back"),
-    ]
+    return recommend(answers, sound, region=known_region(given.region or region))
 
 
 RATES = (8_000, 192_000)

@@ -207,6 +207,13 @@ def _add_api(app: FastAPI, api: Api) -> None:
     add("GET", "/questions", api.questions, _responses(schemas.QuestionnaireOutput, 422))
     add(
         "POST",
+        "/interview",
+        api.interview,
+        _responses(schemas.InterviewOutput, *triage_errors),
+        schemas.INTERVIEW_BODY,
+    )
+    add(
+        "POST",
         "/triage",
         api.triage,
         _responses(schemas.RecommendationOutput, *triage_errors),

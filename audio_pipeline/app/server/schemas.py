@@ -105,7 +105,18 @@ class TriageInput(Strict):
 
     answers: dict[str, Any]
     sound: SoundInput | None = None
-    skipped: list[str] = []
+    region: str | None = Field(default=None, max_length=20)
+
+
+class InterviewInput(Strict):
+    """Answers so far; null where the person left a question out.
+
+    `details` names ticked items whose detail was left out.
+    """
+
+    answers: dict[str, Any] = Field(max_length=200)
+    details: list[str] = Field(default=[], max_length=200)
+    region: str | None = Field(default=None, max_length=20)
 
 
 class ErrorOutput(BaseModel):
@@ -277,6 +288,7 @@ class QuestionOutput(BaseModel):
     maximum: int | None = None
     emergency_options: dict[str, str] | None = None
     clear_options: list[str] | None = None
+    lowest: str | None = None
 
 
 class QuestionnaireOutput(BaseModel):
@@ -287,6 +299,34 @@ class QuestionnaireOutput(BaseModel):
     rules_version: str
     region: str
     questions: list[QuestionOutput]
+
+
+class ScreenOutput(BaseModel):
+    """What is asked at once: one question, or a list to tick (with `none` of them)."""
+
+    title: str
+    lead: str
+    why: str
+    ticked: bool
+    detail: bool
+    none: str
+    questions: list[QuestionOutput]
+
+
+class InterviewOutput(BaseModel):
+    """Where the interview stands: the way so far, what is asked next, how much is left.
+
+    `level_so_far` counts only what was answered; `may_twist` is false where a recording must not
+    be asked for, and means something once `first_part_done` is true.
+    """
+
+    trail: list[ScreenOutput]
+    screen: ScreenOutput | None
+    answers: dict[str, str | int | None]
+    remaining: int
+    first_part_done: bool
+    level_so_far: Level
+    may_twist: bool
 
 
 class HealthOutput(BaseModel):
@@ -356,7 +396,16 @@ TRIAGE_BODY: dict[str, Any] = {
 }
 
 
+INTERVIEW_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/InterviewInput"}}},
+}
+
+
 def request_schemas() -> dict[str, Any]:
     """Return the schemas of JSON request bodies by name, for the OpenAPI components."""
-    schema = TriageInput.model_json_schema(ref_template="#/components/schemas/{model}")
-    return {"TriageInput": schema, **schema.pop("$defs", {})}
+    found: dict[str, Any] = {}
+    for model in (TriageInput, InterviewInput):
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        found |= {model.__name__: schema, **schema.pop("$defs", {})}
+    return found

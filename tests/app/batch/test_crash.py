@@ -170,6 +170,9 @@ def test_no_worker_outlives_a_stopped_command(home: Path, name: str) -> None:
     command += ["-o", f"workers-{name}", "--jobs", "2"]
     process = subprocess.Popen(command, cwd=home, stderr=subprocess.DEVNULL)
     workers = _wait_for(lambda: len(_children(process.pid)) >= 2 and _children(process.pid))
+    # Forked, so that they share what is loaded: no other program.
+    programs = {Path(f"/proc/{one}/cmdline").read_bytes() for one in (process.pid, *workers)}
+    assert len(programs) == 1
     # One of them hangs.
     os.kill(workers[0], signal.SIGSTOP)
     process.send_signal(getattr(signal, name))

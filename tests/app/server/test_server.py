@@ -189,14 +189,11 @@ class TestAnswers:
         values = {**BASE, "age": 66, "back_pain": "yes", "severity": 3, "pregnancy": None}
         served: list[list[str]] = []
         answers: dict[str, Any] = {}
-        skipped: list[str] = []
-        while screens := client.post(
-            "/api/v1/advice", json={"answers": answers, "skipped": skipped}
-        ).json()["screens"]:
-            names = screens[0]["questions"]
-            served.append(names)
-            answers |= {name: values[name] for name in names if values[name] is not None}
-            skipped += [name for name in names if values[name] is None]
+        while (
+            screen := client.post("/api/v1/interview", json={"answers": answers}).json()["screen"]
+        ) is not None:
+            served.append([question["id"] for question in screen["questions"]])
+            answers |= {name: values[name] for name in served[-1]}
         asked: list[list[str]] = []
         interview = Interview()
         while screen := interview.next_screen():
@@ -281,7 +278,7 @@ class TestAnswers:
         assert set(document["paths"]) == {
             f"/api/v1/{name}"
             for name in (
-                *("health", "version", "questions", "triage", "advice", "fhir"),
+                *("health", "version", "questions", "interview", "triage", "advice", "fhir"),
                 *("analyses", "reports"),
             )
         }

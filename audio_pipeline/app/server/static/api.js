@@ -1,5 +1,7 @@
 // The server, in a few calls. Paths are relative, so a pairing secret in the address goes along.
 
+import { state } from "./state.js";
+
 const RETRIES = 3;
 
 export class ServerError extends Error {
@@ -45,14 +47,23 @@ async function send(path, options, onWait = () => {}) {
   }
 }
 
-export async function getQuestions() {
-  return (await send("api/v1/questions", {})).json();
+export async function getQuestions(region) {
+  return (await send(`api/v1/questions${region ? `?region=${region}` : ""}`, {})).json();
+}
+
+function post(path, document) {
+  const body = JSON.stringify(document);
+  return send(path, { method: "POST", headers: { "Content-Type": "application/json" }, body });
 }
 
 function postJson(path, answers, finding) {
   const sound = finding && { finding: finding.label, confidence: finding.confidence };
-  const body = JSON.stringify(sound ? { answers, sound } : { answers });
-  return send(path, { method: "POST", headers: { "Content-Type": "application/json" }, body });
+  return post(path, sound ? { answers, sound, region: state.region } : { answers, region: state.region });
+}
+
+// What to ask next: answers may hold null for what was left out.
+export async function postInterview({ answers, details }) {
+  return (await post("api/v1/interview", { answers, details, region: state.region })).json();
 }
 
 // The recommendation in words, as the page shows it.
@@ -71,14 +82,16 @@ export async function postFhir(answers) {
 
 function form(recording, answers) {
   const data = new FormData();
-  data.append("answers", JSON.stringify(answers));
+  if (answers) data.append("answers", JSON.stringify(answers));
+  data.append("region", state.region);
   if (recording.capture) data.append("capture", JSON.stringify(recording.capture));
   data.append("audio", recording.blob, recording.name);
   return data;
 }
 
-export async function postAnalysis(recording, answers, onWait) {
-  const body = form(recording, answers);
+// What the sound alone tells; the recommendation comes from the answers, later.
+export async function postAnalysis(recording, onWait) {
+  const body = form(recording, null);
   return (await send("api/v1/analyses", { method: "POST", body }, onWait)).json();
 }
 

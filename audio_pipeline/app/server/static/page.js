@@ -1,18 +1,23 @@
-// The page: one step at a time. Emergency questions come before any invitation to twist.
+// The page: one screen at a time, each with an address of its own, so that the browser's Back,
+// Forward and Reload go where the person expects. The server decides what is asked next, from the
+// same data as in a terminal; emergency questions come before any invitation to twist.
 
-import { getQuestions, postAdvice, postAnalysis, postTriage } from "./api.js";
+import { getQuestions, postAdvice, postAnalysis, postInterview, postTriage } from "./api.js";
 import { $, element } from "./dom.js";
-import { renderQuestion } from "./questions.js";
 import * as recordStep from "./record-step.js";
-import { emergencyView, isHigher, showResult } from "./result.js";
-import { clear, save, setAnswer, state } from "./state.js";
+import { emergencyView, explanationView, heardView, isHigher, showResult } from "./result.js";
+import { renderScreen } from "./screens.js";
+import { clear, keepAnswers, save, state } from "./state.js";
+import { forgetTake, keepTake, restoreTake } from "./takes.js";
 
-const STEPS = ["first", "how", "record", "more", "result"];
 const TITLE = "Crepitus";
+const REGIONS = { US: "United States", GB: "United Kingdom", EU: "Europe", AU: "Australia" };
 
 let questionnaire = null;
+let interview = null;
 let recording = null;
-let current = null;
+let analysis = null;
+let result = null;
 let stopSound = () => {};
 
 // Trouble: one line at the top, read out at once, with a way to go on.
@@ -24,36 +29,78 @@ function trouble(words, retry = null) {
   if (words) $("trouble").scrollIntoView({ block: "nearest" });
 }
 
-const firstQuestions = () => questionnaire.questions.filter((question) => question.section === "emergency");
-const otherQuestions = () => questionnaire.questions.filter((question) => question.section !== "emergency");
+// --- where we are ------------------------------------------------------------------------------
 
-function showStep(step, focus = true) {
+// The address after "#": a step, and for a question its place, as in "#ask-3".
+function place() {
+  const [step, number] = location.hash.slice(1).split("-");
+  return { step: step || "start", number: Number(number) };
+}
+
+const address = (step) => `#${step}`;
+
+function go(step, { replace = false } = {}) {
+  if (location.hash === address(step)) show();
+  else if (replace) location.replace(address(step));
+  else location.hash = step;
+}
+
+const views = {
+  start: showStart,
+  why: showWhy,
+  ask: showQuestion,
+  how: showInvitation,
+  record: () => recordStep.enter(questionnaire.protocol, trouble),
+  heard: showHeard,
+  check: showCheck,
+  result: showResultStep,
+  emergency: showEmergencyStep,
+};
+
+let shown = null;
+
+async function show() {
+  if (!questionnaire) return;
   stopSound();
-  if (state.step === "record" && step !== "record") recordStep.leave();
+  stopSound = () => {};
+  if (shown === "record") recordStep.leave();
   trouble("");
-  state.step = step;
-  save();
+  let { step } = place();
+  if (!(step in views)) step = "start";
+  // Nothing is shown before the answers that it needs are there.
+  const needs = { record: state.invited, heard: analysis, result };
+  if (step in needs && !needs[step]) return go(state.invited ? next() : "start", { replace: true });
+  if (step === "emergency" && !isEmergency()) return go("start", { replace: true });
+  shown = step;
   for (const section of document.querySelectorAll("main > section")) {
     section.hidden = section.dataset.step !== step;
   }
-  const position = STEPS.indexOf(step);
-  $("top").querySelector("nav").hidden = false;
-  for (const item of $("steps").children) {
-    const place = STEPS.indexOf(item.dataset.step);
-    item.classList.toggle("done", place < position);
-    if (place === position) item.setAttribute("aria-current", "step");
-    else item.removeAttribute("aria-current");
-  }
-  if (step === "how") showInvitation();
-  if (step === "record") recordStep.enter(questionnaire.protocol, trouble);
-  if (step === "more") showMore();
-  if (step === "result") showResultStep();
+  showProgress(step);
+  await views[step]();
   const heading = document.querySelector(`section[data-step="${step}"] h1`);
-  if (heading && focus) {
-    document.title = `${heading.textContent} - ${TITLE}`;
-    heading.focus();
-    window.scrollTo(0, 0);
-  }
+  if (!heading) return;
+  document.title = `${heading.textContent} - ${TITLE}`;
+  heading.focus();
+  window.scrollTo(0, 0);
+}
+
+const isEmergency = () => interview?.level_so_far === "emergency" || $("emergency").childElementCount > 0;
+
+// Where an unfinished interview goes on.
+function next() {
+  if (!interview) return "start";
+  if (isEmergency()) return "emergency";
+  if (!state.invited && interview.first_part_done) return "how";
+  return interview.screen ? `ask-${interview.trail.length + 1}` : "check";
+}
+
+function showProgress(step) {
+  $("progress").hidden = step !== "ask" || !interview;
+  if (step !== "ask" || !interview) return;
+  const at = Math.min(place().number, interview.trail.length + 1);
+  const all = interview.trail.length + interview.remaining;
+  $("progress-text").textContent = `Question ${at} of about ${all}`;
+  $("progress-bar").style.width = `${(100 * at) / Math.max(1, all)}%`;
 }
 
 // --- answers -----------------------------------------------------------------------------------
@@ -63,25 +110,44 @@ function noteLevel(level) {
   save();
 }
 
-async function answered(question, value) {
-  setAnswer(question.id, value);
-  if (question.section === "emergency") showMissing();
-  if (value === null) return;
+// The answers as the rest of the API takes them: what was left out is not there.
+const givenAnswers = () => interview?.answers ?? {};
+
+async function walk() {
+  interview = await postInterview(state);
+  noteLevel(interview.level_so_far);
+}
+
+async function give(screen, given) {
+  keepAnswers(given, screen.detail);
+  result = null;
   // The questionnaire itself says which single answers are an emergency: no network needed.
-  const reason = question.emergency_options?.[value];
-  if (reason) {
-    const { title, advice } = questionnaire.emergency;
-    showEmergency({ title, advice: [advice], reasons: [reason] });
+  for (const question of questionnaire.questions) {
+    const reason = question.emergency_options?.[given[question.id]];
+    if (reason) {
+      const { title, advice } = questionnaire.emergency;
+      showEmergency({ title, advice: [advice], reasons: [reason] });
+    }
   }
   try {
-    const advice = await postAdvice(state.answers);
-    if (state.answers[question.id] !== value) return;
-    noteLevel(advice.level_so_far);
+    await walk();
     // What was not asked yet must not send anyone away in the middle.
-    if (advice.level_so_far === "emergency") showEmergency(asEmergency(advice));
-  } catch {
-    // The whole set of answers is sent again for the result, where trouble is shown.
+    if (interview.level_so_far === "emergency") showEmergency(asEmergency(await postAdvice(givenAnswers())));
+    else if (place().step === "ask") go(next());
+  } catch (error) {
+    if (place().step === "ask") trouble(error.message, () => give(screen, given));
   }
+}
+
+async function showQuestion() {
+  if (!interview) await walk();
+  const { number } = place();
+  const past = interview.trail[number - 1];
+  const screen = past ?? interview.screen;
+  if (!screen || (!past && number !== interview.trail.length + 1)) return go(next(), { replace: true });
+  if (!past && !state.invited && interview.first_part_done) return go("how", { replace: true });
+  $("screen").replaceChildren(renderScreen(screen, state.answers, (given) => give(screen, given)));
+  showProgress("ask");
 }
 
 const asEmergency = (advice) => ({
@@ -90,63 +156,47 @@ const asEmergency = (advice) => ({
   reasons: advice.why.length ? advice.why.map((reason) => reason.text) : [advice.no_reason],
 });
 
+// Shown again later, from Start or by the browser's Forward: in the words of the region chosen now.
+async function showEmergencyStep() {
+  if (!$("emergency").childElementCount) showEmergency(asEmergency(await postAdvice(givenAnswers())));
+}
+
 function showEmergency(emergency) {
   noteLevel("emergency");
   recordStep.leave();
-  stopSound();
-  state.step = "emergency";
-  save();
-  trouble("");
-  for (const section of document.querySelectorAll("main > section")) section.hidden = true;
-  $("top").querySelector("nav").hidden = true;
-  const view = emergencyView(emergency, questionnaire, () => {
-    $("emergency").remove();
-    showStep("first");
-  });
-  const section = element("section", { id: "emergency", "aria-labelledby": "result-title" }, view);
-  $("emergency")?.remove();
-  $("result").replaceChildren();
-  $("main").append(section);
-  const heading = section.querySelector("h1");
-  document.title = `${heading.textContent} - ${TITLE}`;
-  heading.focus();
-  window.scrollTo(0, 0);
-}
-
-function renderQuestions() {
-  const field = (question) =>
-    renderQuestion(question, state.answers[question.id], (_, value) => answered(question, value));
-  $("first-questions").replaceChildren(...firstQuestions().map(field));
-  const parts = questionnaire.sections
-    .filter((section) => section.id !== "emergency")
-    .flatMap((section) => [
-      element("h2", {}, section.title),
-      ...otherQuestions().filter((question) => question.section === section.id).map(field),
-    ]);
-  $("more-questions").replaceChildren(...parts);
-}
-
-const missingFirst = () => firstQuestions().filter((question) => !(question.id in state.answers));
-
-function showMissing() {
-  const count = missingFirst().length;
-  const all = firstQuestions().length;
-  $("first-missing").textContent =
-    count && count < all ? `${count} of ${all} questions have no answer yet. You can go on, but then we will not ask you to twist.` : "";
+  $("emergency").replaceChildren(
+    emergencyView(emergency, questionnaire, () => {
+      $("emergency").replaceChildren();
+      go(interview?.trail.length ? `ask-${interview.trail.length}` : "start");
+    }),
+  );
+  go("emergency");
 }
 
 // --- steps -------------------------------------------------------------------------------------
 
-// Only who answered every safety question, and in a way that rules its worry out, is invited.
-async function reasonNotToTwist() {
-  if (missingFirst().length) return "You left out some of the safety questions.";
-  const open = firstQuestions().some((question) => !question.clear_options.includes(state.answers[question.id]));
-  const allowed = !open && (await postAdvice(state.answers).catch(() => ({ may_twist: true }))).may_twist;
-  return allowed ? "" : "One of your answers should be looked at first.";
+function showStart() {
+  $("begin").textContent = interview?.trail.length ? "Go on with the questions" : "Start the questions";
 }
 
-async function showInvitation() {
-  const why = await reasonNotToTwist();
+async function showWhy() {
+  const { explanation } = await postTriage(givenAnswers(), analysis?.recordings[0].finding).catch(() => ({ explanation: [] }));
+  $("why-text").replaceChildren(explanationView(explanation));
+}
+
+// Only who answered every safety question, and in a way that rules its worry out, is invited.
+function reasonNotToTwist() {
+  const first = questionnaire.questions.filter((question) => question.section === "emergency");
+  const answers = givenAnswers();
+  if (first.some(({ id }) => !(id in answers))) return "You left out some of the safety questions.";
+  const open = first.some(({ id, clear_options: clear }) => !clear.includes(answers[id]));
+  return open || !interview?.may_twist ? "One of your answers should be looked at first." : "";
+}
+
+function showInvitation() {
+  const why = reasonNotToTwist();
+  state.invited = true;
+  save();
   $("no-twist").hidden = !why;
   $("no-twist-why").textContent = why;
   $("invitation").hidden = Boolean(why);
@@ -155,136 +205,193 @@ async function showInvitation() {
   $("how-skip").classList.toggle("primary", Boolean(why));
 }
 
-function showMore() {
-  $("more-recording").textContent = recording
-    ? `Your recording is ready: ${recording.name}. It is not sent before you ask for the result.`
-    : "";
-  $("more-status").textContent = "";
+// A take is listened to at once: what is wrong with it can still be mended.
+async function useRecording(chosen) {
+  recording = chosen;
+  analysis = null;
+  result = null;
+  await keepTake(chosen);
+  await listen();
 }
 
-function useRecording(chosen) {
-  recording = chosen;
-  showStep("more");
+async function listen() {
+  trouble("Listening to your recording…");
+  try {
+    analysis = await postAnalysis(recording, (words) => trouble(words));
+    trouble("");
+    go("heard");
+  } catch (error) {
+    trouble(`${error.message} You can record again, choose another file, or go on without a recording.`, error.status === 422 ? null : listen);
+  }
 }
 
 function chooseFile(event) {
   const [file] = event.target.files;
-  if (file) useRecording({ blob: file, name: file.name, capture: null });
   event.target.value = "";
+  if (file) useRecording({ blob: file, name: file.name, capture: null });
 }
 
-function skipRecording() {
+async function withoutRecording() {
   recording = null;
-  showStep("more");
+  analysis = null;
+  result = null;
+  go(interview?.screen || !interview ? (await walk().catch(() => {}), next()) : "check");
+  await forgetTake();
 }
 
-async function assess() {
-  const { answers } = state;
-  if (!recording) {
-    const [recommendation, advice] = await Promise.all([postTriage(answers), postAdvice(answers)]);
-    return { recommendation, advice, analysis: null };
-  }
-  const analysis = await postAnalysis(recording, answers, (words) => {
-    $("more-status").textContent = words;
-  });
-  const { recommendation, finding } = analysis.recordings[0];
-  return { recommendation, advice: await postAdvice(answers, finding), analysis };
+async function showHeard() {
+  const view = await heardView(analysis.recordings[0], recording);
+  $("heard").replaceChildren(view.node);
+  view.draw();
+  stopSound = view.stop;
+}
+
+function answerWords(question, value) {
+  if (value === null || value === undefined) return "Left out";
+  return question.options?.find((option) => option.value === value)?.text ?? String(value);
+}
+
+// The answers in the order they were asked: for checking, for printing, for a doctor.
+function answerRows() {
+  return interview.trail.flatMap((screen, index) =>
+    screen.questions
+      .filter(({ id, lowest }) => !screen.ticked || !["no", lowest].includes(state.answers[id] ?? "no"))
+      .map((question) => ({ index, title: screen.ticked ? `${screen.title} ${question.text}` : screen.title, words: answerWords(question, state.answers[question.id]) }))
+      .concat(
+        screen.ticked && screen.questions.every(({ id, lowest }) => ["no", lowest].includes(state.answers[id]))
+          ? [{ index, title: screen.title, words: screen.none }]
+          : [],
+      ),
+  );
+}
+
+async function showCheck() {
+  if (!interview) await walk();
+  if (interview.screen) return go(next(), { replace: true });
+  $("check-recording").textContent = recording ? `With your recording: ${recording.name}.` : "Without a recording.";
+  $("answers").replaceChildren(
+    ...answerRows().map(({ index, title, words }) =>
+      element(
+        "li",
+        {},
+        element("span", {}, title, " ", element("strong", {}, words)),
+        element("button", { type: "button", class: "quiet", onclick: () => go(`ask-${index + 1}`) }, "Change", element("span", { class: "sr-only" }, `: ${title}`)),
+      ),
+    ),
+  );
+  $("status").textContent = "";
 }
 
 async function finishQuestions() {
   trouble("");
-  $("more-next").disabled = true;
-  $("more-status").textContent = recording ? "Listening to your recording…" : "Working…";
+  $("check-next").disabled = true;
+  $("status").textContent = "Working…";
   try {
-    current = await assess();
-    noteLevel(current.advice.level_so_far);
-    if (current.advice.level === "emergency") showEmergency(asEmergency(current.advice));
-    else showStep("result");
+    const answers = givenAnswers();
+    const finding = analysis?.recordings[0].finding;
+    const [recommendation, advice] = await Promise.all([postTriage(answers, finding), postAdvice(answers, finding)]);
+    result = { recommendation, advice, analysis };
+    noteLevel(advice.level_so_far);
+    if (advice.level === "emergency") showEmergency(asEmergency(advice));
+    else go("result");
   } catch (error) {
     trouble(error.message, finishQuestions);
   } finally {
-    $("more-next").disabled = false;
-    $("more-status").textContent = "";
+    $("check-next").disabled = false;
+    $("status").textContent = "";
   }
 }
 
 async function showResultStep() {
   stopSound = await showResult($("result"), {
-    ...current,
+    ...result,
     recording,
     questionnaire,
-    answers: state.answers,
+    answers: givenAnswers(),
+    rows: answerRows(),
     highest: state.highest,
     answeredAt: new Date().toLocaleString(),
-    onAnswerMore: () => showStep(missingFirst().length ? "first" : "more"),
+    onAnswerMore: () => go("check"),
+    onRecordAgain: () => go("record"),
     trouble,
   });
-  const heading = $("result").querySelector("h1");
-  document.title = `${heading.textContent} - ${TITLE}`;
-  heading.focus();
-  window.scrollTo(0, 0);
 }
 
-function restart() {
+async function restart() {
   clear();
   recording = null;
-  current = null;
-  $("emergency")?.remove();
+  analysis = null;
+  result = null;
+  interview = null;
+  $("emergency").replaceChildren();
   $("result").replaceChildren();
-  renderQuestions();
-  showMissing();
-  showStep("first");
+  await forgetTake();
+  await walk().catch(() => {});
+  go("start");
 }
 
 // --- start -------------------------------------------------------------------------------------
 
+// "en-US" is told 911, "en-GB" 999; where a language names no country, the server's own region.
+function regionOf(languages, fallback) {
+  const country = languages.map((language) => new Intl.Locale(language).region).find(Boolean);
+  if (!country) return fallback;
+  if (country in REGIONS) return country;
+  return country === "NZ" ? "AU" : "EU";
+}
+
+async function setRegion(region) {
+  questionnaire = await getQuestions(region);
+  state.region = questionnaire.region;
+  save();
+  $("region").value = state.region;
+  $("emergency").replaceChildren();
+}
+
 function wire() {
   recordStep.setUp({ onUse: useRecording, trouble });
-  $("first-next").addEventListener("click", () => showStep("how"));
-  $("how-record").addEventListener("click", () => showStep("record"));
-  $("how-skip").addEventListener("click", skipRecording);
-  $("record-skip").addEventListener("click", skipRecording);
-  $("how-file").addEventListener("change", chooseFile);
-  $("record-file").addEventListener("change", chooseFile);
-  $("more-next").addEventListener("click", finishQuestions);
-  $("restart").addEventListener("click", restart);
+  for (const [value, words] of Object.entries(REGIONS)) $("region").append(element("option", { value }, words));
+  $("region").addEventListener("change", () => setRegion($("region").value).catch((error) => trouble(error.message)));
+  $("begin").addEventListener("click", () => go(next() === "start" ? "ask-1" : next()));
+  $("why").addEventListener("click", () => go("why"));
+  $("how-record").addEventListener("click", () => go("record"));
+  $("heard-next").addEventListener("click", () => go(next()));
+  $("heard-again").addEventListener("click", () => go("record"));
+  for (const id of ["how-skip", "record-skip", "heard-skip"]) $(id).addEventListener("click", withoutRecording);
+  for (const id of ["how-file", "record-file", "heard-file"]) $(id).addEventListener("change", chooseFile);
+  $("check-next").addEventListener("click", finishQuestions);
+  $("restart").addEventListener("click", () => {
+    if (!interview?.trail.length && !recording) restart();
+    else $("restart-dialog").showModal();
+  });
+  $("restart-no").addEventListener("click", () => $("restart-dialog").close());
+  $("restart-yes").addEventListener("click", () => {
+    $("restart-dialog").close();
+    restart();
+  });
   for (const button of document.querySelectorAll("[data-back]")) {
-    button.addEventListener("click", () => showStep(button.dataset.back));
+    button.addEventListener("click", () => history.back());
   }
-  for (const form of document.querySelectorAll("form")) {
-    form.addEventListener("submit", (event) => event.preventDefault());
-  }
+  window.addEventListener("hashchange", show);
   // On paper nothing can be opened.
   window.addEventListener("beforeprint", () => {
     for (const details of document.querySelectorAll("details")) details.open = true;
-  });
-  // Answers survive a reload; a recording that was not saved does not.
-  window.addEventListener("beforeunload", (event) => {
-    if (recording && state.step !== "first") event.preventDefault();
   });
 }
 
 async function begin() {
   try {
-    questionnaire = await getQuestions();
+    await setRegion(state.region ?? regionOf(navigator.languages, null));
+    await walk();
+    recording ??= await restoreTake();
+    if (recording && !analysis) analysis = await postAnalysis(recording).catch(() => null);
+    if (place().step === "result") await finishQuestions();
   } catch (error) {
     trouble(error.message, begin);
     return;
   }
-  trouble("");
-  renderQuestions();
-  showMissing();
-  if (state.step === "emergency") {
-    const advice = await postAdvice(state.answers).catch(() => null);
-    if (advice?.level === "emergency") {
-      showEmergency(asEmergency(advice));
-      return;
-    }
-    state.step = "first";
-  }
-  // A reload in the middle: answers are there, but sound and result are not.
-  const step = state.step === "result" ? "more" : state.step;
-  showStep(STEPS.includes(step) ? step : "first", false);
+  if (isEmergency() && place().step !== "emergency") go("emergency");
+  else await show();
 }
 
 wire();

@@ -1,7 +1,7 @@
 // Waveform and spectrogram of a recording on a canvas.
 
 const FRAME = 512;
-const HIGHEST_HZ = 16000;
+export const HIGHEST_HZ = 16000;
 const LOWEST_DB = -70;
 const QUIETEST_TOP_DB = -40; // digital silence must not look loud
 const FRAMES_PER_COLUMN = 24;

@@ -1,13 +1,17 @@
-// The step with the microphone: start, guide, meter, stop, play back, use.
+// The step with the microphone: count in, guide by ear and touch, meter, stop, play back, use.
 
+import { Cues, canSpeak } from "./cues.js";
 import { $ } from "./dom.js";
-import { guide } from "./protocol.js";
+import { LiveView } from "./live.js";
+import { countIn, guide } from "./protocol.js";
 import { LeftError, MicrophoneError, Recorder, microphoneAvailable } from "./recorder.js";
+import { save, state } from "./state.js";
 
 const LONGEST_SECONDS = 300;
 const LOUD = 0.98;
 const QUIET_DBFS = -60;
 const WORDS_EVERY_MS = 1500;
+const CUES = ["speech", "tones", "vibration"];
 
 const PROCESSING = {
   echoCancellation: "echo cancellation",
@@ -16,16 +20,19 @@ const PROCESSING = {
 };
 
 let recorder = null;
+let cues = null;
+let live = null;
 let stopGuide = () => {};
 let clockTimer;
 let wordsShownAt = 0;
+let moving = false;
 let take = null;
 let protocol = [];
 
 function show(phase) {
   const states = {
-    ready: ["start", "record-file-label", "record-skip", "guided-option"],
-    recording: ["stop"],
+    ready: ["start", "record-file-label", "record-skip", "guided-option", "cue-options"],
+    recording: ["stop", "live"],
     done: ["use", "again", "take"],
   };
   const all = new Set(Object.values(states).flat());
@@ -36,6 +43,20 @@ function say(words) {
   $("guide").textContent = words;
 }
 
+// One cue: the caption on the screen, and whatever of speech, tones and vibration is switched on.
+function cue({ kind, words, spoken }) {
+  say(words);
+  cues?.give(kind, spoken ?? words);
+}
+
+function levelWords(peak) {
+  const dbfs = 20 * Math.log10(Math.max(peak, 1e-6));
+  if (recorder?.silent) return "No sound comes in at all: the microphone is off, or another program has it.";
+  if (peak >= LOUD) return "Too loud: move the microphone a little further away.";
+  if (dbfs < QUIET_DBFS) return moving ? "Very quiet: bring the microphone closer to your back." : "Very quiet. That is right while you stay still.";
+  return "The microphone hears you.";
+}
+
 function showLevel(peak) {
   const dbfs = 20 * Math.log10(Math.max(peak, 1e-6));
   const share = Math.max(0, Math.min(1, 1 + dbfs / 72));
@@ -44,15 +65,20 @@ function showLevel(peak) {
   const now = performance.now();
   if (now - wordsShownAt < WORDS_EVERY_MS) return;
   wordsShownAt = now;
-  let words = "The microphone hears you.";
-  if (peak >= LOUD) words = "Too loud: move the microphone a little further away.";
-  else if (dbfs < QUIET_DBFS) words = "Very quiet. That is right while you stay still.";
+  const words = levelWords(peak);
   if ($("level-words").textContent !== words) $("level-words").textContent = words;
+}
+
+function silenceTold(silent) {
+  if (!silent) return;
+  wordsShownAt = performance.now();
+  $("level-words").textContent = levelWords(0);
+  cue({ kind: "trouble", words: "No sound comes from the microphone", spoken: "No sound. Please stop and check the microphone." });
 }
 
 // What the browser did to the sound although we asked it not to; unknown is not "off".
 export function processingWords(capture) {
-  const on = Object.keys(PROCESSING).filter((name) => capture[name] === true);
+  const on = Object.keys(PROCESSING).filter((name) => capture?.[name] === true);
   if (!on.length) return "";
   const names = on.map((name) => PROCESSING[name]).join(", ");
   return `Your browser changed the sound (${names}). This can remove short sounds such as pops. Try another browser if you can.`;
@@ -64,10 +90,19 @@ function forget() {
   $("take-audio").removeAttribute("src");
 }
 
+const wanted = () => Object.fromEntries(CUES.map((name) => [name, $(`cue-${name}`).checked]));
+
 async function start(trouble) {
   forget();
   $("start").disabled = true;
-  const starting = new Recorder(showLevel, (words) => finish(`${words} What was recorded until then is kept.`));
+  cues = new Cues(wanted(), (lasts, lasted) => recorder?.noteCue(lasts, lasted));
+  cues.unlock();
+  const starting = new Recorder({
+    onLevel: showLevel,
+    onInterrupted: (words) => finish(`${words} What was recorded until then is kept.`),
+    onSilent: silenceTold,
+    onBlock: (block) => live?.send(block),
+  });
   recorder = starting;
   try {
     await starting.start();
@@ -75,21 +110,34 @@ async function start(trouble) {
     if (error instanceof LeftError) return;
     if (!(error instanceof MicrophoneError)) throw error;
     recorder = null;
+    await cues.close();
     trouble(`${error.message} You can also choose a recording, or skip it: your answers alone give advice.`);
     return;
   } finally {
     $("start").disabled = false;
   }
   trouble("");
+  // A browser's own recorder writes no comment: nothing could tell its cues from the back.
+  if (starting.media) Object.assign(cues.settings, { speech: false, tones: false });
+  moving = false;
   show("recording");
   $("stop").focus();
+  live = new LiveView($("live"), starting.context.sampleRate);
   const words = processingWords(starting.capture);
   $("processing").hidden = !words;
   $("processing-text").textContent = words;
   clockTimer = setInterval(tick, 250);
-  const begin = (phase) => recorder?.beginPhase(phase);
-  if ($("guided").checked) stopGuide = guide(protocol, { say, begin, done: () => finish() });
-  else say("Recording. Move when you are ready.");
+  if (!$("guided").checked) {
+    moving = true;
+    cue({ kind: "quiet", words: "Recording. Move when you are ready." });
+    return;
+  }
+  if (!(await countIn(cue, () => recorder !== starting))) return;
+  const begin = (phase) => {
+    moving = phase.kind === "turn";
+    recorder?.beginPhase(phase);
+  };
+  stopGuide = guide(protocol, { cue, begin, done: () => finish() });
 }
 
 function tick() {
@@ -104,11 +152,12 @@ async function finish(note = "") {
   recorder = null;
   stopGuide();
   clearInterval(clockTimer);
+  live?.close();
   const result = await stopping.stop();
   take = { ...result, url: URL.createObjectURL(result.blob) };
   $("take-audio").src = take.url;
   $("take-text").textContent = `${note} ${result.seconds.toFixed(0)} seconds. Listen to it if you like, use it, or record again.`.trim();
-  say(note ? "The recording was interrupted." : "Recorded.");
+  cue(note ? { kind: "trouble", words: "The recording was interrupted." } : { kind: "done", words: "Recorded.", spoken: "Done. You can look at the screen." });
   $("level-words").textContent = "";
   $("level-bar").style.width = "0";
   show("done");
@@ -123,17 +172,19 @@ function reset() {
   $("processing").hidden = true;
 }
 
-// Leaves the step: a running recording ends and is dropped.
+// Leaves the step: a running recording ends and is dropped, and the microphone closes.
 export async function leave() {
   stopGuide();
   clearInterval(clockTimer);
+  live?.close();
   const running = recorder;
   recorder = null;
-  await running?.release();
   reset();
+  await running?.release();
+  await cues?.close();
 }
 
-// onUse(recording) gets { blob, name, capture }; trouble(words) shows or clears an error.
+// onUse(recording) gets { blob, name, capture, seconds }; trouble(words) shows or clears an error.
 export function setUp({ onUse, trouble }) {
   $("start").addEventListener("click", () => start(trouble));
   $("stop").addEventListener("click", () => finish());
@@ -142,9 +193,22 @@ export function setUp({ onUse, trouble }) {
     $("start").focus();
   });
   $("use").addEventListener("click", () => {
-    const { blob, name, capture } = take;
+    const { blob, name, capture, seconds } = take;
     reset();
-    onUse({ blob, name, capture });
+    onUse({ blob, name, capture, seconds });
+  });
+  for (const name of CUES) {
+    $(`cue-${name}`).checked = state.cues[name] ?? true;
+    $(`cue-${name}`).addEventListener("change", () => {
+      state.cues = wanted();
+      save();
+    });
+  }
+  $("cue-try").addEventListener("click", () => {
+    const trial = new Cues(wanted());
+    trial.unlock();
+    setTimeout(() => trial.give("turn", "Turn"), 200);
+    setTimeout(() => trial.close(), 2500);
   });
   reset();
 }
@@ -152,6 +216,13 @@ export function setUp({ onUse, trouble }) {
 // Called when the step is shown; phases: see protocol.js.
 export function enter(phases, trouble) {
   protocol = phases;
+  $("cue-vibration-option").hidden = !("vibrate" in navigator);
+  $("cue-speech-option").hidden = !canSpeak();
+  if ("speechSynthesis" in window) {
+    speechSynthesis.onvoiceschanged = () => {
+      $("cue-speech-option").hidden = !canSpeak();
+    };
+  }
   if (!microphoneAvailable()) {
     trouble("This browser gives no microphone to this page. Choose a recording instead, or skip it.");
   }

@@ -13,6 +13,8 @@ const WANTED = {
 const FALLBACK_TYPES = ["audio/webm;codecs=opus", "audio/mp4", "audio/ogg;codecs=opus"];
 
 const STALLED_MS = 1500;
+const SILENT = 1e-5; // -100 dBFS: no room is as quiet, only a microphone that is off
+const SILENT_SECONDS = 1.5;
 const RESUME_MS = 4000;
 
 export class MicrophoneError extends Error {}
@@ -33,10 +35,14 @@ export function microphoneAvailable() {
 
 export class Recorder {
   // onLevel(peak) is called about 20 times a second with the largest sample of a block, 0 to 1;
-  // onInterrupted(words) once, when sound stops coming although nobody pressed Stop.
-  constructor(onLevel, onInterrupted = () => {}) {
-    this.onLevel = onLevel;
-    this.onInterrupted = onInterrupted;
+  // onInterrupted(words) once, when sound stops coming although nobody pressed Stop;
+  // onSilent(silent) when nothing but zeros comes, and when that is over; onBlock(samples) with
+  // every block, where the browser gives samples.
+  constructor({ onLevel, onInterrupted = () => {}, onSilent = () => {}, onBlock = () => {} }) {
+    Object.assign(this, { onLevel, onInterrupted, onSilent, onBlock });
+    this.cues = [];
+    this.loudAt = 0;
+    this.silent = false;
     this.released = false;
     this.watches = new AbortController();
     this.blocks = [];
@@ -166,7 +172,18 @@ export class Recorder {
     this.received += 1;
     let peak = 0;
     for (const sample of block) peak = Math.max(peak, Math.abs(sample));
+    this.noteLevel(peak);
+    this.onBlock(block);
+  }
+
+  noteLevel(peak) {
+    const now = this.seconds;
+    if (peak > SILENT) this.loudAt = now;
+    const silent = now - this.loudAt > SILENT_SECONDS;
+    const changed = silent !== this.silent;
+    this.silent = silent;
     this.onLevel(peak);
+    if (changed) this.onSilent(silent);
   }
 
   startMediaRecorder() {
@@ -186,7 +203,7 @@ export class Recorder {
     const samples = new Float32Array(meter.fftSize);
     this.meterTimer = setInterval(() => {
       meter.getFloatTimeDomainData(samples);
-      this.onLevel(samples.reduce((peak, sample) => Math.max(peak, Math.abs(sample)), 0));
+      this.noteLevel(samples.reduce((peak, sample) => Math.max(peak, Math.abs(sample)), 0));
     }, 50);
   }
 
@@ -196,18 +213,24 @@ export class Recorder {
     this.phases.push({ kind, turn, start });
   }
 
-  // What the file says about itself: how it was made, and the phases that fill it.
-  comment() {
+  // Notes a sound of the page's own: it began `lasted` seconds ago and is over in `lasts` seconds.
+  noteCue(lasts, lasted = 0) {
+    this.cues.push({ start: Math.max(0, this.seconds - lasted), end: this.seconds + lasts });
+  }
+
+  // What the file says about itself: how it was made, the phases that fill it, our own sounds.
+  describe() {
     const duration = this.seconds;
     const performed = this.phases.filter((phase) => phase.start < duration);
     const protocol = performed.map((phase, index) => ({
       ...phase,
       end: performed[index + 1]?.start ?? duration,
     }));
-    return JSON.stringify({ capture: this.capture, protocol });
+    const cues = this.cues.filter((cue) => cue.start < duration);
+    return { capture: this.capture, protocol, cues };
   }
 
-  // Stops and returns { blob, name, capture, seconds }.
+  // Stops and returns { blob, name, capture, seconds }: seconds of sound that really came.
   async stop() {
     this.watches.abort();
     let blob;
@@ -225,7 +248,7 @@ export class Recorder {
       name = `twist.${type.split("/")[1]}`;
     } else {
       await this.lastSamples();
-      blob = encodeWav(this.blocks, this.context.sampleRate, this.comment());
+      blob = encodeWav(this.blocks, this.context.sampleRate, JSON.stringify(this.describe()));
       name = "twist.wav";
     }
     const { capture, seconds } = this;

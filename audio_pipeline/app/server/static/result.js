@@ -2,6 +2,7 @@
 
 import { postFhir, postReport } from "./api.js";
 import { element, list } from "./dom.js";
+import { processingWords } from "./record-step.js";
 import { soundView } from "./sound-view.js";
 import { levelSymbol } from "./symbols.js";
 
@@ -38,12 +39,12 @@ function listing(title, { opening, items }, attributes = {}) {
   return section(title, body);
 }
 
-function sourceList(sources) {
+function sourceList(sources, words) {
   if (!sources.length) return null;
   const items = sources.map(({ key, title, url }) =>
     element("span", {}, `${key}: `, url ? element("a", { href: url, rel: "noreferrer", target: "_blank" }, title) : title),
   );
-  return element("details", {}, element("summary", {}, "Where the reasons come from"), list("ul", items));
+  return element("details", {}, element("summary", {}, words), list("ul", items));
 }
 
 // Shown at once when an answer says so: nothing else is on the screen.
@@ -107,7 +108,9 @@ function saveButton(words, work, trouble) {
 }
 
 function saving({ recommendation, analysis, recording, answers, trouble }) {
-  const json = () => new Blob([JSON.stringify(analysis ?? recommendation, null, 2)], { type: "application/json" });
+  // The document of `analyze --json`, with the recommendation where it would stand there.
+  const whole = analysis ? { ...analysis, recordings: [{ ...analysis.recordings[0], recommendation }] } : recommendation;
+  const json = () => new Blob([JSON.stringify(whole, null, 2)], { type: "application/json" });
   const button = (words, work) => saveButton(words, work, trouble);
   const embed = element("input", { type: "checkbox", id: "embed" });
   const pageName = "crepitus.html";
@@ -133,25 +136,54 @@ function saving({ recommendation, analysis, recording, answers, trouble }) {
   return keep;
 }
 
-async function soundSection(heard, recording, note) {
+// Why a back makes this sound, each item with its sources folded below all of them.
+export function explanationView(items) {
+  if (!items?.length) return null;
+  const sources = new Map(items.flatMap((item) => item.sources).map((source) => [source.key, source]));
+  return element("div", { class: "explanation" }, ...items.map(({ text }) => element("p", {}, text)), sourceList([...sources.values()], "Where this comes from"));
+}
+
+const warningList = (heard) => heard.quality?.warnings.map((warning) => warning.text) ?? [];
+
+// After the take, before any more questions: can it be used, and what was heard?
+export async function heardView(heard, recording) {
   const view = await soundView(heard, recording.blob);
-  const warnings = heard.quality.warnings.map((warning) => warning.text);
-  const node = section(
-    "What the recording holds",
-    element("p", {}, note),
-    list("ul", heard.finding.reasons),
-    warnings.length
-      ? element("div", { class: "notice" }, element("p", {}, element("strong", {}, "About this recording")), list("ul", warnings))
-      : null,
+  const warnings = [processingWords(recording.capture), ...warningList(heard)].filter(Boolean);
+  const usable = heard.quality?.usable;
+  const node = element(
+    "div",
+    {},
+    element("p", { class: usable && !warnings.length ? "lead" : "notice", id: "verdict" }, usable ? "The recording can be used." : "This recording cannot be used. Please record again."),
+    warnings.length ? list("ul", warnings) : null,
+    list("ul", heard.finding?.reasons ?? []),
     view.node,
   );
   return { ...view, node };
 }
 
+async function soundSection(heard, { recording, advice, onRecordAgain }) {
+  const view = await soundView(heard, recording.blob);
+  const warnings = warningList(heard);
+  const again = element("button", { type: "button", onclick: onRecordAgain }, "Record again");
+  const node = section(
+    "What we heard",
+    element("p", {}, advice.sound),
+    list("ul", heard.finding.reasons),
+    warnings.length ? element("div", { class: "notice" }, element("p", {}, element("strong", {}, "About this recording")), list("ul", warnings), again) : null,
+    view.node,
+  );
+  return { ...view, node };
+}
+
+// What a doctor wants to see: every answer as it was given. Folded on the screen, open on paper.
+const answersGiven = (rows) =>
+  element("details", {}, element("summary", {}, "The answers you gave"), list("ul", rows.map(({ title, words }) => `${title} ${words}`)));
+
 // Fills `target`; the recording is optional. Returns a function that stops what plays.
 export async function showResult(target, given) {
-  const { advice, analysis, recording, questionnaire, highest, onAnswerMore, answeredAt } = given;
-  const sound = analysis && (await soundSection(analysis.recordings[0], recording, advice.sound));
+  const { advice, analysis, recommendation, questionnaire, highest, rows, onAnswerMore, answeredAt } = given;
+  const sound = analysis && given.recording && (await soundSection(analysis.recordings[0], given));
+  const explanation = explanationView(recommendation.explanation);
   const parts = [
     verdict(
       advice.level,
@@ -167,19 +199,20 @@ export async function showResult(target, given) {
           `An answer that you gave first and then changed leads to more urgent advice: “${questionnaire.level_titles[highest]}”. If you are in doubt, follow that, and show this to whoever you see.`,
         )
       : null,
-    section("Why", advice.why.length ? reasonList(advice.why) : element("p", {}, advice.no_reason)),
+    sound ? sound.node : section("What we heard", element("p", {}, advice.sound)),
+    explanation && section("Why a back makes this sound", explanation),
+    section("Why we say this", advice.why.length ? reasonList(advice.why) : element("p", {}, advice.no_reason)),
     listing("What we do not know", advice.urgent, { class: "notice" }),
     listing(advice.urgent.items.length ? null : "What we do not know", advice.unknown),
     listing("Please check", { items: advice.check }),
     listing("What may help", { items: advice.advice }),
-    listing("Why it cracks", { items: advice.explanation.slice(0, 1) }),
     listing("What to watch for", advice.watch),
     listing(null, advice.watch_today),
     listing(null, advice.watch_later),
     unanswered(advice.unanswered, onAnswerMore),
     advice.also.length ? element("details", {}, element("summary", {}, "Other reasons"), reasonList(advice.also)) : null,
-    sourceList(advice.sources),
-    sound ? sound.node : section("The recording", element("p", {}, advice.sound)),
+    sourceList(advice.sources, "Where the reasons come from"),
+    answersGiven(rows),
     saving(given),
     element("p", { class: "note" }, `${advice.limits} Answers given ${answeredAt}. ${advice.rules}`),
   ];

@@ -1,13 +1,15 @@
 // The recording in the result: picture with the events on it, tap one to hear it and read why.
 
 import { element, seconds } from "./dom.js";
-import { drawSpectrogram, drawWaveform } from "./picture.js";
+import { HIGHEST_HZ, drawSpectrogram, drawWaveform } from "./picture.js";
 
 const LEAD_SECONDS = 0.15;
 const TAIL_SECONDS = 0.3;
 const FINE_RATE = 48000;
 const COARSE_RATE = 16000;
 const LONG_BYTES = 20e6;
+const TAG_PIXELS = 26; // one number, wide enough to be tapped
+const TAG_ROWS = 8;
 
 export const LABEL_WORDS = { pop: "Pop", grating: "Grinding sound", other: "Other sound" };
 
@@ -59,6 +61,34 @@ function textEquivalent(duration, events) {
   if (!events.length) return `The picture shows ${duration.toFixed(1)} seconds of sound. Nothing is marked on it.`;
   const heard = events.map((event) => `${eventWords(event).toLowerCase()} at ${seconds(event.start)}`);
   return `The picture shows ${duration.toFixed(1)} seconds of sound: ${heard.join("; ")}.`;
+}
+
+// Lines at round frequencies across the spectrogram, so that "high" and "low" mean something.
+function frequencyAxis(sampleRate) {
+  const top = Math.min(HIGHEST_HZ, sampleRate / 2);
+  const lines = [2, 5, 10, 15].filter((kilohertz) => 1000 * kilohertz < top);
+  return element(
+    "div",
+    { class: "frequencies", "aria-hidden": "true" },
+    ...lines.map((kilohertz) => {
+      const line = element("span", {}, `${kilohertz} kHz`);
+      line.style.bottom = `${(100 * 1000 * kilohertz) / top}%`;
+      return line;
+    }),
+  );
+}
+
+// Marks that stand close share the height in rows, so that every number can be read and tapped.
+function placeTags(marks, events, duration, width) {
+  const ends = [];
+  const order = events.map((_, index) => index).sort((a, b) => events[a].start - events[b].start);
+  for (const index of order) {
+    const middle = (width * (events[index].start + events[index].end)) / (2 * duration);
+    let row = ends.findIndex((end) => end <= middle - TAG_PIXELS / 2);
+    if (row < 0) row = ends.length;
+    ends[row] = middle + TAG_PIXELS / 2;
+    marks[index].style.setProperty("--row", row % TAG_ROWS);
+  }
 }
 
 // Returns { node, draw }: draw() when the node is on the page, because a canvas needs its width.
@@ -131,7 +161,7 @@ export async function soundView(recording, blob) {
       element(
         "figure",
         {},
-        element("div", { class: "picture" }, wave, spectrum, markLayer),
+        element("div", { class: "picture" }, wave, spectrum, frequencyAxis(buffer.sampleRate), markLayer),
         element(
           "div",
           { class: "axis", "aria-hidden": "true" },
@@ -159,6 +189,7 @@ export async function soundView(recording, blob) {
     if (!samples) return;
     drawWaveform(wave, samples, 0, samples.length, 90);
     drawSpectrogram(spectrum, samples, buffer.sampleRate, 140);
+    placeTags(marks, events, duration, markLayer.clientWidth);
     events.forEach((event, index) => {
       const mark = marks[index];
       const share = (100 * (event.end - event.start)) / duration;

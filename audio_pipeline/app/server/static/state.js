@@ -1,8 +1,9 @@
-// What the person typed, kept in this tab only: a reload loses nothing, "Start again" clears it.
+// What the person said, kept in this tab only: a reload loses nothing, "Start again" clears it.
 
 const KEY = "crepitus";
-// highest: the highest level that the answers reached at any time.
-const empty = () => ({ answers: {}, highest: "self_care", step: "first" });
+// answers: question to value, null where the person left it out; details: ticked items whose
+// detail was left out; highest: the highest level that the answers reached at any time.
+const empty = () => ({ answers: {}, details: [], highest: "self_care", region: null, invited: false, cues: {} });
 
 function load() {
   try {
@@ -22,17 +23,18 @@ export function save() {
   }
 }
 
-export function setAnswer(id, value) {
-  if (value === null) delete state.answers[id];
-  else state.answers[id] = value;
+// given: question to value, null where it was left out.
+export function keepAnswers(given, isDetail) {
+  for (const [id, value] of Object.entries(given)) {
+    state.details = state.details.filter((other) => other !== id);
+    if (isDetail && value === null) state.details.push(id);
+    else state.answers[id] = value;
+  }
   save();
 }
 
 export function clear() {
-  Object.assign(state, empty());
-  try {
-    sessionStorage.removeItem(KEY);
-  } catch {
-    // Nothing was kept.
-  }
+  const { region, cues } = state;
+  Object.assign(state, empty(), { region, cues });
+  save();
 }
