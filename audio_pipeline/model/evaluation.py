@@ -49,6 +49,44 @@ COLUMNS = ("tier", "snr", "family", KIND)
 """Manifest columns that are reported by where they are there."""
 
 
+@dataclass(frozen=True)
+class Control:
+    """What one negative control found (see :mod:`audio_pipeline.model.controls`).
+
+    Attributes
+    ----------
+    name : str
+    balanced_accuracy : float
+        Of labels told from it, by models of other groups.
+    low, high : float or None
+        95 % interval by bootstrap over groups; None with fewer than three.
+    chance : float
+        One over the number of labels.
+    count : int
+        Cases.
+    caught : bool
+        The lower end is clearly above chance, and half as far as the model gets or more.
+    verdict : str
+        In words.
+    """
+
+    name: str
+    balanced_accuracy: float
+    low: float | None
+    high: float | None
+    chance: float
+    count: int
+    caught: bool
+    verdict: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {
+            name: plain(value) if isinstance(value, float) else value
+            for name, value in vars(self).items()
+        }
+
+
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """Everything a report of an evaluation shows.
@@ -78,6 +116,8 @@ class Evaluation:
     findings : FindingScores or None
         Of recordings whose manifest says what should be found in them as a whole.
     data_warnings : tuple of DataWarning
+    controls : tuple of Control
+        What holds no joint sound, asked for the labels; empty where nobody wanted to know.
     """
 
     name: str
@@ -96,6 +136,7 @@ class Evaluation:
     events: list[EventScore]
     findings: FindingScores | None
     data_warnings: tuple[DataWarning, ...]
+    controls: tuple[Control, ...] = ()
 
     @property
     def confusion(self) -> NDArray[np.int64]:
@@ -158,6 +199,7 @@ class Evaluation:
             "metrics": self.figures,
             "unweighted": self.unweighted,
             "doubtful": self.doubtful,
+            "controls": [one.to_dict() for one in self.controls],
             "takes": None if self.findings is None else self.findings.to_dict(),
             "labels": self.by_label,
             "kinds": self.kinds,

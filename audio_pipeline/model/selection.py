@@ -96,6 +96,8 @@ class TrainingSettings:
     takes : int
         Recordings put together from the clips of each fold, for that fold's model to judge; only
         where pops, gratings and others are told apart.
+    controls : bool
+        Also ask what holds no joint sound for the labels (:mod:`audio_pipeline.model.controls`).
     ignore_groups : bool
         Report figures although recordings of a group sit on both sides of a split. They are then
         too good, and the model says so.
@@ -121,6 +123,7 @@ class TrainingSettings:
     folds: int = 5
     learn_from: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     takes: int = 0
+    controls: bool = False
     ignore_groups: bool = False
     sample_rate: int | None = None
     name: str = ""

@@ -39,6 +39,7 @@ from audio_pipeline.model.classifier import (
     refuse_existing_model,
     save_classifier,
 )
+from audio_pipeline.model.controls import ControlSettings, with_controls
 from audio_pipeline.model.crossvalidation import (
     CrossValidation,
     CurvePoint,
@@ -212,8 +213,13 @@ def train(
     metrics = _no_metrics(material, usable, settings)
     if validation:
         evaluation = _evaluation(validation, material, usable, settings, labels)
+        if settings.controls:
+            asked = ControlSettings(settings.estimator, settings.params, seed=settings.seed)
+            evaluation = with_controls(evaluation, asked)
         metrics = evaluation.figures
-        data_warnings += [one for one in evaluation.data_warnings if one.code == "shortcut"]
+        data_warnings += [
+            one for one in evaluation.data_warnings if one.code.startswith(("shortcut", "control_"))
+        ]
     if progress:
         progress("Fitting the model", 0, 1)
     selection = select_model(events, labels, settings, material.settings.context, forest)

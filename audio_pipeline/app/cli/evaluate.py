@@ -37,6 +37,11 @@ from audio_pipeline.app.text import show, show_json, visible
     is_flag=True,
     help="Count what the model was trained on; the figures are then too good.",
 )
+@click.option(
+    "--controls",
+    is_flag=True,
+    help="Ask whether the labels can be told from what holds no such sound.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
     dataset: Path,
@@ -49,6 +54,7 @@ def command(
     by: tuple[str, ...],
     group_by: str,
     allow_overlap: bool,
+    controls: bool,
     as_json: bool,
 ) -> None:
     """Measure a model on labelled recordings it was not trained on.
@@ -75,6 +81,11 @@ def command(
         evaluation = evaluate(
             given, classifier, by=by, allow_overlap=allow_overlap, progress=progress
         )
+        if controls:
+            from audio_pipeline.model.controls import with_controls
+
+            progress("Asking what holds no sound", 0, 1)
+            evaluation = with_controls(evaluation, classifier=classifier)
     if report is not None:
         from audio_pipeline.app.outputs import write_page
         from audio_pipeline.app.reporting.evaluation_page import evaluation_page

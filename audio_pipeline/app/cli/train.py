@@ -73,6 +73,11 @@ if TYPE_CHECKING:
     metavar="N",
     help="Judge on N recordings put together from clips as well (see `takes`).",
 )
+@click.option(
+    "--controls/--no-controls",
+    default=True,
+    help="Ask whether the labels can be told from what holds no such sound.",
+)
 @click.option("--permissive", is_flag=True, help="Leave out rows whose licence asks for more.")
 @click.option(
     "--threshold",
@@ -111,6 +116,7 @@ def command(
     judge_only: bool,
     learn_from: tuple[str, ...],
     takes: int,
+    controls: bool,
     permissive: bool,
     thresholds: tuple[str, ...],
     sample_rate: int | None,
@@ -151,6 +157,7 @@ def command(
         judge_only=judge_only,
         learn_from=_learn_from(learn_from),
         takes=takes,
+        controls=controls,
         folds=folds,
         ignore_groups=ignore_groups,
         sample_rate=sample_rate,

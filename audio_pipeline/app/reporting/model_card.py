@@ -150,6 +150,7 @@ def model_card(training: Training, plots: Sequence[str]) -> str:
         f"Scheme: {metrics['scheme']}.",
         "",
         *_figure_lines(training),
+        *_control_lines(training),
         "## Sure or uncertain",
         "",
         *(f"- {label}: sure from {p:.2f}" for label, p in sorted(classifier.thresholds.items())),
@@ -226,6 +227,14 @@ def _figure_lines(training: Training) -> list[str]:
         ]
         lines += ["", curve_sentence([p.recording_balanced_accuracy for p in training.curve])]
     return [*lines, ""]
+
+
+def _control_lines(training: Training) -> list[str]:
+    """Return what holds no such sound, asked for the labels."""
+    controls = training.evaluation.controls if training.evaluation else ()
+    if not controls:
+        return []
+    return ["## Negative controls", "", *(f"- {one.verdict}" for one in controls), ""]
 
 
 def _taken_for(training: Training) -> list[str]:
@@ -314,6 +323,7 @@ def evaluation_text(evaluation: Evaluation) -> str:
         low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
         interval = f"  ({low:.2f} to {high:.2f})" if low is not None and high is not None else ""
         lines.append(f"{text:62}{metrics[name]:7.3f}{interval}")
+    lines += [f"Control: {one.verdict}" for one in evaluation.controls]
     if evaluation.findings is not None:
         lines += ["", *_finding_lines(evaluation.findings)]
     if evaluation.doubtful["n_cases"]:

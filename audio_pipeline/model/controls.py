@@ -1,0 +1,402 @@
+"""Negative controls: whether the labels can be told from what holds no joint sound.
+
+A model that hears the microphone, the room or the order of recording gets good figures on data in
+which these go with the labels. So its own estimator is asked to tell the labels from nothing else:
+the quiet stretch before the sounds, the time between them, length, format, level, background and
+order; from labels that were dealt out anew; and from recordings whose person stays while the
+sounds are another's. Where it can, the data cannot show that the model hears joints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audio_pipeline.analysis.config import AnalysisConfig
+from audio_pipeline.analysis.pipeline import extract
+from audio_pipeline.audio.recording import Recording, read_recording
+from audio_pipeline.datasets.conditions import CONDITIONS, in_parallel
+from audio_pipeline.datasets.examples import Example
+from audio_pipeline.datasets.loading import DataWarning, TrainingData
+from audio_pipeline.exceptions import RecordingError
+from audio_pipeline.features.table import FEATURE_NAMES
+from audio_pipeline.model.classifier import clean_table
+from audio_pipeline.model.estimator import DEFAULT, NAMES, STEP, last_step, make_classifier
+from audio_pipeline.model.evaluation import Control, Evaluation
+from audio_pipeline.model.metrics import balanced_accuracy, group_intervals
+from audio_pipeline.model.selection import Fold, grouped_folds
+
+if TYPE_CHECKING:
+    from sklearn.base import BaseEstimator
+
+    from audio_pipeline.model.classifier import Classifier
+
+Floats = NDArray[np.float64]
+
+_WORDS: Final[Mapping[str, str]] = {
+    "quiet": "the quiet stretch without any sound of interest",
+    "timing": "the time between the sounds",
+    "length": "the length of the recording",
+    "format": "the file's format, rate and bandwidth",
+    "level": "how loud it is and how much is clipped",
+    "background": "the noise and hum of the background",
+    "order": "the order of recording",
+    "permuted": "the sounds, with labels dealt out anew,",
+    "swapped": "the person, with the sounds of another,",
+}
+_ORDER_COLUMNS: Final = ("recorded", "date", "time", "order", "session")
+_ABOVE_CHANCE: Final = 0.1
+_SHARE: Final = 0.5
+_SMALL_TREES: Final = {"n_estimators": 60, "min_samples_leaf": 3}
+_LEAST_QUIET: Final = 0.1
+_LONGEST_QUIET: Final = 2.0
+_MOST_PAIRS: Final = 120
+_FEWEST_KNOWN: Final = 0.5
+
+
+@dataclass(frozen=True)
+class ControlSettings:
+    """What tells the labels apart in the controls: the model's own estimator.
+
+    Attributes
+    ----------
+    estimator : str or scikit-learn classifier
+        As :func:`~audio_pipeline.model.estimator.make_classifier` takes it.
+    params : mapping
+        Of it.
+    folds : int
+        Grouped folds.
+    seed : int
+    """
+
+    estimator: str | BaseEstimator = DEFAULT
+    params: Mapping[str, Any] = field(default_factory=dict)
+    folds: int = 5
+    seed: int = 0
+
+
+def negative_controls(
+    material: TrainingData,
+    kept: NDArray[np.int64],
+    accuracy: float | None,
+    settings: ControlSettings | None = None,
+    classifier: Classifier | None = None,
+) -> list[Control]:
+    """Ask what holds no joint sound for the labels.
+
+    Parameters
+    ----------
+    material : TrainingData
+    kept : int64 array, shape (n,)
+        The cases to ask about; those without events are left out.
+    accuracy : float or None
+        The model's balanced accuracy over all recordings, to compare with.
+    settings : ControlSettings, optional
+    classifier : Classifier, optional
+        Is asked about recordings with the sounds of another person; without it that is left out.
+
+    Returns
+    -------
+    list of Control
+        Empty when no grouped split exists. A control is left out where the data do not know it:
+        no order, no gap between sounds, no quiet.
+    """
+    settings = settings or ControlSettings()
+    kept = np.array([index for index in kept if len(material.cases[index].table)], np.int64)
+    cases = [material.cases[index] for index in kept]
+    labels, y_true = np.unique([case.label for case in cases], return_inverse=True)
+    groups = material.groups[kept]
+    folds = grouped_folds(labels[y_true], groups, settings.folds, settings.seed) if cases else []
+    if not folds or labels.size < 2:
+        return []
+    rng = np.random.default_rng(settings.seed)
+    controls = []
+    for name, table in _tables(material, kept, cases).items():
+        known = ~np.isnan(table).all(axis=1)
+        if known.mean() < _FEWEST_KNOWN:
+            continue
+        answer = _told_from(table, y_true, folds, settings)
+        controls.append(_control(name, y_true, answer, groups, accuracy, settings.seed))
+    means = np.array([case.table.mean(axis=0) for case in cases])
+    dealt = rng.permutation(y_true)
+    answer = _told_from(means, dealt, folds, settings)
+    controls.append(_control("permuted", dealt, answer, groups, accuracy, settings.seed))
+    if classifier is not None:
+        swapped = _swapped(material, kept, cases, groups, classifier, rng)
+        if swapped is not None:
+            own, said, of_group = swapped
+            controls.append(_control("swapped", own, said, of_group, accuracy, settings.seed))
+    return controls
+
+
+def _control(
+    name: str,
+    y_true: NDArray[np.int64],
+    answer: NDArray[np.int64],
+    groups: NDArray[np.str_],
+    accuracy: float | None,
+    seed: int,
+) -> Control:
+    n_classes = int(np.unique(y_true).size)
+    chance = 1.0 / n_classes
+    size = int(max(y_true.max(), answer.max())) + 1
+    reached = balanced_accuracy(y_true, answer, size)
+    (interval,) = group_intervals(
+        lambda rows: [balanced_accuracy(y_true[rows], answer[rows], size)], groups, seed
+    )
+    low = reached if interval is None else interval.low
+    beyond = 0.0 if accuracy is None else _SHARE * (accuracy - chance)
+    caught = bool(low - chance >= max(_ABOVE_CHANCE, beyond))
+    told = f"{_WORDS[name]} tells the labels apart with {reached:.2f}"
+    told += "" if interval is None else f" [{interval.low:.2f}, {interval.high:.2f}]"
+    told += f", where guessing gives {chance:.2f}"
+    told += "" if accuracy is None else f" and the model {accuracy:.2f}"
+    verdict = f"{told}: no sign that it gives the labels away."
+    if caught:
+        verdict = f"{told}: these data cannot show that the model hears joints."
+    return Control(
+        name,
+        reached,
+        None if interval is None else interval.low,
+        None if interval is None else interval.high,
+        chance,
+        len(y_true),
+        caught,
+        verdict[0].upper() + verdict[1:],
+    )
+
+
+def _told_from(
+    table: Floats, y_true: NDArray[np.int64], folds: Sequence[Fold], settings: ControlSettings
+) -> NDArray[np.int64]:
+    """Answer each case by the model's own estimator, fitted on the other groups."""
+    from sklearn.base import clone
+    from sklearn.utils.validation import has_fit_parameter
+
+    rows = clean_table(table)
+    answer = np.full(len(y_true), -1)
+    for fold in folds:
+        made = make_classifier(
+            settings.estimator, random_state=settings.seed, **dict(settings.params)
+        )
+        model = clone(made)
+        step = last_step(model)
+        names = step.get_params()
+        step.set_params(**{key: one for key, one in _SMALL_TREES.items() if key in names})
+        known = y_true[fold.train]
+        weights = (1.0 / np.bincount(known, minlength=known.max() + 1))[known]
+        weighed = has_fit_parameter(step, "sample_weight")
+        fitting = {f"{STEP}__sample_weight": weights * len(known)} if weighed else {}
+        model.fit(rows[fold.train], known, **fitting)
+        answer[fold.test] = model.predict(rows[fold.test])
+    return answer
+
+
+def _tables(
+    material: TrainingData, kept: NDArray[np.int64], cases: Sequence[Example]
+) -> dict[str, Floats]:
+    """Return what each control may see of each case, one row a case; NaN for what is not known."""
+    conditions = material.conditions[kept]
+
+    def columns(*names: str) -> Floats:
+        return conditions[:, [CONDITIONS.index(name) for name in names]]
+
+    paths = {clip.name: clip.path for clip in material.dataset.clips}
+    suffixes = sorted({paths[case.name].suffix.lower() for case in cases})
+    formats = [[suffixes.index(paths[case.name].suffix.lower())] for case in cases]
+    loudness = []
+    for case in cases:
+        quality = case.extraction.quality
+        peak = None if quality is None else quality.peak_dbfs
+        clipped = 0.0 if quality is None else quality.clipped_fraction
+        loudness.append([np.nan if peak is None else round(peak), clipped])
+    floors = [name for name in CONDITIONS if name.startswith("floor")]
+    tables = {
+        "quiet": _quiet_table(cases, paths, material.settings),
+        "timing": np.array([_gaps(case) for case in cases]),
+        "length": columns("duration"),
+        "format": np.hstack([columns("sample_rate", "bandwidth"), np.array(formats, float)]),
+        "level": np.hstack([columns("level", "dc"), np.array(loudness, float)]),
+        "background": columns(*floors, "hum"),
+    }
+    order = _order(cases)
+    return tables if order is None else {**tables, "order": order}
+
+
+def _gaps(case: Example) -> list[float]:
+    """Return the shortest, middle and longest time between the sounds of a recording."""
+    starts = sorted(segment.start for segment in case.extraction.segments)
+    gaps = [later - sooner for sooner, later in pairwise(starts)]
+    return [min(gaps), float(np.median(gaps)), max(gaps)] if gaps else [np.nan] * 3
+
+
+def _order(cases: Sequence[Example]) -> Floats | None:
+    """Return where each recording came among those of its group, 0 to 1; None if nobody knows."""
+    name = next(
+        (name for name in _ORDER_COLUMNS if all(case.columns.get(name) for case in cases)), None
+    )
+    if name is None:
+        return None
+    values = [case.columns[name] for case in cases]
+    keys = [(float(value), "") if _is_number(value) else (0.0, value) for value in values]
+    place = np.zeros((len(cases), 1))
+    for group in {case.group for case in cases}:
+        own = [index for index, case in enumerate(cases) if case.group == group]
+        for rank, index in enumerate(sorted(own, key=lambda index: keys[index])):
+            place[index] = rank / max(1, len(own) - 1)
+    return place
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def quiet_span(case: Example) -> tuple[float, float] | None:
+    """Return the stretch of a recording without any sound: the guided one, else the longest.
+
+    Returns
+    -------
+    (start, end) or None
+        Seconds, at most 2 s; None where no tenth of a second is free of sounds.
+    """
+    extraction = case.extraction
+    quiet = next((phase for phase in extraction.phases if phase.kind == "quiet"), None)
+    if quiet is not None:
+        return quiet.start, min(quiet.end, quiet.start + _LONGEST_QUIET)
+    edges = [0.0]
+    for segment in sorted(extraction.segments, key=lambda one: one.start):
+        edges += [segment.start, segment.end]
+    edges.append(extraction.duration or 0.0)
+    gaps = [(start + 0.02, end - 0.02) for start, end in zip(edges[::2], edges[1::2], strict=True)]
+    longest = max(gaps, key=lambda gap: gap[1] - gap[0])
+    if longest[1] - longest[0] < _LEAST_QUIET:
+        return None
+    return longest[0], min(longest[1], longest[0] + _LONGEST_QUIET)
+
+
+def _quiet_table(
+    cases: Sequence[Example], paths: Mapping[str, Path], config: AnalysisConfig
+) -> Floats:
+    """Describe the quiet stretch of each case by the model's own features."""
+    work = [
+        (_quiet_row, (paths[case.name], span, config))
+        for case in cases
+        for span in [quiet_span(case)]
+        if span is not None
+    ]
+    rows = iter(list(in_parallel(work)))
+    nothing = np.full(len(FEATURE_NAMES), np.nan)
+    return np.array([nothing if quiet_span(case) is None else next(rows) for case in cases])
+
+
+def _quiet_row(path: Path, span: tuple[float, float], config: AnalysisConfig) -> Floats:
+    table = extract(path, config, regions=[span]).table
+    return table[0].astype(np.float64) if len(table) else np.full(len(FEATURE_NAMES), np.nan)
+
+
+def _swapped(
+    material: TrainingData,
+    kept: NDArray[np.int64],
+    cases: Sequence[Example],
+    groups: NDArray[np.str_],
+    classifier: Classifier,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.str_]] | None:
+    """Put the sounds of another label and group into the quiet of each recording, and ask.
+
+    Returns
+    -------
+    (own, answer, groups) or None
+        The label of the person's own recording, the likeliest label heard, the person's group.
+    """
+    paths = {clip.name: clip.path for clip in material.dataset.clips}
+    usable = [n for n, case in enumerate(cases) if case.extraction.segments and quiet_span(case)]
+    own, said, whose = [], [], []
+    for first in rng.permutation(usable)[:_MOST_PAIRS]:
+        others = [
+            n for n in usable if cases[n].label != cases[first].label and groups[n] != groups[first]
+        ]
+        if not others or cases[first].label not in classifier.labels:
+            continue
+        second = others[int(rng.integers(len(others)))]
+        try:
+            sound = _with_sounds_of(cases[first], cases[second], paths)
+        except RecordingError:
+            continue
+        table = extract(sound, classifier.settings).table
+        if len(table):
+            heard = classifier.predict_proba(table).mean(axis=0)
+            own.append(classifier.labels.index(cases[first].label))
+            said.append(int(heard.argmax()))
+            whose.append(str(groups[first]))
+    if len(set(own)) < 2:
+        return None
+    return np.array(own), np.array(said), np.array(whose)
+
+
+def _with_sounds_of(person: Example, other: Example, paths: Mapping[str, Path]) -> Recording:
+    """Return the quiet of one recording with the sounds of another in it, at their level."""
+    home, away = read_recording(paths[person.name]), read_recording(paths[other.name])
+    span = quiet_span(person)
+    assert span is not None
+    rate = home.sample_rate
+    quiet = home.samples[round(span[0] * rate) : round(span[1] * rate)]
+    mirrored = np.concatenate([quiet, quiet[::-1]])  # no jump where it repeats
+    segments = other.extraction.segments
+    length = round((max(segment.end for segment in segments) + 0.5) * rate)
+    samples = np.tile(mirrored, length // len(mirrored) + 1)[:length].astype(np.float64)
+    own_peak, other_peak = np.abs(home.samples).max(), np.abs(away.samples).max()
+    gain = own_peak / max(float(other_peak), 1e-9)
+    for segment in segments:
+        first = max(0, round((segment.start - 0.01) * away.sample_rate))
+        part = away.samples[first : round((segment.end + 0.02) * away.sample_rate)]
+        if away.sample_rate != rate:
+            import soxr
+
+            part = soxr.resample(part, away.sample_rate, rate)
+        at = round(segment.start * rate)
+        part = part[: length - at]
+        fade = min(len(part), rate // 200)
+        window = np.ones(len(part))
+        window[len(part) - fade :] = np.linspace(1, 0, fade)
+        samples[at : at + len(part)] += gain * part * window
+    return Recording(np.clip(samples, -1, 1).astype(np.float32), rate, person.name)
+
+
+def with_controls(
+    evaluation: Evaluation,
+    settings: ControlSettings | None = None,
+    classifier: Classifier | None = None,
+) -> Evaluation:
+    """Return an evaluation with its negative controls, and a warning for each that caught.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+    settings : ControlSettings, optional
+        None: the estimator that the classifier was trained with, where it says so.
+    classifier : Classifier, optional
+        As for :func:`negative_controls`.
+    """
+    accuracy = evaluation.figures["recording_balanced_accuracy"]
+    if settings is None:
+        recipe = {} if classifier is None else classifier.description.get("training", {})
+        name = recipe.get("estimator")
+        settings = ControlSettings(name if name in NAMES else DEFAULT)
+    place = {id(case): number for number, case in enumerate(evaluation.material.cases)}
+    kept = np.array([place[id(one.case)] for one in evaluation.predictions], np.int64)
+    controls = negative_controls(evaluation.material, kept, accuracy, settings, classifier)
+    caught = [DataWarning(f"control_{one.name}", one.verdict) for one in controls if one.caught]
+    return replace(
+        evaluation, controls=tuple(controls), data_warnings=(*evaluation.data_warnings, *caught)
+    )
