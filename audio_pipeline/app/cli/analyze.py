@@ -196,9 +196,8 @@ def batch_command(
     the same command: what is finished is never done again. The exit code is 1 when any recording
     failed; recordings.csv says why.
     """
-    from audio_pipeline.app.batch.answers import read_answers
     from audio_pipeline.app.batch.export import check_exports, parse_formats
-    from audio_pipeline.app.batch.run import BatchRequest, run_batch
+    from audio_pipeline.app.batch.run import BatchRequest, read_answers, run_batch
     from audio_pipeline.app.progress import BatchProgress
     from audio_pipeline.audio.discovery import read_list
     from audio_pipeline.model.classifier import load_classifier
@@ -278,7 +277,7 @@ def _write_report(
 ) -> None:
     """Write the summary page of a finished batch."""
     from audio_pipeline.app.batch.store import StoreReader
-    from audio_pipeline.app.reporting.batch_page import write_batch_report
+    from audio_pipeline.app.reporting.pages import write_batch_report
 
     with StoreReader(request.out) as store:
         rows = ((row.recording, row.document) for row in store.rows())
@@ -317,8 +316,13 @@ def export_command(out: str, formats: str, beside: bool, overwrite: bool, as_jso
     OUT is the folder of the batch. Label files for Audacity and Raven are named after their
     recording, like twist.wav.txt; a file that is already there is never replaced by another.
     """
-    from audio_pipeline.app.batch.export import FORMATS, check_exports, parse_formats
-    from audio_pipeline.app.batch.label_files import KINDS, write_labels_beside
+    from audio_pipeline.app.batch.export import (
+        FORMATS,
+        KINDS,
+        check_exports,
+        parse_formats,
+        write_labels_beside,
+    )
     from audio_pipeline.app.batch.store import StoreReader
     from audio_pipeline.app.batch.store_file import GOES_ON, STORE_NAME, shown
     from audio_pipeline.exceptions import CrepitusError
@@ -396,9 +400,9 @@ def features_command(
     if not files or table is None:
         raise click.UsageError("give recordings and -o TABLE, or --list")
     from audio_pipeline.analysis.config import AnalysisConfig
+    from audio_pipeline.app.cli.options import named_recordings
     from audio_pipeline.app.feature_table import check_table, write_features
     from audio_pipeline.app.progress import steps
-    from audio_pipeline.app.sources import named_recordings
 
     check_table(table, files, overwrite=overwrite)
     settings = AnalysisConfig()
@@ -461,7 +465,7 @@ def _write_labelled(
 
 
 def _list_columns() -> None:
-    from audio_pipeline.features.table import FEATURES
+    from audio_pipeline.features.transformer import FEATURES
 
     for feature in FEATURES:
         show(f"{feature.name} [{feature.unit}]: {feature.meaning} ({feature.source})")
@@ -513,9 +517,9 @@ def segments_command(
     Then: crepitus train DIR -o MODEL_DIR. The clips of one recording stay together in every split;
     put the folders of one person into one folder to keep that person together.
     """
+    from audio_pipeline.app.cli.options import named_recordings
     from audio_pipeline.app.export_segments import CutSettings, check_folder, cut_segments
     from audio_pipeline.app.progress import steps
-    from audio_pipeline.app.sources import named_recordings
     from audio_pipeline.model.classifier import load_classifier
 
     check_folder(folder, overwrite=overwrite)

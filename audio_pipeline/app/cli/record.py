@@ -287,13 +287,13 @@ class _Session:
         from audio_pipeline._version import __version__
         from audio_pipeline.app.capture.live import LiveAnalysis
         from audio_pipeline.app.capture.recorder import (
+            StopRequest,
             conclude_take,
             count_in,
             keep_take,
             lost_sound_line,
             take_metadata,
         )
-        from audio_pipeline.app.capture.stop_request import StopRequest
         from audio_pipeline.audio.capture_file import CaptureFile
         from audio_pipeline.audio.microphone import Microphone, remember_device
 
@@ -335,7 +335,7 @@ class _Session:
         with ExitStack() as screens:
             show: Callable[[Moment], None] = _show_nothing
             if self.at_terminal:
-                from audio_pipeline.app.reporting.live import TakeScreen
+                from audio_pipeline.app.reporting.terminal import TakeScreen
 
                 show = screens.enter_context(TakeScreen(_console(), planned, seconds)).show
             return capture(
@@ -440,7 +440,7 @@ def listen_command(
     """
     from audio_pipeline.analysis.streaming import StreamAnalyzer
     from audio_pipeline.app.capture.live import ClipKeeper, warm_up
-    from audio_pipeline.app.capture.stop_request import StopRequest
+    from audio_pipeline.app.capture.recorder import StopRequest
     from audio_pipeline.audio.microphone import (
         PROMPT_CAPTURE,
         Microphone,
@@ -508,7 +508,7 @@ class Reporter:
 
     def _print(self, event: LiveEvent) -> None:
         """Print a line at once, and another one only where the final word differs."""
-        from audio_pipeline.app.reporting.live import describe
+        from audio_pipeline.app.reporting.terminal import describe
 
         start, line = event.event.start, describe(event)
         before = self._printed.pop(start, None)

@@ -313,7 +313,7 @@ def evaluate_command(
             evaluation = with_controls(evaluation, classifier=classifier)
     if report is not None:
         from audio_pipeline.app.outputs import write_page
-        from audio_pipeline.app.reporting.evaluation_page import evaluation_page
+        from audio_pipeline.app.reporting.pages import evaluation_page
 
         write_page(report, evaluation_page(evaluation), read, overwrite=overwrite)
     if as_json:

@@ -13,11 +13,10 @@ from audio_pipeline.app.cli.options import FiniteRange, overwrite_option
 from audio_pipeline.app.outputs import check_output, written
 from audio_pipeline.app.text import show, show_json
 from audio_pipeline.triage.answers import Answers, load_answers
-from audio_pipeline.triage.explanation import explain, sounds_heard
 from audio_pipeline.triage.fhir import questionnaire_resource
 from audio_pipeline.triage.messages import REGIONS, default_region, load_catalogue
 from audio_pipeline.triage.questionnaire import answers_file, form_document, form_text
-from audio_pipeline.triage.recommendation import FINDINGS, Sound, recommend
+from audio_pipeline.triage.recommendation import FINDINGS, Sound, explain, recommend, sounds_heard
 
 
 @click.command(epilog="Example: crepitus triage --answers answers.yaml --sound grating --json")
