@@ -152,22 +152,27 @@ def record_command(
             report, [assessment], classifier, sources={sound.source: sound}, overwrite=overwrite
         )
     if keep or keep_take:
-        _keep_in_history(assessment, recorded, classifier.sha256, keep_take)
+        _keep_in_history(assessment, recorded, classifier.sha256, keep_take, output)
     if recorded.capture.failure is not None:
         raise recorded.capture.failure
 
 
 def _keep_in_history(
-    assessment: Assessment, recorded: _Recorded, model: str, keep_take: bool
+    assessment: Assessment,
+    recorded: _Recorded,
+    model: str,
+    keep_take: bool,
+    output: Path | None,
 ) -> None:
     from audio_pipeline.app.history import History
 
     take = None
     if keep_take and recorded.take.frames:
         with TemporaryDirectory() as folder:
-            file = Path(folder, "take.flac")
-            recorded.take.save(recorded.metadata, file)
-            take = ("take.flac", file.read_bytes())
+            file = output or Path(folder, "take.flac")
+            if output is None:
+                recorded.take.save(recorded.metadata, file)
+            take = (file.name, file.read_bytes())
     told = assessment.recommendation
     answers = None if told is None else dict(told.answers.values)
     entry = History().add(assessment.to_dict(), model, answers=answers, take=take)
