@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from pseudo_terminal import COLUMNS, Person
 from virtual_sound_card import RATE, VirtualSoundCard, sound_card  # noqa: F401
 
-from audio_pipeline.app.cli.record import command
+from audio_pipeline.app.cli.record import record_command as command
 from audio_pipeline.exceptions import InvalidInputError
 
 TAPS = (0.5, 1.2, 1.9)

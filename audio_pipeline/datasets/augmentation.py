@@ -22,7 +22,7 @@ from audio_pipeline.datasets.synthesis.dataset import DatasetSettings, numbered_
 from audio_pipeline.datasets.synthesis.scenes import EmbedSettings, embed
 from audio_pipeline.datasets.synthesis.sounds import LabelledEvent, Scene
 from audio_pipeline.exceptions import RecordingError
-from audio_pipeline.features.table import FEATURE_NAMES
+from audio_pipeline.features.transformer import FEATURE_NAMES
 
 MADE_GROUP = "made"
 """Groups of synthetic events are ``made:<family>``."""
