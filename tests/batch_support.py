@@ -12,7 +12,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.audio.recording import Recording, write_recording
-from audio_pipeline.features.table import FEATURES
+from audio_pipeline.features.transformer import FEATURES
 from audio_pipeline.model.classifier import Classifier, save_classifier
 from tests.small_models import says
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from sklearn.tree import DecisionTreeClassifier
 
-from audio_pipeline.features.table import FEATURE_NAMES
+from audio_pipeline.features.transformer import FEATURE_NAMES
 
 
 def says(

@@ -11,7 +11,7 @@ from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.analysis.pipeline import Extraction
 from audio_pipeline.audio.quality import Quality, QualityConfig, QualityMeter
 from audio_pipeline.datasets.examples import Example
-from audio_pipeline.features.table import FEATURE_NAMES
+from audio_pipeline.features.transformer import FEATURE_NAMES
 from audio_pipeline.model.classifier import Classifier
 from audio_pipeline.segmentation.segment import Segment
 from tests.small_models import says

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from virtual_sound_card import VirtualSoundCard, sound_card  # noqa: F401
 
 from audio_pipeline.app import readiness
-from audio_pipeline.app.cli.check import command
+from audio_pipeline.app.cli.record import check_command as command
 from audio_pipeline.app.readiness import check_codecs, check_versions, judge_test_take
 from audio_pipeline.exceptions import CrepitusError
 

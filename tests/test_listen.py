@@ -21,7 +21,7 @@ from audio_pipeline.analysis.events import Event
 from audio_pipeline.analysis.pipeline import analyze_recording
 from audio_pipeline.analysis.streaming import LiveEvent, StreamAnalyzer
 from audio_pipeline.app.capture.live import ClipKeeper, LiveAnalysis, warm_up
-from audio_pipeline.app.cli.listen import Reporter
+from audio_pipeline.app.cli.record import Reporter
 from audio_pipeline.audio.capture_file import CaptureFile
 from audio_pipeline.audio.microphone import PROMPT_CAPTURE, Microphone, choose_device, devices
 from audio_pipeline.audio.recording import Recording, read_recording

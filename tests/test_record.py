@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from pseudo_terminal import COLUMNS, Person
 from virtual_sound_card import RATE, VirtualSoundCard, sound_card  # noqa: F401
 
-from audio_pipeline.app.cli.record import command
+from audio_pipeline.app.cli.record import record_command as command
 from audio_pipeline.exceptions import InvalidInputError
 
 TAPS = (0.5, 1.2, 1.9)
@@ -119,6 +119,27 @@ def test_a_scripted_take_is_as_long_as_asked_and_equals_its_file(
     # The chosen microphone, and nothing else, is remembered.
     kept = [entry for _, _, entries in os.walk(os.environ["XDG_CONFIG_HOME"]) for entry in entries]
     assert kept == ["microphone.json"]
+
+
+@pytest.mark.slow
+def test_a_take_is_kept_in_the_history_when_asked(
+    card: VirtualSoundCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from audio_pipeline.app.history import History
+
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    words = ("--seconds", "1", "--device", "pulse", "--json")
+    assert record(*words)[0] == 0
+    assert not (tmp_path / "data").exists()
+    file = tmp_path / "twist.wav"
+    for more in (("--keep",), ("--keep-take",), ("--keep-take", "-o", str(file))):
+        code, out, err = record(*words, *more)
+        assert code == 0, err
+        entry = History().entries()[-1]
+        assert entry.recording == recording_of(out)
+        assert (entry.take_name is not None) == ("--keep-take" in more)
+    assert History().take(entry.id) == file.read_bytes()
+    assert len(History().entries()) == 3
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from audio_pipeline.audio.recording import Recording, read_recording, write_reco
 from audio_pipeline.datasets.loading import gather, load_examples
 from audio_pipeline.datasets.manifest import read_dataset
 from audio_pipeline.exceptions import InvalidInputError
-from audio_pipeline.features.table import FEATURE_NAMES
+from audio_pipeline.features.transformer import FEATURE_NAMES
 from audio_pipeline.model.classifier import Classifier, save_classifier
 from tests.labelled_sounds import sound, write_people
 from tests.small_models import says

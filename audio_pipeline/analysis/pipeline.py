@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audio_pipeline.analysis.config import AnalysisConfig
-from audio_pipeline.analysis.events import Event, Finding, find, smooth_probabilities
-from audio_pipeline.analysis.explanations import reasons
+from audio_pipeline.analysis.events import Event, Finding, find, reasons, smooth_probabilities
 from audio_pipeline.analysis.guided import (
     Phase,
     ProtocolConfig,
@@ -29,7 +28,7 @@ from audio_pipeline.analysis.guided import (
 from audio_pipeline.audio.quality import Quality, QualityMeter
 from audio_pipeline.audio.recording import Recording, Resampler, Source, open_recording
 from audio_pipeline.exceptions import RecordingError
-from audio_pipeline.features.table import FEATURES, feature_table
+from audio_pipeline.features.transformer import FEATURES, feature_table
 from audio_pipeline.segmentation.segment import Segment, SegmentClip
 from audio_pipeline.segmentation.segmenter import Segmenter
 

@@ -14,7 +14,7 @@ from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.analysis.pipeline import Extraction, extract, printable
 from audio_pipeline.app.outputs import check_output, is_table, parquet_header, replaced
 from audio_pipeline.exceptions import InvalidInputError
-from audio_pipeline.features.table import FEATURE_NAMES
+from audio_pipeline.features.transformer import FEATURE_NAMES
 from audio_pipeline.files import csv_cell
 
 if TYPE_CHECKING:

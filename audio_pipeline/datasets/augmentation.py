@@ -22,7 +22,7 @@ from audio_pipeline.datasets.synthesis.dataset import DatasetSettings, numbered_
 from audio_pipeline.datasets.synthesis.scenes import EmbedSettings, embed
 from audio_pipeline.datasets.synthesis.sounds import LabelledEvent, Scene
 from audio_pipeline.exceptions import RecordingError
-from audio_pipeline.features.table import FEATURE_NAMES
+from audio_pipeline.features.transformer import FEATURE_NAMES
 
 _LONGEST_CLIP = 4.0
 _RING_CENTROID = FEATURE_NAMES.index("ring_centroid")

@@ -26,7 +26,7 @@ from audio_pipeline.datasets.examples import (
 from audio_pipeline.datasets.label_tracks import uncorrected_guesses
 from audio_pipeline.datasets.manifest import Dataset, read_dataset
 from audio_pipeline.exceptions import CrepitusError, InvalidInputError
-from audio_pipeline.features.table import FEATURE_NAMES
+from audio_pipeline.features.transformer import FEATURE_NAMES
 
 if TYPE_CHECKING:
     from sklearn.utils import Bunch

@@ -132,7 +132,7 @@ def feature_columns(feature_names: tuple[str, ...]) -> NDArray[np.int64] | slice
     ValueError
         When one is not computed.
     """
-    from audio_pipeline.features.table import FEATURE_NAMES
+    from audio_pipeline.features.transformer import FEATURE_NAMES
 
     if feature_names == FEATURE_NAMES:
         return slice(None)

@@ -25,7 +25,7 @@ from audio_pipeline.datasets.conditions import CONDITIONS, in_parallel
 from audio_pipeline.datasets.examples import Example
 from audio_pipeline.datasets.loading import DataWarning, TrainingData
 from audio_pipeline.exceptions import RecordingError
-from audio_pipeline.features.table import FEATURE_NAMES
+from audio_pipeline.features.transformer import FEATURE_NAMES
 from audio_pipeline.model.classifier import clean_table
 from audio_pipeline.model.estimator import DEFAULT, NAMES, STEP, last_step, make_classifier
 from audio_pipeline.model.evaluation import Control, Evaluation

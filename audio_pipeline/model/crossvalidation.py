@@ -17,7 +17,7 @@ from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.analysis.pipeline import Analysis
 from audio_pipeline.datasets.examples import AnnotatedRecording, Events, Example
 from audio_pipeline.datasets.loading import TrainingData
-from audio_pipeline.features.table import FEATURE_NAMES
+from audio_pipeline.features.transformer import FEATURE_NAMES
 from audio_pipeline.model import metrics
 from audio_pipeline.model.classifier import Classifier
 from audio_pipeline.model.scoring import (

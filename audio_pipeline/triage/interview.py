@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from audio_pipeline.triage.answers import Answers, parse_answers
-from audio_pipeline.triage.conditions import Ranks, depends_on
 from audio_pipeline.triage.messages import Catalogue, load_catalogue
 from audio_pipeline.triage.recommendation import (
     Recommendation,
@@ -26,7 +25,7 @@ from audio_pipeline.triage.recommendation import (
     recommend,
     stand,
 )
-from audio_pipeline.triage.rules import LEVELS, UNSURE, Question, load_tables
+from audio_pipeline.triage.rules import LEVELS, UNSURE, Question, Ranks, depends_on, load_tables
 
 WIDTH = 78
 """Columns to wrap at."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audio_pipeline.app.batch.label_files import mirrored
+from audio_pipeline.app.batch.export import mirrored
 from audio_pipeline.audio.discovery import MISSING, Found, discover, read_list, readable
 from audio_pipeline.exceptions import InvalidInputError, one_line
 

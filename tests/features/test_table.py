@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from made_sounds import Float32, background, grating_times, impact, with_impacts
 
 from audio_pipeline.features.registry import Clips, FeatureConfig
-from audio_pipeline.features.table import FEATURE_NAMES, FEATURES, feature_table
+from audio_pipeline.features.transformer import FEATURE_NAMES, FEATURES, feature_table
 from audio_pipeline.features.transient import transients
 from audio_pipeline.segmentation.segment import Segment, SegmentationConfig, SegmentClip
 from audio_pipeline.segmentation.segmenter import segment_samples

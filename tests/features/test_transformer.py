@@ -12,8 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
 from audio_pipeline.features.registry import FeatureConfig
-from audio_pipeline.features.table import FEATURE_NAMES, feature_table
-from audio_pipeline.features.transformer import SegmentFeatures
+from audio_pipeline.features.transformer import FEATURE_NAMES, SegmentFeatures, feature_table
 from audio_pipeline.segmentation.segment import SegmentationConfig, SegmentClip
 from audio_pipeline.segmentation.segmenter import segment_samples
 

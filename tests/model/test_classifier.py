@@ -20,7 +20,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.exceptions import InvalidInputError
-from audio_pipeline.features.table import FEATURE_NAMES
+from audio_pipeline.features.transformer import FEATURE_NAMES
 from audio_pipeline.model.classifier import Classifier, load_classifier, save_classifier
 from audio_pipeline.model.estimator import make_classifier
 

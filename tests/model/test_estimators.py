@@ -17,7 +17,7 @@ from audio_pipeline import load_classifier, load_examples, make_classifier, trai
 from audio_pipeline.app.cli import main
 from audio_pipeline.datasets.manifest import read_dataset
 from audio_pipeline.exceptions import InvalidInputError
-from audio_pipeline.features.table import FEATURE_NAMES
+from audio_pipeline.features.transformer import FEATURE_NAMES
 from audio_pipeline.model.estimator import NAMES, last_step, parse_params
 from audio_pipeline.model.selection import TrainingSettings
 from tests.labelled_sounds import LABELS, write_people

@@ -16,17 +16,17 @@ from hypothesis import strategies as st
 from made_sounds import background, with_impacts
 from spoken_cases import JOINTS, case_of, extraction, speaker
 
-from audio_pipeline.analysis.explanations import reasons
+from audio_pipeline.analysis.events import reasons
 from audio_pipeline.analysis.pipeline import Extraction
 from audio_pipeline.app.cli import main
-from audio_pipeline.app.reporting.evaluation_page import evaluation_page
+from audio_pipeline.app.reporting.pages import evaluation_page
 from audio_pipeline.audio.quality import QualityConfig, QualityMeter
 from audio_pipeline.audio.recording import read_recording
 from audio_pipeline.datasets.examples import AnnotatedRecording, Example
 from audio_pipeline.datasets.label_tracks import Region
 from audio_pipeline.datasets.manifest import FAR_KINDS, NEAR_KINDS, read_dataset
 from audio_pipeline.exceptions import InvalidInputError
-from audio_pipeline.features.table import FEATURE_NAMES
+from audio_pipeline.features.transformer import FEATURE_NAMES
 from audio_pipeline.model.breakdown import (
     MEASURED_SNR,
     column_values,

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from triage_cases import ANSWERS, BASE, FEW_ANSWERS
 
 from audio_pipeline.triage.answers import parse_answers
-from audio_pipeline.triage.conditions import Condition, parse_condition
 from audio_pipeline.triage.recommendation import fired_rules, highest, recommend, stand
-from audio_pipeline.triage.rules import LEVELS
+from audio_pipeline.triage.rules import LEVELS, Condition, parse_condition
 
 RELEASED = Path(__file__).parents[1] / "data" / "triage" / "1.0.0"
 QUIET = {"pain": "none", "back_pain": "no", "severity": 0}

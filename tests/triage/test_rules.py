@@ -14,7 +14,6 @@ import pytest
 from triage_cases import BOUNDARIES, CASES
 
 from audio_pipeline.exceptions import InvalidInputError
-from audio_pipeline.triage.conditions import leaves, parse_condition
 from audio_pipeline.triage.messages import (
     MESSAGES,
     default_region,
@@ -32,7 +31,9 @@ from audio_pipeline.triage.rules import (
     Rule,
     Tables,
     build_tables,
+    leaves,
     load_tables,
+    parse_condition,
 )
 
 DOCS = Path(__file__).parents[2] / "docs"

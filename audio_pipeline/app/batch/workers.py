@@ -42,7 +42,7 @@ from audio_pipeline.app.outputs import writing
 from audio_pipeline.audio.discovery import file_system, is_url
 from audio_pipeline.audio.recording import Recording
 from audio_pipeline.exceptions import CrepitusError, RecordingError, one_line
-from audio_pipeline.features.table import FEATURES
+from audio_pipeline.features.transformer import FEATURES
 
 if TYPE_CHECKING:
     from audio_pipeline.analysis.config import AnalysisConfig

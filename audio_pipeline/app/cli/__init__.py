@@ -40,8 +40,18 @@ COMMANDS: dict[str, str] = {
 }
 
 
+# Where a command lives when its module is not called like it.
+HOMES: dict[str, str] = {
+    **dict.fromkeys(("listen", "devices", "check"), "record"),
+    **dict.fromkeys(("batch", "export", "features", "segments"), "analyze"),
+    **dict.fromkeys(("evaluate", "takes", "synthesize", "review"), "train"),
+    **dict.fromkeys(("questions", "why"), "triage"),
+    "compare": "history",
+}
+
+
 class LazyGroup(click.Group):
-    """A group whose commands live in ``audio_pipeline.app.cli.<name>`` as ``command``."""
+    """A group whose commands live in ``audio_pipeline.app.cli`` as ``<name>_command``."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names in the order of :data:`COMMANDS`."""
@@ -51,8 +61,9 @@ class LazyGroup(click.Group):
         """Import the module of one command, or return None for an unknown name."""
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"audio_pipeline.app.cli.{cmd_name}")
-        command: click.Command = module.command
+        home = HOMES.get(cmd_name, cmd_name)
+        module = importlib.import_module(f"audio_pipeline.app.cli.{home}")
+        command: click.Command = getattr(module, f"{cmd_name}_command")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -1,19 +1,26 @@
-"""``crepitus analyze``: hear what is in recordings; with answers, recommend what to do."""
+"""Commands for recordings: analyze, batch, export, features and segments."""
 
 from __future__ import annotations
 
+import signal
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from audio_pipeline.app.cli.options import overwrite_option, trust_option
+from audio_pipeline.app.cli.options import FiniteRange, overwrite_option, trust_option
 from audio_pipeline.app.outputs import check_page
-from audio_pipeline.app.text import show, show_failures, show_json
+from audio_pipeline.app.text import show, show_failures, show_json, visible
 
 if TYPE_CHECKING:
     from audio_pipeline.analysis.assessment import Assessment
+    from audio_pipeline.analysis.config import AnalysisConfig
+    from audio_pipeline.app.batch.run import BatchRequest
     from audio_pipeline.triage.recommendation import Recommendation
+
 
 REGIONS = ("GB", "US", "EU", "AU")
 
@@ -29,7 +36,7 @@ REGIONS = ("GB", "US", "EU", "AU")
 @click.option("--region", type=click.Choice(REGIONS), help="Whose emergency numbers to show.")
 @click.option("--no-questions", is_flag=True, help="Say what was heard; ask nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document; ask nothing.")
-def command(
+def analyze_command(
     files: tuple[str, ...],
     answers_file: str | None,
     model_folder: str | None,
@@ -134,3 +141,413 @@ def _show_recommendation(
         recommendation, colour=wants_colour(sys.stdout), highest_reached=highest_reached
     )
     click.echo(page, nl=False)
+
+
+@click.command(
+    "batch",
+    epilog="Example: crepitus batch recordings/ -o results --format csv,raven",
+    short_help="Classify many recordings; resumable.",
+)
+@click.argument("inputs", nargs=-1, metavar="DIR|FILE|URL...")
+@click.option("-o", "--out", required=True, metavar="OUT", help="Folder for the results.")
+@click.option(
+    "--list",
+    "list_file",
+    type=click.File("rb"),
+    help="A file with names, one on a line or separated by NUL; - is standard input.",
+)
+@click.option("--jobs", type=click.IntRange(min=1), help="Worker processes; default: all cores.")
+@click.option("--cluster", metavar="ADDRESS", help="Work on a Dask cluster, like tcp://host:8786.")
+@click.option(
+    "--format",
+    "formats",
+    default="csv",
+    show_default=True,
+    metavar="NAMES",
+    help="Of csv, parquet, jsonl, audacity, raven; separated by commas.",
+)
+@trust_option
+@click.option("--model", type=click.Path(file_okay=False), help="Model folder.")
+@click.option("--answers", metavar="TABLE.csv", help="A row of answers a recording.")
+@click.option("--report", metavar="FILE.html", help="Also write a summary page.")
+@overwrite_option
+@click.option("--verify", is_flag=True, help="Trust what files hold, not their time stamps.")
+@click.option("--restart", is_flag=True, help="Forget what an earlier run left in OUT.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def batch_command(
+    inputs: tuple[str, ...],
+    out: str,
+    list_file: BinaryIO | None,
+    jobs: int | None,
+    cluster: str | None,
+    formats: str,
+    model: str | None,
+    trusted: bool,
+    answers: str | None,
+    report: str | None,
+    overwrite: bool,
+    verify: bool,
+    restart: bool,
+    as_json: bool,
+) -> None:
+    """Classify every recording in folders, files, globs, lists and URLs.
+
+    OUT gets events.csv, recordings.csv and run.json. A run that was stopped goes on from there with
+    the same command: what is finished is never done again. The exit code is 1 when any recording
+    failed; recordings.csv says why.
+    """
+    from audio_pipeline.app.batch.export import check_exports, parse_formats
+    from audio_pipeline.app.batch.run import BatchRequest, read_answers, run_batch
+    from audio_pipeline.app.progress import BatchProgress
+    from audio_pipeline.audio.discovery import read_list
+    from audio_pipeline.model.classifier import load_classifier
+
+    if not inputs and list_file is None:
+        raise click.UsageError("name files, a folder or --list")
+    read = [*inputs, answers, list_file.name if list_file else None]
+    check_page(report, read, overwrite=overwrite)
+    chosen = parse_formats(formats)
+    check_exports(
+        Path(out), chosen, read, batch=True, answers=answers is not None, overwrite=overwrite
+    )
+    request = BatchRequest(
+        inputs=inputs,
+        out=Path(out),
+        listed=tuple(read_list(list_file)) if list_file else (),
+        jobs=jobs,
+        cluster=cluster,
+        formats=chosen,
+        answers=read_answers(Path(answers)) if answers else None,
+        verify=verify,
+        overwrite=overwrite,
+        restart=restart,
+    )
+    classifier = load_classifier(model, trusted=trusted)
+    with _signals_stop():
+        ended = run_batch(request, classifier, BatchProgress(sys.stderr))
+    if report:
+        _write_report(report, request, read, overwrite)
+    if as_json:
+        failed = [{"recording": name, "error": reason} for name, reason in ended.failures]
+        show_json({**ended.document, "failures": failed})
+    else:
+        counts = ended.counts
+        show(
+            f"{counts['found']} recordings: {counts['done']} done, {counts['resumed']} from "
+            f"before, {counts['failed']} failed, {counts['unusable']} unusable. "
+            f"Results in {visible(out)}"
+        )
+    failures = [*ended.unreadable, *ended.failures]
+    total = ended.counts["found"] + len(ended.unreadable)
+    show_failures(failures, total, f"{out}/recordings.csv", brief=as_json)
+
+
+class _Stopped(KeyboardInterrupt):
+    """A signal asked to stop: everything ends as after Ctrl-C, but for the exit code."""
+
+
+@contextmanager
+def _signals_stop() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP stop the work, which keeps what is finished and ends its workers."""
+
+    def stop(number: int, frame: object) -> None:
+        for one in before:
+            signal.signal(one, signal.SIG_IGN)
+        raise _Stopped(number)
+
+    names = ("SIGTERM", "SIGHUP")
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    # Under nohup a closed terminal stops nothing.
+    numbers = [one for one in numbers if signal.getsignal(one) is not signal.SIG_IGN]
+    before = {}
+    for one in numbers:
+        before[one] = signal.signal(one, stop)
+    try:
+        yield
+    except _Stopped as stopped:
+        click.echo("Stopped.", err=True)
+        raise click.exceptions.Exit(128 + stopped.args[0]) from None
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+def _write_report(
+    file: str, request: BatchRequest, read: list[str | None], overwrite: bool
+) -> None:
+    """Write the summary page of a finished batch."""
+    from audio_pipeline.app.batch.store import StoreReader
+    from audio_pipeline.app.reporting.pages import write_batch_report
+
+    with StoreReader(request.out) as store:
+        rows = ((row.recording, row.document) for row in store.rows())
+        if request.answers is not None:
+            table = request.answers
+            rows = (
+                (row.recording, {**row.document, "recommendation": table.recommend(row).to_dict()})
+                for row in store.rows()
+            )
+        write_batch_report(file, rows, inputs=read, overwrite=overwrite)
+
+
+@click.command(
+    "export",
+    epilog="Example: crepitus export results --format parquet,audacity",
+    short_help="Write the results of a batch in other formats.",
+)
+@click.argument("out", metavar="OUT")
+@click.option(
+    "--format",
+    "formats",
+    required=True,
+    metavar="NAMES",
+    help="Of csv, parquet, jsonl, audacity, raven; separated by commas.",
+)
+@click.option(
+    "--beside",
+    is_flag=True,
+    help="Put label files beside the recordings, not into a mirror of their folders in OUT.",
+)
+@overwrite_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def export_command(out: str, formats: str, beside: bool, overwrite: bool, as_json: bool) -> None:
+    """Write what a batch found, again or in other formats, without looking at recordings.
+
+    OUT is the folder of the batch. Label files for Audacity and Raven are named after their
+    recording, like twist.wav.txt; a file that is already there is never replaced by another.
+    """
+    from audio_pipeline.app.batch.export import (
+        FORMATS,
+        KINDS,
+        check_exports,
+        parse_formats,
+        write_labels_beside,
+    )
+    from audio_pipeline.app.batch.store import StoreReader
+    from audio_pipeline.app.batch.store_file import GOES_ON, STORE_NAME, shown
+    from audio_pipeline.exceptions import CrepitusError
+
+    names = parse_formats(formats)
+    folder = Path(out)
+    in_folder = [name for name in names if not (beside and name in KINDS)]
+    check_exports(folder, in_folder, overwrite=overwrite)
+    with StoreReader(folder, accept_damage=True) as store:
+        for name in names:
+            if beside and name in KINDS:
+                write_labels_beside(store, name, overwrite=overwrite)
+            else:
+                FORMATS[name](store, folder, overwrite)
+        totals, recovery = store.totals(), store.recovery
+    finished = totals.good + totals.failed
+    if as_json:
+        document = {
+            "schema_version": 1,
+            "out": out,
+            "formats": list(names),
+            "recordings": finished,
+            "unfinished": totals.found - finished,
+            "damaged": recovery is not None,
+        }
+        show_json(document)
+    else:
+        show(f"{finished} recordings written as {', '.join(names)}")
+    if recovery is not None:
+        listed = "" if recovery.listed is None else f" of {recovery.listed}"
+        raise CrepitusError(
+            f"{shown(folder / STORE_NAME)!r} is damaged: {finished}{listed} recordings are whole "
+            f"and written; {GOES_ON}"
+        )
+    if totals.found > finished:
+        show(f"{totals.found - finished} are not finished: run the batch again", err=True)
+
+
+@click.command(epilog="Example: crepitus features twist.m4a recordings/ -o features.csv")
+@click.argument("files", metavar="FILE...", nargs=-1, type=click.Path())
+@click.option(
+    "-o",
+    "--output",
+    "table",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="TABLE",
+    help="A .csv or .parquet file.",
+)
+@trust_option
+@click.option("--model", metavar="DIR", help="Use the settings of this model; else the defaults.")
+@overwrite_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("--labels", is_flag=True, help="FILE is a labelled dataset, as for `train`.")
+@click.option("--list", "list_columns", is_flag=True, help="Say what each column means.")
+def features_command(
+    files: tuple[str, ...],
+    table: Path | None,
+    model: str | None,
+    trusted: bool,
+    overwrite: bool,
+    as_json: bool,
+    labels: bool,
+    list_columns: bool,
+) -> None:
+    """Write a row of numbers for every sound found, for those who model elsewhere.
+
+    A labelled dataset, given alone (a CSV file, a folder with manifest.csv, or any other with
+    --labels), also gives the columns label and group, as training sees them.
+
+    Segments take their place in seconds; `crepitus features --list` says what the rest means.
+    """
+    if list_columns:
+        _list_columns()
+        return
+    if not files or table is None:
+        raise click.UsageError("give recordings and -o TABLE, or --list")
+    from audio_pipeline.analysis.config import AnalysisConfig
+    from audio_pipeline.app.cli.options import named_recordings
+    from audio_pipeline.app.feature_table import check_table, write_features
+    from audio_pipeline.app.progress import steps
+
+    check_table(table, files, overwrite=overwrite)
+    settings = AnalysisConfig()
+    if model is not None:
+        from audio_pipeline.model.classifier import load_classifier
+
+        settings = load_classifier(model, trusted=trusted).settings
+    if labels or _is_dataset(files):
+        if len(files) != 1:
+            raise click.UsageError("--labels takes one dataset")
+        listening = None if model is None else settings
+        _write_labelled(Path(files[0]), table, listening, overwrite, as_json)
+        return
+    sources = named_recordings(files)
+    with steps() as progress:
+        rows, failed = write_features(
+            sources,
+            table,
+            settings,
+            lambda done, total: progress("Listening", done, total),
+            overwrite=overwrite,
+        )
+    if as_json:
+        problems = [{"source": one.source, "error": one.error} for one in failed]
+        document = {"table": str(table), "rows": rows, "recordings": len(sources)}
+        show_json({**document, "failed": problems})
+    else:
+        show(f"{rows} sounds of {len(sources)} recordings in {visible(str(table))}")
+    show_failures(
+        [(one.source, one.error or "") for one in failed], len(sources), "--json", brief=as_json
+    )
+
+
+def _is_dataset(files: tuple[str, ...]) -> bool:
+    only = Path(files[0])
+    return len(files) == 1 and (only.suffix.lower() == ".csv" or (only / "manifest.csv").is_file())
+
+
+def _write_labelled(
+    source: Path, table: Path, settings: AnalysisConfig | None, overwrite: bool, as_json: bool
+) -> None:
+    from audio_pipeline.app.feature_table import write_labelled_features
+    from audio_pipeline.app.progress import steps
+    from audio_pipeline.datasets.loading import examples_of, fail_for_unreadable, gather
+    from audio_pipeline.datasets.manifest import read_dataset
+
+    dataset = read_dataset(source)
+    inputs = [source, *(clips[0].path for clips in dataset.recordings.values())]
+    with steps() as progress:
+        material = gather(dataset, settings, progress=progress)
+    rows = write_labelled_features(examples_of(material), table, inputs, overwrite=overwrite)
+    failed = [one for one in material.heard if one.problem is not None]
+    if as_json:
+        problems = [{"source": one.name, "error": one.problem} for one in failed]
+        document = {"table": str(table), "rows": rows, "recordings": len(material.heard)}
+        show_json({**document, "failed": problems})
+    else:
+        show(f"{rows} sounds of {len(material.heard)} recordings in {visible(str(table))}")
+    fail_for_unreadable(material.data_warnings)
+
+
+def _list_columns() -> None:
+    from audio_pipeline.features.transformer import FEATURES
+
+    for feature in FEATURES:
+        show(f"{feature.name} [{feature.unit}]: {feature.meaning} ({feature.source})")
+
+
+@click.command(epilog="Example: crepitus segments recordings/ -o to_label")
+@click.argument("recordings", metavar="RECORDINGS...", nargs=-1, required=True, type=click.Path())
+@click.option(
+    "-o",
+    "--output",
+    "folder",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Folder for the clips; new or empty.",
+)
+@trust_option
+@click.option("--model", metavar="DIR", help="The model that suggests labels.")
+@click.option(
+    "--format",
+    "tracks",
+    type=click.Choice(["audacity", "raven"]),
+    default="audacity",
+    show_default=True,
+    help="Which program will open the label tracks.",
+)
+@click.option(
+    "--around",
+    type=FiniteRange(0, 10),
+    default=0.5,
+    show_default=True,
+    help="Seconds kept before and after each sound.",
+)
+@overwrite_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def segments_command(
+    recordings: tuple[str, ...],
+    folder: Path,
+    model: str | None,
+    trusted: bool,
+    tracks: str,
+    around: float,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Cut out every sound found, each with a label track to correct in Audacity or Raven.
+
+    A label that ends in ? is a guess: remove the ? or change the label, or training leaves it out.
+    Then: crepitus train DIR -o MODEL_DIR. The clips of one recording stay together in every split;
+    put the folders of one person into one folder to keep that person together.
+    """
+    from audio_pipeline.app.cli.options import named_recordings
+    from audio_pipeline.app.export_segments import CutSettings, check_folder, cut_segments
+    from audio_pipeline.app.progress import steps
+    from audio_pipeline.model.classifier import load_classifier
+
+    check_folder(folder, overwrite=overwrite)
+    classifier = load_classifier(model, trusted=trusted)
+    sources = named_recordings(recordings)
+    with steps() as progress:
+        done = cut_segments(
+            sources,
+            folder,
+            classifier,
+            CutSettings(around, tracks),
+            lambda count, total: progress("Cutting", count, total),
+            overwrite=overwrite,
+        )
+    clips = sum(one.clips for one in done)
+    failed = [one for one in done if one.error is not None]
+    if as_json:
+        document = {
+            "folder": str(folder),
+            "clips": clips,
+            "recordings": [
+                {"source": one.source, "clips": one.clips, "error": one.error} for one in done
+            ],
+        }
+        show_json(document)
+    else:
+        show(f"{clips} sounds of {len(done)} recordings in {visible(str(folder))}")
+        show(f"Correct the label tracks, then: crepitus train {visible(str(folder))} -o my_model")
+    show_failures(
+        [(one.source, one.error or "") for one in failed], len(done), "--json", brief=as_json
+    )

@@ -1,14 +1,15 @@
-"""``crepitus history``: the results that were kept on this machine."""
+"""Commands for results that were kept: history and compare."""
 
 from __future__ import annotations
 
 import datetime
 from pathlib import Path
+from typing import Any
 
 import click
 
-from audio_pipeline.app.cli.options import overwrite_option
-from audio_pipeline.app.text import show, show_json
+from audio_pipeline.app.cli.options import overwrite_option, trust_option
+from audio_pipeline.app.text import show, show_json, visible
 
 
 @click.group(
@@ -19,7 +20,7 @@ from audio_pipeline.app.text import show, show_json
 @click.option("--to", "last", type=click.DateTime(["%Y-%m-%d"]), help="Last day.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_context
-def command(
+def history_command(
     context: click.Context,
     first: datetime.datetime | None,
     last: datetime.datetime | None,
@@ -61,7 +62,7 @@ def _count(number: int, word: str) -> str:
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
-@command.command()
+@history_command.command()
 @click.argument("numbers", metavar="NUMBER...", type=click.IntRange(1), nargs=-1, required=True)
 def delete(numbers: tuple[int, ...]) -> None:
     """Delete entries by their numbers. They cannot be brought back."""
@@ -75,7 +76,7 @@ def delete(numbers: tuple[int, ...]) -> None:
     show(f"Deleted: {_count(len(numbers), 'result')}.")
 
 
-@command.command()
+@history_command.command()
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def clear(yes: bool) -> None:
     """Delete everything that was kept, and the file it was kept in."""
@@ -107,7 +108,7 @@ passphrase_option = click.option(
 )
 
 
-@command.command()
+@history_command.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--no-takes", is_flag=True, help="Leave the recordings out.")
 @passphrase_option
@@ -123,7 +124,7 @@ def export(file: Path, no_takes: bool, passphrase_file: Path | None, overwrite: 
     show(f"Exported: {_count(count, 'result')}. Without the passphrase nobody can read them.")
 
 
-@command.command(name="import")
+@history_command.command(name="import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @passphrase_option
 def import_(file: Path, passphrase_file: Path | None) -> None:
@@ -135,7 +136,7 @@ def import_(file: Path, passphrase_file: Path | None) -> None:
     show(f"Added: {_count(count, 'result')} ({len(documents) - count} were there already).")
 
 
-@command.command()
+@history_command.command()
 @click.argument("file", metavar="FILE.html", type=click.Path(path_type=Path))
 @overwrite_option
 @click.pass_obj
@@ -149,3 +150,55 @@ def page(
     check_page(file, overwrite=overwrite)
     write_page(file, history_page(History().entries(*days), *days), overwrite=overwrite)
     show(f"Written: {file}")
+
+
+@click.command(epilog="Example: crepitus compare before.wav after.wav")
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+@click.option("--model", metavar="DIR", type=click.Path(path_type=Path), help="Model folder.")
+@click.option(
+    "--same-session",
+    is_flag=True,
+    help="They are of one session, within 20 minutes, whatever the times of the files say.",
+)
+@trust_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def compare_command(
+    first: str, second: str, model: Path | None, same_session: bool, trusted: bool, as_json: bool
+) -> None:
+    """Compare two takes of one session: recordings, or numbers of crepitus history.
+
+    Says how many sounds each holds, and how large a difference must be to mean anything. Takes
+    that are more than 20 minutes apart are not compared, because recordings of free movement
+    repeat badly. It never says better or worse.
+    """
+    from audio_pipeline.app.comparison import compare, counted
+    from audio_pipeline.app.history import History
+    from audio_pipeline.exceptions import CrepitusError
+
+    classifier: Any = None
+    takes = []
+    for given in (first, second):
+        path = Path(given)
+        if given.isdigit() and not path.exists():
+            entry = History().entry(int(given))
+            takes.append(counted(given, dict(entry.recording), entry.model, entry.made))
+            continue
+        from audio_pipeline.analysis.pipeline import analyze_file
+        from audio_pipeline.model.classifier import load_classifier
+
+        classifier = classifier or load_classifier(model, trusted=trusted)
+        analysis = analyze_file(path, classifier)
+        if analysis.status != "ok":
+            raise CrepitusError(f"{given}: {analysis.error}")
+        made = datetime.datetime.fromtimestamp(path.stat().st_mtime).astimezone()
+        takes.append(counted(given, analysis.to_dict(), classifier.sha256, made))
+    result = compare(*takes, same_session=same_session)
+    if as_json:
+        show_json(result.to_dict())
+        return
+    show(f"First: {visible(first)}. Second: {visible(second)}.")
+    for each in result.differences:
+        show(each.text())
+    for note in result.to_dict()["notes"]:
+        show(note)

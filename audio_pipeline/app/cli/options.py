@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
+
+from audio_pipeline.audio.discovery import discover
+from audio_pipeline.exceptions import InvalidInputError
 
 
 class FiniteRange(click.FloatRange):
@@ -61,3 +66,17 @@ trust_option = click.option(
     is_flag=True,
     help="Load a model whose estimator is no forest, tree or linear model; know who made it.",
 )
+
+
+def named_recordings(names: Sequence[str]) -> list[Path]:
+    """Return the recordings behind names, by the same rules as ``crepitus batch``.
+
+    Raises
+    ------
+    InvalidInputError
+        When a name is not there, or no recording is found.
+    """
+    found = sorted({os.fsdecode(one.name) for one in discover(os.fsencode(name) for name in names)})
+    if not found:
+        raise InvalidInputError(f"no recording in {', '.join(names)}")
+    return [Path(name) for name in found]

@@ -1,8 +1,10 @@
-"""``crepitus record``: from the microphone to a recommendation."""
+"""Commands at the microphone: record, listen, devices and check."""
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +36,8 @@ if TYPE_CHECKING:
 
     from audio_pipeline.analysis.assessment import Assessment
     from audio_pipeline.analysis.pipeline import Analysis
-    from audio_pipeline.app.capture.live import LiveAnalysis
+    from audio_pipeline.analysis.streaming import LiveEvent
+    from audio_pipeline.app.capture.live import ClipKeeper, LiveAnalysis
     from audio_pipeline.app.capture.recorder import Capture, Moment
     from audio_pipeline.audio.capture_file import CaptureFile
     from audio_pipeline.audio.microphone import Device, Microphone
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
     from audio_pipeline.triage.answers import Answers
     from audio_pipeline.triage.interview import Interview
     from audio_pipeline.triage.recommendation import Recommendation
+
 
 REGIONS = ("GB", "US", "EU", "AU")
 COUNT_IN_SECONDS = 3
@@ -72,7 +76,7 @@ COUNT_IN_SECONDS = 3
 @overwrite_option
 @click.option("--region", type=click.Choice(REGIONS), help="Whose emergency numbers to show.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document; ask nothing.")
-def command(
+def record_command(
     output: Path | None,
     seconds: float | None,
     free: bool,
@@ -148,22 +152,27 @@ def command(
             report, [assessment], classifier, sources={sound.source: sound}, overwrite=overwrite
         )
     if keep or keep_take:
-        _keep_in_history(assessment, recorded, classifier.sha256, keep_take)
+        _keep_in_history(assessment, recorded, classifier.sha256, keep_take, output)
     if recorded.capture.failure is not None:
         raise recorded.capture.failure
 
 
 def _keep_in_history(
-    assessment: Assessment, recorded: _Recorded, model: str, keep_take: bool
+    assessment: Assessment,
+    recorded: _Recorded,
+    model: str,
+    keep_take: bool,
+    output: Path | None,
 ) -> None:
     from audio_pipeline.app.history import History
 
     take = None
     if keep_take and recorded.take.frames:
         with TemporaryDirectory() as folder:
-            file = Path(folder, "take.flac")
-            recorded.take.save(recorded.metadata, file)
-            take = ("take.flac", file.read_bytes())
+            file = output or Path(folder, "take.flac")
+            if output is None:
+                recorded.take.save(recorded.metadata, file)
+            take = (file.name, file.read_bytes())
     told = assessment.recommendation
     answers = None if told is None else dict(told.answers.values)
     entry = History().add(assessment.to_dict(), model, answers=answers, take=take)
@@ -283,13 +292,13 @@ class _Session:
         from audio_pipeline._version import __version__
         from audio_pipeline.app.capture.live import LiveAnalysis
         from audio_pipeline.app.capture.recorder import (
+            StopRequest,
             conclude_take,
             count_in,
             keep_take,
             lost_sound_line,
             take_metadata,
         )
-        from audio_pipeline.app.capture.stop_request import StopRequest
         from audio_pipeline.audio.capture_file import CaptureFile
         from audio_pipeline.audio.microphone import Microphone, remember_device
 
@@ -331,7 +340,7 @@ class _Session:
         with ExitStack() as screens:
             show: Callable[[Moment], None] = _show_nothing
             if self.at_terminal:
-                from audio_pipeline.app.reporting.live import TakeScreen
+                from audio_pipeline.app.reporting.terminal import TakeScreen
 
                 show = screens.enter_context(TakeScreen(_console(), planned, seconds)).show
             return capture(
@@ -407,3 +416,185 @@ def _console() -> Console:
     from rich.console import Console
 
     return Console(stderr=True, highlight=False)
+
+
+@click.command(epilog="Example: crepitus listen --json > events.jsonl")
+@click.option("--device", metavar="NAME", help="Microphone: its name, part of it, or its number.")
+@trust_option
+@click.option(
+    "--model",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Model folder; the default model if not given.",
+)
+@click.option(
+    "--save-events",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Keep a clip of each sound here, with 1 s around it.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+def listen_command(
+    device: str | None, model: Path | None, trusted: bool, save_events: Path | None, as_json: bool
+) -> None:
+    """Report sounds live, as they happen, for as long as you like. Stop with Ctrl-C.
+
+    A sound is reported as soon as it has ended, with "final": false, and again with
+    "final": true when nothing that follows can change it. Ctrl-C is how this command ends, so
+    the exit code is then 0.
+    """
+    from audio_pipeline.analysis.streaming import StreamAnalyzer
+    from audio_pipeline.app.capture.live import ClipKeeper, warm_up
+    from audio_pipeline.app.capture.recorder import StopRequest
+    from audio_pipeline.audio.microphone import (
+        PROMPT_CAPTURE,
+        Microphone,
+        MicrophoneLostError,
+        pick_device,
+        remember_device,
+    )
+    from audio_pipeline.model.classifier import load_classifier
+
+    classifier = load_classifier(model, trusted=trusted)
+    chosen = pick_device(device)
+    show("Getting ready ...", err=True)
+    warm_up(classifier)
+    with StopRequest() as stop, Microphone(chosen, PROMPT_CAPTURE) as microphone:
+        if device is not None:
+            remember_device(chosen)
+        analyzer = StreamAnalyzer(microphone.sample_rate, classifier, remember=False)
+        keeper = ClipKeeper(save_events, microphone.sample_rate) if save_events else None
+        show(f"Listening to {visible(chosen.name)}. Ctrl-C stops.", err=True)
+        reporter = Reporter(as_json, keeper)
+        lost: MicrophoneLostError | None = None
+        reported_overflows = 0
+        try:
+            while not stop.asked():
+                block = microphone.read()
+                if block is None:
+                    continue
+                reporter.report(analyzer.push(block))
+                if keeper is not None:
+                    keeper.add(block)
+                if microphone.overflows > reported_overflows:
+                    reported_overflows = microphone.overflows
+                    show(_overflow_line(microphone), err=True)
+            reporter.report(analyzer.finish())
+        except MicrophoneLostError as error:
+            lost = error
+            reporter.report(analyzer.finish())
+        except BrokenPipeError:  # as `| head` does when it has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if keeper is not None:
+            keeper.finish()
+        if lost is not None:
+            raise lost
+        summary = _overflow_line(microphone) if microphone.overflows else "No sound was lost."
+        show(f"Stopped. {summary}", err=True)
+
+
+class Reporter:
+    """Prints events, and asks for their clips once they are final."""
+
+    def __init__(self, as_json: bool, keeper: ClipKeeper | None) -> None:
+        self._as_json = as_json
+        self._keeper = keeper
+        self._printed: dict[float, str] = {}  # of events that are not final yet
+
+    def report(self, events: Iterable[LiveEvent]) -> None:
+        """Print events in the order they come."""
+        for event in events:
+            if self._as_json:
+                show_json({**event.event.to_dict(), "final": event.final})
+            else:
+                self._print(event)
+            if self._keeper is not None and event.final:
+                self._keeper.keep(event.event)
+
+    def _print(self, event: LiveEvent) -> None:
+        """Print a line at once, and another one only where the final word differs."""
+        from audio_pipeline.app.reporting.terminal import describe
+
+        start, line = event.event.start, describe(event)
+        before = self._printed.pop(start, None)
+        if line != before:
+            show(line if before is None else f"  now heard as: {line}")
+        if not event.final:
+            self._printed[start] = line
+        else:
+            self._printed = {s: text for s, text in self._printed.items() if s > start}
+
+
+def _overflow_line(microphone: Microphone) -> str:
+    times = "once" if microphone.overflows == 1 else f"{microphone.overflows} times"
+    return f"Sound was lost {times} ({microphone.lost_seconds:.1f} s known): this machine is busy."
+
+
+@click.command(epilog="Example: crepitus devices")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def devices_command(as_json: bool) -> None:
+    """List the microphones.
+
+    Give the number, the name or part of the name to `record` or `listen` with --device.
+    """
+    from audio_pipeline.audio.microphone import devices
+    from audio_pipeline.exceptions import CrepitusError
+
+    try:
+        found = devices()
+    except CrepitusError as error:  # no PortAudio: this machine has no microphone we can use
+        show(f"crepitus: {visible(str(error))}", err=True)
+        found = []
+    if as_json:
+        show_json({"devices": [device.to_dict() for device in found]})
+        return
+    if not found:
+        show("No microphone found.")
+    for number, device in enumerate(found):
+        mark = "   (used when none is chosen)" if device.default else ""
+        channels = "1 channel" if device.channels == 1 else f"{device.channels} channels"
+        show(f"{number:3}  {visible(device.name)}{mark}")
+        show(f"     {visible(device.host_api)}, {channels}, {device.default_sample_rate} Hz")
+
+
+MARKS = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}
+
+
+@click.command(epilog="Example: crepitus check")
+@click.option("--device", metavar="NAME", help="Microphone: its name, part of it, or its number.")
+@click.option("--model", metavar="DIR", help="Model folder; the shipped one by default.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def check_command(device: str | None, model: str | None, as_json: bool) -> None:
+    """Say whether this machine is ready: sound card, microphone, codecs, model.
+
+    Tries each for real: decodes a tiny file of every format, analyses a test sound, records
+    three seconds. The exit code is 1 when recordings could not be analysed here; a missing
+    microphone is only a note.
+    """
+    import shutil
+    import textwrap
+
+    from audio_pipeline.app.readiness import TAKE_SECONDS, check_machine
+    from audio_pipeline.exceptions import CrepitusError
+
+    width = shutil.get_terminal_size().columns - 1
+    show(
+        f"This takes some seconds. Near its end it records {TAKE_SECONDS:.0f} seconds: "
+        "please keep quiet.",
+        err=True,
+    )
+    checks = []
+    for check in check_machine(device, model):
+        checks.append(check)
+        if not as_json:
+            text = f"{MARKS[check.status]}  {check.name}: {check.text}"
+            show(textwrap.fill(text, width, subsequent_indent=" " * 9))
+    problems = [check.name for check in checks if check.status == "problem"]
+    if as_json:
+        document = {"ready": not problems, "checks": [check.to_dict() for check in checks]}
+        show_json(document, 2)
+    if problems:
+        raise CrepitusError(f"this machine is not ready: see {', '.join(problems)} above")
+    if not as_json:
+        notes = [check.name for check in checks if check.status == "note"]
+        show(f"Ready, with notes on: {', '.join(notes)}." if notes else "Ready.")

@@ -42,7 +42,7 @@ compare the certificate's SHA-256 fingerprint. It is kept, so the same address w
     help="Let the page keep results on this machine; whoever uses the page can see them.",
 )
 @click.option("--region", default=None, help="Whose emergency numbers to show: GB, US, EU or AU.")
-def command(
+def serve_command(
     host: str | None,
     port: int,
     https: bool,

@@ -1,15 +1,21 @@
-"""``crepitus train``: train a model on labelled recordings."""
+"""Commands for labelled recordings: train, evaluate, takes, synthesize and review."""
 
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from audio_pipeline.app.cli.options import allow_outside_option, where_option
-from audio_pipeline.app.outputs import check_new_folder, check_output, written
+from audio_pipeline.app.cli.options import (
+    allow_outside_option,
+    overwrite_option,
+    trust_option,
+    where_option,
+)
+from audio_pipeline.app.outputs import check_new_folder, check_output, check_page, written
 from audio_pipeline.app.text import show, show_json, visible
 from audio_pipeline.files import csv_cell
 
@@ -100,7 +106,7 @@ if TYPE_CHECKING:
     help="Also write what models without a recording's group said of it.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def command(
+def train_command(
     dataset: Path | None,
     folder: Path,
     base: Path | None,
@@ -233,3 +239,241 @@ def _thresholds(given: tuple[str, ...]) -> dict[str, float]:
         if not label or not 0 < read[label] < 1:
             raise click.UsageError(f"--threshold {pair}: write LABEL=P with P between 0 and 1")
     return read
+
+
+@click.command(epilog="Example: crepitus evaluate my_recordings --report evaluation.html")
+@click.argument("dataset", type=click.Path(path_type=Path))
+@trust_option
+@click.option("--model", type=click.Path(path_type=Path), metavar="MODEL_DIR", help="The model.")
+@click.option(
+    "--report", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.html", help="A page."
+)
+@overwrite_option
+@allow_outside_option
+@where_option
+@click.option("--by", multiple=True, metavar="COLUMN", help="Also report by a manifest's column.")
+@click.option(
+    "--group-by",
+    default="group",
+    help="Manifest column that keeps recordings together.",
+)
+@click.option(
+    "--allow-overlap",
+    is_flag=True,
+    help="Count what the model was trained on; the figures are then too good.",
+)
+@click.option(
+    "--controls",
+    is_flag=True,
+    help="Ask whether the labels can be told from what holds no such sound.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def evaluate_command(
+    dataset: Path,
+    model: Path | None,
+    trusted: bool,
+    report: Path | None,
+    overwrite: bool,
+    allow_outside: bool,
+    where: dict[str, str],
+    by: tuple[str, ...],
+    group_by: str,
+    allow_overlap: bool,
+    controls: bool,
+    as_json: bool,
+) -> None:
+    """Measure a model on labelled recordings it was not trained on.
+
+    DATASET is a CSV file or a folder as for `train`. One answer a recording: recall, precision and
+    coverage by label, group and condition, false alarms, calibration, and how well recording
+    conditions alone would do. With a column `kind` every kind of a label weighs alike, rows whose
+    column `doubt` says yes are shown apart, and recordings whose column `finding` says what should
+    be found in them (see `takes`) are judged as wholes.
+    """
+    from audio_pipeline.app.progress import steps
+    from audio_pipeline.datasets.loading import fail_for_unreadable
+    from audio_pipeline.datasets.manifest import read_dataset
+    from audio_pipeline.model.classifier import load_classifier
+    from audio_pipeline.model.evaluation import evaluate
+
+    check_page(report, [dataset], overwrite=overwrite)
+    classifier = load_classifier(model, trusted=trusted)
+    given = read_dataset(dataset, group_by, allow_outside=allow_outside)
+    read = [dataset, *(clip.path for clips in given.recordings.values() for clip in clips)]
+    check_page(report, read, overwrite=overwrite)
+    given = given.where(where) if where else given
+    with steps() as progress:
+        evaluation = evaluate(
+            given, classifier, by=by, allow_overlap=allow_overlap, progress=progress
+        )
+        if controls:
+            from audio_pipeline.model.controls import with_controls
+
+            progress("Asking what holds no sound", 0, 1)
+            evaluation = with_controls(evaluation, classifier=classifier)
+    if report is not None:
+        from audio_pipeline.app.outputs import write_page
+        from audio_pipeline.app.reporting.pages import evaluation_page
+
+        write_page(report, evaluation_page(evaluation), read, overwrite=overwrite)
+    if as_json:
+        show_json(evaluation.to_dict())
+    else:
+        from audio_pipeline.app.reporting.model_card import evaluation_text
+
+        show(evaluation_text(evaluation))
+        if report is not None:
+            show(f"Report: {visible(str(report))}")
+    fail_for_unreadable(evaluation.data_warnings)
+
+
+@click.command(epilog="Example: crepitus takes my_clips -o my_takes --count 240 --seed 1")
+@click.argument("dataset", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    "folder",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for the takes; new or empty.",
+)
+@click.option("--count", default=240, show_default=True, help="How many takes.")
+@click.option("--seed", default=0, show_default=True, help="The same seed gives the same takes.")
+@click.option("--guided/--free", default=None, help="All guided, or none; half of them otherwise.")
+@click.option(
+    "--folds",
+    default=10,
+    show_default=True,
+    type=click.IntRange(min=2),
+    help="A take is made of clips of one of so many folds of whole groups.",
+)
+@where_option
+@allow_outside_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def takes_command(
+    dataset: Path,
+    folder: Path,
+    count: int,
+    seed: int,
+    guided: bool | None,
+    folds: int,
+    where: dict[str, str],
+    allow_outside: bool,
+    as_json: bool,
+) -> None:
+    """Put labelled clips into recordings of twenty seconds, with their truth.
+
+    Each has a room, noise, the phone being laid down and picked up, everyday sounds, and none, one
+    or two joint sounds; half are guided, as `record` makes them. `evaluate` then says how often the
+    finding is right, uncertain or wrong.
+    """
+    from audio_pipeline.app.progress import steps
+    from audio_pipeline.datasets.manifest import read_dataset
+    from audio_pipeline.datasets.takes import TakeSettings, write_takes
+
+    check_new_folder(folder)
+    given = read_dataset(dataset, allow_outside=allow_outside)
+    given = given.where(where) if where else given
+    settings = TakeSettings()
+    if guided is not None:
+        settings = replace(settings, guided=float(guided))
+    with steps() as progress:
+        summary = write_takes(
+            given,
+            folder,
+            count,
+            seed,
+            settings,
+            folds,
+            lambda done: progress("Making takes", done, count),
+        )
+    if as_json:
+        show_json(summary)
+        return
+    found = ", ".join(f"{number} {name}" for name, number in summary["findings"].items())
+    name = visible(str(folder))
+    show(f"{count} takes ({summary['seconds']:.0f} s) in {name}; to be found: {found}")
+    show(f"Next: crepitus evaluate {name}")
+
+
+@click.command(epilog="Example: crepitus synthesize -o synthetic --count 300 --seed 1")
+@click.option(
+    "-o",
+    "--output",
+    "folder",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for the dataset; new or empty.",
+)
+@click.option("--count", default=300, show_default=True, help="How many scenes.")
+@click.option("--seed", default=0, show_default=True, help="The same seed gives the same sounds.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def synthesize_command(folder: Path, count: int, seed: int, as_json: bool) -> None:
+    """Make sounds with exact labels: pops, grinding sounds and everyday sounds.
+
+    Scenes of about 7 seconds and short clips, in WAV's lossless sibling FLAC, with a manifest
+    that `train` and `evaluate` read. Figures on made sounds say nothing about real recordings.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from audio_pipeline.datasets.synthesis.dataset import write_dataset
+
+    check_new_folder(folder)
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("Making sounds", total=count)
+        summary = write_dataset(
+            folder, count, seed, progress=lambda done: bar.update(task, completed=done)
+        )
+    if as_json:
+        show_json(summary)
+        return
+    events = summary["events"]
+    assert isinstance(events, dict)
+    heard = ", ".join(f"{number} {label}" for label, number in events.items())
+    show(f"{count} recordings ({summary['seconds']} s) with {heard} in {visible(str(folder))}")
+    show(f"Next: crepitus train {visible(str(folder))} -o my_model")
+
+
+@click.command(
+    epilog="Example: crepitus review out; "
+    "then: crepitus train out/review.csv --allow-outside -o model"
+)
+@click.argument("source", metavar="DATASET|OUT", type=click.Path(path_type=Path))
+@click.option("--model", metavar="DIR", type=click.Path(path_type=Path), help="Model folder.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8001,
+    show_default=True,
+    help="0 takes any free one.",
+)
+@allow_outside_option
+def review_command(source: Path, model: Path | None, port: int, allow_outside: bool) -> None:
+    """Label sounds by ear, one key each, the most informative first.
+
+    OUT is the folder of a batch, DATASET what crepitus train reads. A page opens on this machine
+    alone. Every label is saved as it is made, in review.csv, which crepitus train reads.
+    """
+    from audio_pipeline.exceptions import CrepitusError
+
+    try:
+        from audio_pipeline.app.server.app import LOOPBACK
+        from audio_pipeline.app.server.connections import listen, make_server, run_server
+        from audio_pipeline.app.server.review import create_review_app
+    except ImportError as error:
+        raise CrepitusError(
+            f'the page needs {error.name}; install it with: pip install "crepitus[serve]"'
+        ) from None
+    from audio_pipeline.app.server.guards import ServerSettings
+    from audio_pipeline.app.server.review import open_queue
+
+    queue = open_queue(source, model, allow_outside=allow_outside)
+    listener = listen(LOOPBACK, port)
+    server = make_server(create_review_app(queue), ServerSettings(), listener)
+    waiting = sum(1 for _ in queue.open_items())
+    manifest = visible(str(queue.manifest))
+    show(f"{waiting} of {len(queue.items)} sounds to label; labels go to {manifest}")
+    show(f"The page is at http://{LOOPBACK}:{listener.getsockname()[1]}/  (Ctrl-C stops it)")
+    run_server(server, listener)

@@ -1,4 +1,4 @@
-"""``crepitus triage``: questions about symptoms in, a recommendation out."""
+"""Commands about symptoms: triage, questions and why."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ import click
 
 from audio_pipeline.app.cli.options import FiniteRange, overwrite_option
 from audio_pipeline.app.outputs import check_output, written
-from audio_pipeline.app.text import show_json
+from audio_pipeline.app.text import show, show_json
 from audio_pipeline.triage.answers import Answers, load_answers
-from audio_pipeline.triage.messages import REGIONS, default_region
-from audio_pipeline.triage.recommendation import FINDINGS, Sound, recommend
+from audio_pipeline.triage.fhir import questionnaire_resource
+from audio_pipeline.triage.messages import REGIONS, default_region, load_catalogue
+from audio_pipeline.triage.questionnaire import answers_file, form_document, form_text
+from audio_pipeline.triage.recommendation import FINDINGS, Sound, explain, recommend, sounds_heard
 
 
 @click.command(epilog="Example: crepitus triage --answers answers.yaml --sound grating --json")
@@ -37,7 +39,7 @@ from audio_pipeline.triage.recommendation import FINDINGS, Sound, recommend
 @click.option("--fhir", metavar="FILE", help="Keep the answers as a FHIR QuestionnaireResponse.")
 @overwrite_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document; ask nothing.")
-def command(
+def triage_command(
     answers_file: str | None,
     sound: str | None,
     confidence: float | None,
@@ -117,3 +119,60 @@ def _write(path: str, text: str, overwrite: bool) -> None:
     """Write a file only its owner can read; answers are health data."""
     with written(Path(path), newline="\n", replace=overwrite, private=True) as file:
         file.write(text)
+
+
+@click.command(epilog="Example: crepitus questions --format yaml > answers.yaml")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "yaml", "fhir"]),
+    default="text",
+    show_default=True,
+    help="A page to read, an answers file to fill in, or a FHIR R4 Questionnaire.",
+)
+@click.option(
+    "--region",
+    type=click.Choice(REGIONS),
+    help="Whose words to use; by default those of this computer's language setting.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def questions_command(form: str, region: str | None, as_json: bool) -> None:
+    """Print every question that triage can ask, with its answers.
+
+    Nothing is mandatory, and a question left out is never taken as a no.
+    """
+    region = region or default_region()
+    words = load_catalogue(region)
+    if form == "fhir":
+        show_json(questionnaire_resource(region), 2)
+    elif as_json:
+        show_json(form_document(words), 2)
+    elif form == "yaml":
+        click.echo(answers_file(words), nl=False)
+    else:
+        click.echo(form_text(words), nl=False)
+
+
+@click.command(epilog="Example: crepitus why --sound single_pop")
+@click.option(
+    "--sound",
+    type=click.Choice(FINDINGS),
+    metavar="FINDING",
+    help=f"What a recording held: {', '.join(FINDINGS)}.",
+)
+@click.option("--region", type=click.Choice(REGIONS), help="Whose words to use.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def why_command(sound: str | None, region: str | None, as_json: bool) -> None:
+    """Say why a back cracks when it twists: where the sound comes from, and what brings it.
+
+    It is about the sound only; what to do depends on symptoms, and `crepitus triage` asks for
+    them.
+    """
+    words = load_catalogue(region or default_region())
+    explanation = explain(sounds_heard(None, Sound(sound) if sound else None), words)
+    if as_json:
+        show_json({"explanation": [item.to_dict() for item in explanation]})
+        return
+    from audio_pipeline.app.reporting.recommendation import explanation_page
+
+    show(explanation_page(explanation, words))

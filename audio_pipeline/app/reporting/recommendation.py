@@ -14,9 +14,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, TextIO
 
-from audio_pipeline.triage.explanation import Explanation
 from audio_pipeline.triage.messages import Catalogue
-from audio_pipeline.triage.recommendation import Reason, Recommendation
+from audio_pipeline.triage.recommendation import Explanation, Reason, Recommendation
 from audio_pipeline.triage.rules import LEVELS, Source, load_tables
 
 # Advice that says where to go stands right under the headline; the rest comes later.

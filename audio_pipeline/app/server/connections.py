@@ -199,6 +199,15 @@ class TimedProtocol(H11Protocol):  # type: ignore[misc]
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         """Hand the connection over; the stream has limits of its own."""
+        try:  # wsproto decodes these, and trips over what is not so
+            for name, value in self.headers:
+                if name == b"host":
+                    value.decode("idna")
+                elif name.startswith((b"sec-websocket-", b"connection")):
+                    value.decode("ascii")
+        except UnicodeError:
+            self.send_400_response("")
+            return
         self._stop_waiting()
         if self._connection is not None:
             self._connection.protocol = None

@@ -8,11 +8,10 @@ from typing import Any
 
 from audio_pipeline.analysis.guided import Phase, ProtocolConfig, planned_phases
 from audio_pipeline.triage.answers import parse_answers
-from audio_pipeline.triage.explanation import explain
 from audio_pipeline.triage.interview import TICKED, Interview, Screen
 from audio_pipeline.triage.messages import CALL_ADVICE, load_catalogue
 from audio_pipeline.triage.questionnaire import form_document
-from audio_pipeline.triage.recommendation import recommend
+from audio_pipeline.triage.recommendation import explain, recommend
 from audio_pipeline.triage.rules import LEVELS, SKIP, UNSURE, Question, load_tables
 
 SECTION_TITLES = {

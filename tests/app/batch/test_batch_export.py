@@ -17,8 +17,8 @@ from audio_pipeline.app.batch.export import (
     cell,
     event_columns,
     parse_formats,
+    write_labels_beside,
 )
-from audio_pipeline.app.batch.label_files import write_labels_beside
 from audio_pipeline.app.batch.store import Result, RunStore
 from audio_pipeline.app.outputs import written
 from audio_pipeline.audio.discovery import Found

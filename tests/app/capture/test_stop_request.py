@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from audio_pipeline.app.capture.stop_request import StopRequest
+from audio_pipeline.app.capture.recorder import StopRequest
 from audio_pipeline.audio import microphone
 from audio_pipeline.audio.microphone import Device, memory_path, pick_device, remember_device
 from audio_pipeline.exceptions import CrepitusError, InvalidInputError

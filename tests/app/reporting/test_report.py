@@ -20,7 +20,7 @@ from server_support import RATE, twist
 from audio_pipeline.analysis.assessment import Assessment, assess
 from audio_pipeline.analysis.events import Event, Finding
 from audio_pipeline.analysis.pipeline import Analysis
-from audio_pipeline.app.reporting.batch_page import (
+from audio_pipeline.app.reporting.pages import (
     SHOWN,
     BatchSummary,
     batch_page,

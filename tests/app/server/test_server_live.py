@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -155,6 +156,32 @@ class TestRefusals:
                 assert (stream.status, stream.refusal["code"]) == (403, "foreign_origin")
         with connect(service, headers={"Origin": "http://localhost"}) as stream:
             assert stream.status == 101
+
+    @pytest.mark.parametrize(
+        "header",
+        [
+            b"Host: \xff.example",
+            b"Host: xn--\xe9.example",
+            b"Host: " + b"a" * 70 + b".example",
+            b"Host: localhost\r\nSec-WebSocket-Protocol: \xe9",
+            b"Host: localhost\r\nSec-WebSocket-Extensions: \xe9",
+        ],
+    )
+    def test_handshakes_that_are_no_text(
+        self, service: Service, header: bytes, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        request = (
+            f"GET {LIVE}?sample_rate=8000 HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n"
+        )
+        with socket.create_connection(("127.0.0.1", service.port), 10) as connection:
+            connection.sendall(request.encode() + header + b"\r\n\r\n")
+            answer = b""
+            while received := connection.recv(65536):
+                answer += received
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert b'"code"' in answer
+        assert "".join(capfd.readouterr()) == ""
 
     def test_other_addresses_are_no_streams(self, service: Service) -> None:
         for path in ("/", "/api/v1/health", "/api/v1/analyses", "/nothing"):

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from audio_pipeline.app.cli.synthesize import command
+from audio_pipeline.app.cli.train import synthesize_command as command
 from audio_pipeline.audio.recording import read_recording
 from audio_pipeline.datasets.manifest import read_dataset
 from audio_pipeline.datasets.synthesis.channel import (
