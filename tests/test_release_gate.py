@@ -35,14 +35,11 @@ ROOT = Path(__file__).resolve().parents[1]
 FAILS_GOAL: Mapping[str, str] = {
     "macro AUC over all clips": "below the goal and the least",
     "balanced accuracy of what is answered": "below the goal and the least",
-    "sure gratings found": "below the goal",
-    "near a person: false grating": "above",
-    "near a person: false pop": "above",
+    "share answered": "below the goal and the least",
+    "sure gratings found": "below the goal and the least",
     "takes: surely right": "below the goal and the least",
-    "takes: wrong": "above the goal and the least",
-    "takes: false grating in those without": "above the goal and the least",
 }
-FAILS_LEAST = frozenset(FAILS_GOAL) - {"sure gratings found"}
+FAILS_LEAST = frozenset(FAILS_GOAL)
 
 GRATING_BUDGET = 0.01
 JOINT_BUDGET = 0.05

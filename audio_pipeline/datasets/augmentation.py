@@ -17,17 +17,14 @@ from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.analysis.pipeline import Extraction, extract
 from audio_pipeline.audio.recording import Recording, read_recording
 from audio_pipeline.datasets.conditions import in_parallel
-from audio_pipeline.datasets.examples import Events, labelled_rows
+from audio_pipeline.datasets.examples import SYNTHETIC_GROUP, Events, labelled_rows
 from audio_pipeline.datasets.synthesis.dataset import DatasetSettings, numbered_scene
 from audio_pipeline.datasets.synthesis.scenes import EmbedSettings, embed
 from audio_pipeline.datasets.synthesis.sounds import LabelledEvent, Scene
 from audio_pipeline.exceptions import RecordingError
 from audio_pipeline.features.transformer import FEATURE_NAMES
 
-MADE_GROUP = "made"
-"""Groups of synthetic events are ``made:<family>``."""
-
-_LONGEST_CLIP = 20.0
+_LONGEST_CLIP = 4.0
 _RING_CENTROID = FEATURE_NAMES.index("ring_centroid")
 _NOTHING = np.empty((0, len(FEATURE_NAMES)), np.float32)
 
@@ -41,8 +38,7 @@ class MadeSettings:
     scenes : int
         Synthetic scenes and clips, all families together.
     copies : mapping of str to int
-        New surroundings for each real clip of a label; the second exploratory study used 24 for
-        pops, 16 for gratings, 3 for the rest.
+        New surroundings for each real clip of a label: more of what is rare.
     dull_pop : float
         Weight of a pop that rings well below `dull_below` against a bright one. Heard over air a
         lone dull thump is far more often a tap, a step or a key than a joint: with equal weights
@@ -56,9 +52,7 @@ class MadeSettings:
     """
 
     scenes: int = 0
-    copies: Mapping[str, int] = field(
-        default_factory=lambda: {"pop": 24, "grating": 16, "other": 3}
-    )
+    copies: Mapping[str, int] = field(default_factory=lambda: {"pop": 8, "grating": 6, "other": 1})
     dull_pop: float = 0.25
     dull_below: float = 1300.0
     seed: int = 0
@@ -93,7 +87,7 @@ def made_events(
         Those of the model.
     recipe : MadeSettings
     clips : sequence of RealClip
-        Recordings with one label each; longer ones are cut to 20 s.
+        Recordings with one label each; longer ones are cut to 4 s.
     progress : callable or None
 
     Returns
@@ -155,7 +149,7 @@ def _synthetic(number: int, recipe: MadeSettings, settings: AnalysisConfig) -> M
         weight * (1 - (1 - recipe.dull_pop) * float(dull)) if label == "pop" else weight
         for weight, label, dull in zip(_shared(len(labels)), labels, dullness, strict=True)
     ]
-    return Made(table, labels, weights, f"{MADE_GROUP}:{scene.family}")
+    return Made(table, labels, weights, f"{SYNTHETIC_GROUP}{scene.family}")
 
 
 def _surrounded(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,6 +25,9 @@ from audio_pipeline.datasets.manifest import Dataset, LabelledClip
 from audio_pipeline.segmentation.segment import Segment
 
 Progress = Callable[[int, int], None]
+
+SYNTHETIC_GROUP: Final = "made:"
+"""Groups of synthetic events are this and the family that made them."""
 
 _INSIDE = 0.5
 """Share of a segment that must lie in a labelled stretch to take its label."""
@@ -364,8 +368,7 @@ def joined(first: Events, second: Events) -> Events:
 def balanced_weights(
     labels: NDArray[np.str_],
     weights: ArrayLike,
-    kinds: NDArray[np.str_] | None = None,
-    kind_balance: float = 0.0,
+    *within: tuple[NDArray[np.str_], float],
 ) -> NDArray[np.float64]:
     """Scale event weights so that every label weighs the same, with a mean of 1.
 
@@ -374,24 +377,51 @@ def balanced_weights(
     labels : str array, shape (n,)
     weights : array, shape (n,)
         >= 0.
-    kinds : str array, shape (n,), or None
-        What a sound is within its label; empty text is a kind like any other.
-    kind_balance : float
-        In [0, 1]: 1 lets every kind of a label weigh the same, 0 leaves their weights.
+    *within : (str array of shape (n,), float)
+        Something that events have besides their label, such as a kind or a group, and how far its
+        values weigh the same within a label, in [0, 1]: 0 leaves their weights, 1 makes them equal.
 
     Returns
     -------
     float64 array, shape (n,)
     """
     balanced = np.asarray(weights, np.float64).copy()
-    if kinds is not None and kind_balance > 0:
-        _, group = np.unique(np.char.add(np.char.add(labels, "\n"), kinds), return_inverse=True)
-        total = np.bincount(group, balanced)
-        balanced /= np.maximum(total, 1e-12)[group] ** kind_balance
+    for values, balance in within:
+        _, part = np.unique(np.char.add(np.char.add(labels, "\n"), values), return_inverse=True)
+        total = np.bincount(part, balanced)
+        balanced /= np.maximum(total, 1e-12)[part] ** balance
     _, number = np.unique(labels, return_inverse=True)
     total = np.bincount(number, balanced)
     share = np.zeros_like(total)
     present = max(1, int(np.count_nonzero(total)))
     np.divide(len(balanced) / present, total, out=share, where=total > 0)
     scaled: NDArray[np.float64] = balanced * share[number]
+    return scaled
+
+
+def with_synthetic_share(
+    weights: NDArray[np.float64], labels: NDArray[np.str_], groups: NDArray[np.str_], share: float
+) -> NDArray[np.float64]:
+    """Scale the weights of synthetic events to a share of their label's.
+
+    A label of which only one sort of events has any weight keeps its weights.
+
+    Parameters
+    ----------
+    weights : float64 array, shape (n,)
+    labels, groups : str array, shape (n,)
+        Groups of synthetic events begin with :data:`SYNTHETIC_GROUP`.
+    share : float
+        In [0, 1].
+    """
+    scaled = weights.copy()
+    synthetic = np.char.startswith(groups, SYNTHETIC_GROUP)
+    for label in np.unique(labels):
+        of_label = labels == label
+        sums = [float(weights[of_label & part].sum()) for part in (synthetic, ~synthetic)]
+        if min(sums) > 0:
+            for part, total, wanted in zip(
+                (synthetic, ~synthetic), sums, (share, 1 - share), strict=True
+            ):
+                scaled[of_label & part] *= wanted * sum(sums) / total
     return scaled

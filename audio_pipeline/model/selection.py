@@ -31,7 +31,12 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
 
 from audio_pipeline.analysis.events import ContextConfig
-from audio_pipeline.datasets.examples import Events, balanced_weights, joined
+from audio_pipeline.datasets.examples import (
+    Events,
+    balanced_weights,
+    joined,
+    with_synthetic_share,
+)
 from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.model.classifier import clean_table, feature_columns
 from audio_pipeline.model.estimator import (
@@ -79,9 +84,14 @@ class TrainingSettings:
     kind_balance : float
         In [0, 1]. Labels always weigh alike; with 1 so does every ``kind`` of a label (a column of
         the manifest), with 0 each kind weighs what its events weigh.
+    group_balance : float
+        In [0, 1]: with 1 every group of a label weighs the same in what is learnt: a source of
+        three hundred clips is one source.
+    synthetic_share : float
+        In [0, 1]: what made sounds weigh beside recordings of the same label.
     budgets : mapping of str to float
-        Largest share of ``other`` recordings that may be answered with a sure event of a label.
-        A false grating frightens people, a false pop does not.
+        Largest share of ``other`` recordings, every kind near a person alike, that may be answered
+        with a sure event of a label. A false grating frightens people, a false pop does not.
     least_kept : float
         Share of a label's rightly named events that stay sure, whatever its budget.
     thresholds : mapping of str to float
@@ -116,8 +126,10 @@ class TrainingSettings:
     inner_folds: int = 3
     feature_names: tuple[str, ...] | None = None
     kind_balance: float = 0.0
-    budgets: Mapping[str, float] = field(default_factory=lambda: {"pop": 0.08, "grating": 0.01})
-    least_kept: float = 0.5
+    group_balance: float = 1.0
+    synthetic_share: float = 0.25
+    budgets: Mapping[str, float] = field(default_factory=lambda: {"pop": 0.1, "grating": 0.01})
+    least_kept: float = 0.05
     thresholds: Mapping[str, float] = field(default_factory=dict)
     judge_only: bool = False
     folds: int = 5
@@ -237,10 +249,12 @@ def select_model(
     X = clean_table(events.table)[:, feature_columns_of(settings)]
     judged = np.flatnonzero(events.case >= 0)
     learnt = np.flatnonzero(events.case < 0) if settings.judge_only else np.arange(len(events))
-    weights = balanced_weights(events.labels, events.weights, events.kinds, settings.kind_balance)
+    weights = learning_weights(events, settings)
     judge_weights = np.zeros(len(events))
     judge_weights[judged] = balanced_weights(
-        events.labels[judged], events.weights[judged], events.kinds[judged], settings.kind_balance
+        events.labels[judged],
+        events.weights[judged],
+        (events.kinds[judged], settings.kind_balance),
     )
     if settings.judge_only:
         # The shares of labels among a few recordings are those of a collection: as they are.
@@ -271,6 +285,7 @@ def select_model(
         labels,
         settings.budgets if folds else None,
         least_kept=settings.least_kept,
+        kinds=cases.kinds,
     )
     thresholds |= {label: p for label, p in settings.thresholds.items() if label in labels}
 
@@ -300,7 +315,7 @@ def quick_predictor(
     events = events.rows(np.isin(events.labels, labels))
     columns = feature_columns_of(settings)
     X = clean_table(events.table)[:, columns]
-    weights = balanced_weights(events.labels, events.weights, events.kinds, settings.kind_balance)
+    weights = learning_weights(events, settings)
     pipeline, _ = _pipeline(settings, len(X), None, labels)
     with _Weighted(pipeline, events.labels, weights, weights) as search:
         search.use_fewer_trees(settings.search_trees)
@@ -313,6 +328,17 @@ def quick_predictor(
         return answers
 
     return predict_proba
+
+
+def learning_weights(events: Events, settings: TrainingSettings) -> Floats:
+    """Return how much each event weighs in what is learnt, float64 (n,)."""
+    weights = balanced_weights(
+        events.labels,
+        events.weights,
+        (events.kinds, settings.kind_balance),
+        (events.groups, settings.group_balance),
+    )
+    return with_synthetic_share(weights, events.labels, events.groups, settings.synthetic_share)
 
 
 def feature_columns_of(settings: TrainingSettings) -> Ints | slice:

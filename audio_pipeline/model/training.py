@@ -445,6 +445,8 @@ def _provenance(
             for name, value in {**settings.params, **selection.params}.items()
         },
         "kind_balance": settings.kind_balance,
+        "group_balance": settings.group_balance,
+        "synthetic_share": settings.synthetic_share,
         "base": {"name": base.name, "sha256": base.sha256} if base else None,
     }
 

@@ -111,6 +111,8 @@ def model_card(training: Training, plots: Sequence[str]) -> str:
     base = provenance["base"]
     started = [f"- started from the model {base['name']} ({base['sha256'][:16]})"] if base else []
     made = provenance["made_events"]
+    learnt = set(provenance["recordings"])
+    teachers = [case for case in usable if material.surveys[case.name].digest in learnt]
     lines = [
         f"# Model card: {classifier.name}",
         "",
@@ -130,6 +132,11 @@ def model_card(training: Training, plots: Sequence[str]) -> str:
         f"{metrics['n_groups']} groups; digest {provenance['digest']}",
         *started,
         *(
+            [f"- {len(usable) - len(teachers)} of them only judge and are not listed below"]
+            if len(teachers) < len(usable)
+            else []
+        ),
+        *(
             [f"- {made} further events made for training only; none of them is judged"]
             if made
             else []
@@ -144,7 +151,7 @@ def model_card(training: Training, plots: Sequence[str]) -> str:
         "|---|---|",
         *(f"| {licence} | {count} |" for licence, count in provenance["licences"].items()),
         "",
-        *recording_rows(usable),
+        *recording_rows(teachers),
         "## Figures",
         "",
         f"Scheme: {metrics['scheme']}.",

@@ -308,17 +308,20 @@ class Codec:
 
 
 CODECS = (
-    Codec("aac", "mp4", "aac", (32, 48, 64, 96, 128)),
-    Codec("opus", "ogg", "libopus", (16, 24, 32, 64), 48_000),
-    Codec("mp3", "mp3", "libmp3lame", (48, 64, 128)),
+    Codec("aac", "mp4", "aac", (24, 32, 48, 64, 96, 128)),
+    Codec("opus", "ogg", "libopus", (12, 16, 24, 32, 64), 48_000),
+    Codec("mp3", "mp3", "libmp3lame", (32, 48, 64, 128)),
+    Codec("amr", "amr", "libopencore_amrnb", (12,), 8_000),
 )
-"""AAC of phones, Opus of browsers and messengers, MP3 of old recorders. At 24 kbit/s and more
-they are a minor nuisance to pops (simulation in the acoustic notes), hence a small share."""
+"""AAC of phones, Opus of browsers and messengers, MP3 of old recorders, AMR of voice notes, which
+leaves nothing above 4 kHz."""
+
+_CODEC_SHARES = (0.42, 0.33, 0.1, 0.15)
 
 
 def draw_codec(rng: np.random.Generator) -> tuple[Codec, int]:
     """Draw a codec and a bit rate in kbit/s."""
-    codec = CODECS[int(rng.choice(len(CODECS), p=[0.5, 0.35, 0.15]))]
+    codec = CODECS[int(rng.choice(len(CODECS), p=_CODEC_SHARES))]
     return codec, int(rng.choice(codec.bit_rates))
 
 

@@ -263,7 +263,8 @@ class EmbedSettings:
     Attributes
     ----------
     sample_rates : tuple of int
-        Hz of the result, drawn with equal chance whatever the clip had.
+        Hz of the result, drawn with equal chance whatever the clip had; the default model's own
+        rate, which costs half of 44.1 kHz.
     stretch : (float, float)
         Resampling factor: the clip gets this much longer and lower.
     cascade : float
@@ -278,16 +279,17 @@ class EmbedSettings:
         dB below the clip's peak down to which it is labelled.
     channel : ChannelSettings
         Milder than for synthetic sounds, because a clip has been through one channel already:
-        8-60 dB coloured noise, reverberation, equaliser, low-pass, gain control, clipping.
+        6-60 dB coloured noise, reverberation, equaliser, low-pass; and more of what phones do
+        afterwards: codecs, noise suppression, gain control, clipping.
     """
 
-    sample_rates: tuple[int, ...] = (44_100, 48_000)
+    sample_rates: tuple[int, ...] = (22_050,)
     stretch: tuple[float, float] = (0.85, 1.18)
     cascade: float = 0.25
     tight: float = 0.2
     lead: tuple[float, float] = (0.05, 1.2)
     tail: tuple[float, float] = (0.1, 1.0)
-    distractor: float = 0.3
+    distractor: float = 0.25
     active_level: float = -30.0
     pattern: PatternSettings = field(default_factory=PatternSettings)
     everyday: EverydaySettings = field(default_factory=EverydaySettings)
@@ -296,11 +298,15 @@ class EmbedSettings:
             slope=4.0,
             ripple=3.0,
             tissue=0.2,
-            room=0.5,
-            direct=(5.0, 30.0),
-            snr=(8.0, 60.0),
-            low_pass=0.4,
-            codec=0.08,
+            room=0.55,
+            direct=(0.0, 30.0),
+            snr=(6.0, 60.0),
+            low_pass=0.3,
+            low_pass_cutoff=(3400.0, 10_400.0),
+            gain_control=0.25,
+            suppression=0.15,
+            clipping=0.08,
+            codec=0.25,
         )
     )
 
