@@ -55,6 +55,7 @@ _ABOVE_CHANCE: Final = 0.1
 _SHARE: Final = 0.5
 _SMALL_TREES: Final = {"n_estimators": 60, "min_samples_leaf": 3}
 _LEAST_QUIET: Final = 0.1
+_LEAST_GAP: Final = 0.3
 _LONGEST_QUIET: Final = 2.0
 _MOST_PAIRS: Final = 120
 _FEWEST_KNOWN: Final = 0.5
@@ -230,8 +231,13 @@ def _tables(
 
 
 def _gaps(case: Example) -> list[float]:
-    """Return the shortest, middle and longest time between the sounds of a recording."""
-    starts = sorted(segment.start for segment in case.extraction.segments)
+    """Return the shortest, middle and longest time from one sound of a recording to the next.
+
+    Segments less than 0.3 s apart are one sound: how it falls apart is its own matter.
+    """
+    segments = sorted(case.extraction.segments, key=lambda one: one.start)
+    later = [b.start for a, b in pairwise(segments) if b.start - a.end >= _LEAST_GAP]
+    starts = [segment.start for segment in segments[:1]] + later
     gaps = [later - sooner for sooner, later in pairwise(starts)]
     return [min(gaps), float(np.median(gaps)), max(gaps)] if gaps else [np.nan] * 3
 
