@@ -34,7 +34,7 @@ class Ran:
         self.code, self.out, self.err = code, out, err
 
     @property
-    def to_dict(self) -> dict[str, Any]:
+    def document(self) -> dict[str, Any]:
         loaded: dict[str, Any] = json.loads(self.out, parse_constant=_no_constant)
         return loaded
 

@@ -259,7 +259,7 @@ def test_a_strangers_comment_holds_no_cues(comment: str) -> None:
 
 def test_the_recorders_own_sounds_are_no_events(tmp_path: Path) -> None:
     classifier = load_classifier()
-    sample = Path(__file__).parents[1] / "datasets" / "samples" / "twist_two_pops.flac"
+    sample = Path(__file__).parents[2] / "datasets" / "samples" / "twist_two_pops.flac"
     recording = read_recording(sample)
     first, *others = analyze_file(sample, classifier).events
     cue = {"start": first.start - 0.05, "end": first.end}

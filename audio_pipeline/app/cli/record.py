@@ -340,7 +340,7 @@ class _Session:
         with ExitStack() as screens:
             show: Callable[[Moment], None] = _show_nothing
             if self.at_terminal:
-                from audio_pipeline.app.reporting.terminal import TakeScreen
+                from audio_pipeline.app.reporting.live import TakeScreen
 
                 show = screens.enter_context(TakeScreen(_console(), planned, seconds)).show
             return capture(
@@ -513,7 +513,7 @@ class Reporter:
 
     def _print(self, event: LiveEvent) -> None:
         """Print a line at once, and another one only where the final word differs."""
-        from audio_pipeline.app.reporting.terminal import describe
+        from audio_pipeline.app.reporting.live import describe
 
         start, line = event.event.start, describe(event)
         before = self._printed.pop(start, None)

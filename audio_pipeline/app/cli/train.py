@@ -436,10 +436,7 @@ def synthesize_command(folder: Path, count: int, seed: int, as_json: bool) -> No
     show(f"Next: crepitus train {visible(str(folder))} -o my_model")
 
 
-@click.command(
-    epilog="Example: crepitus review out; "
-    "then: crepitus train out/review.csv --allow-outside -o model"
-)
+@click.command(epilog="Example: crepitus review out")
 @click.argument("source", metavar="DATASET|OUT", type=click.Path(path_type=Path))
 @click.option("--model", metavar="DIR", type=click.Path(path_type=Path), help="Model folder.")
 @click.option(

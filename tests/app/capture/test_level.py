@@ -16,7 +16,7 @@ from audio_pipeline.analysis.guided import planned_phases
 from audio_pipeline.analysis.streaming import LiveEvent
 from audio_pipeline.app.capture.level import FLOOR_DBFS, LevelMeter, to_dbfs
 from audio_pipeline.app.reporting import terminal as live
-from audio_pipeline.app.reporting.terminal import ADVICE, TakeScreen, cue, describe
+from audio_pipeline.app.reporting.live import ADVICE, TakeScreen, cue, describe
 
 RATE = 48_000
 
