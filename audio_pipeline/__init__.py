@@ -36,7 +36,7 @@ _HOMES = {
     "InvalidInputError": "exceptions",
     "SegmentFeatures": "features.transformer",
     "Sound": "triage.recommendation",
-    "StreamAnalyzer": "analysis.streaming",
+    "StreamAnalyzer": "analysis.pipeline",
     "TrainingSettings": "model.selection",
     "analyze_file": "analysis.pipeline",
     "analyze_recording": "analysis.pipeline",

@@ -51,7 +51,7 @@ def measure(count: int) -> dict[str, float]:
     sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
     from virtual_sound_card import running_card
 
-    from audio_pipeline.analysis.streaming import LiveEvent, StreamAnalyzer
+    from audio_pipeline.analysis.pipeline import LiveEvent, StreamAnalyzer
     from audio_pipeline.app.capture.live import warm_up
     from audio_pipeline.audio.microphone import PROMPT_CAPTURE, Microphone, choose_device, devices
     from audio_pipeline.model.classifier import load_classifier

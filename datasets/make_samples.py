@@ -24,9 +24,8 @@ from audio_pipeline.datasets.synthesis.joints import (
     pop_a,
     pop_b,
 )
-from audio_pipeline.datasets.synthesis.resonance import BodySettings, draw_body
+from audio_pipeline.datasets.synthesis.resonance import BodySettings, Scene, Sound, draw_body
 from audio_pipeline.datasets.synthesis.scenes import Placed, recorded
-from audio_pipeline.datasets.synthesis.sounds import Scene, Sound
 
 RATE = 44_100
 JOINT = JointSettings(body=BodySettings(bright=1.0, broad=0.0), friction=0.0, layered=0.0)

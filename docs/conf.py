@@ -59,6 +59,12 @@ def gather(app: object) -> None:
     (HERE / "api" / "names.rst").write_text(f".. autosummary::\n\n{rows}", encoding="utf-8")
 
 
+def skip(app: object, what: str, name: str, item: object, skipped: bool, options: object) -> bool:
+    """Leave out what scikit-learn adds to every estimator: its text refers to its own pages."""
+    return skipped or (name.startswith("set_") and name.endswith("_request"))
+
+
 def setup(app: object) -> None:
-    """Register what is done before the first page is read."""
+    """Register what is done before and while the pages are read."""
     app.connect("builder-inited", gather)  # type: ignore[attr-defined]
+    app.connect("autodoc-skip-member", skip)  # type: ignore[attr-defined]

@@ -18,8 +18,7 @@ import soundfile
 from virtual_sound_card import RATE, VirtualSoundCard, sound_card  # noqa: F401
 
 from audio_pipeline.analysis.events import Event
-from audio_pipeline.analysis.pipeline import analyze_recording
-from audio_pipeline.analysis.streaming import LiveEvent, StreamAnalyzer
+from audio_pipeline.analysis.pipeline import LiveEvent, StreamAnalyzer, analyze_recording
 from audio_pipeline.app.capture.live import ClipKeeper, LiveAnalysis, warm_up
 from audio_pipeline.app.cli.record import Reporter
 from audio_pipeline.audio.capture_file import CaptureFile

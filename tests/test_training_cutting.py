@@ -13,8 +13,7 @@ import pytest
 from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.analysis.pipeline import extract
 from audio_pipeline.app.cli import main
-from audio_pipeline.app.export_segments import CutSettings, clips_of, cut_segments
-from audio_pipeline.app.feature_table import write_features
+from audio_pipeline.app.exports import CutSettings, clips_of, cut_segments, write_features
 from audio_pipeline.audio.recording import Recording, read_recording, write_recording
 from audio_pipeline.datasets.loading import gather, load_examples
 from audio_pipeline.datasets.manifest import read_dataset

@@ -19,8 +19,8 @@ from audio_pipeline.audio.recording import Recording, read_recording
 from audio_pipeline.datasets.conditions import in_parallel
 from audio_pipeline.datasets.examples import SYNTHETIC_GROUP, Events, labelled_rows
 from audio_pipeline.datasets.synthesis.dataset import DatasetSettings, numbered_scene
+from audio_pipeline.datasets.synthesis.resonance import LabelledEvent, Scene
 from audio_pipeline.datasets.synthesis.scenes import EmbedSettings, embed
-from audio_pipeline.datasets.synthesis.sounds import LabelledEvent, Scene
 from audio_pipeline.exceptions import RecordingError
 from audio_pipeline.features.transformer import FEATURE_NAMES
 

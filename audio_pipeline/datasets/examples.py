@@ -20,8 +20,7 @@ from audio_pipeline.analysis.events import ContextConfig, smooth_probabilities
 from audio_pipeline.analysis.pipeline import Extraction, extract
 from audio_pipeline.audio.recording import Recording
 from audio_pipeline.datasets.conditions import in_parallel
-from audio_pipeline.datasets.label_tracks import Region
-from audio_pipeline.datasets.manifest import Dataset, LabelledClip
+from audio_pipeline.datasets.manifest import Dataset, LabelledClip, Region
 from audio_pipeline.segmentation.segment import Segment
 
 Progress = Callable[[int, int], None]

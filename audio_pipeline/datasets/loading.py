@@ -23,8 +23,7 @@ from audio_pipeline.datasets.examples import (
     balanced_weights,
     events_of,
 )
-from audio_pipeline.datasets.label_tracks import uncorrected_guesses
-from audio_pipeline.datasets.manifest import Dataset, read_dataset
+from audio_pipeline.datasets.manifest import Dataset, read_dataset, uncorrected_guesses
 from audio_pipeline.exceptions import CrepitusError, InvalidInputError
 from audio_pipeline.features.transformer import FEATURE_NAMES
 

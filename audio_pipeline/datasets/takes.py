@@ -26,12 +26,19 @@ from audio_pipeline.analysis.guided import Phase, ProtocolConfig, planned_phases
 from audio_pipeline.audio.recording import Recording, read_recording, write_recording
 from audio_pipeline.datasets.conditions import in_parallel
 from audio_pipeline.datasets.examples import AnnotatedRecording, annotate_recording
-from audio_pipeline.datasets.label_tracks import Region, audacity_track
-from audio_pipeline.datasets.manifest import KIND, Dataset, LabelledClip, in_doubt, is_near
+from audio_pipeline.datasets.manifest import (
+    KIND,
+    Dataset,
+    LabelledClip,
+    Region,
+    audacity_track,
+    in_doubt,
+    is_near,
+)
 from audio_pipeline.datasets.synthesis.channel import ChannelSettings
 from audio_pipeline.datasets.synthesis.everyday import rustle
+from audio_pipeline.datasets.synthesis.resonance import LabelledEvent, Sound
 from audio_pipeline.datasets.synthesis.scenes import Placed, clip_sound, recorded
-from audio_pipeline.datasets.synthesis.sounds import LabelledEvent, Sound
 from audio_pipeline.exceptions import CrepitusError, InvalidInputError, RecordingError
 
 COLUMNS: Final = (

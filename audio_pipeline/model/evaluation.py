@@ -22,17 +22,17 @@ from audio_pipeline.model.breakdown import (
     MEASURED_SNR,
     Breakdown,
     EventScore,
+    FindingScores,
     breakdown,
     column_values,
     kinds_table,
     measured_snr,
     score_events,
+    score_findings,
 )
 from audio_pipeline.model.classifier import Classifier
-from audio_pipeline.model.confounds import probe_balanced_accuracy, shortcut_warning
 from audio_pipeline.model.crossvalidation import case_folds, seen_by
-from audio_pipeline.model.findings import FindingScores, score_findings
-from audio_pipeline.model.metrics import plain
+from audio_pipeline.model.metrics import plain, probe_balanced_accuracy, shortcut_warning
 from audio_pipeline.model.scoring import (
     FIGURES,
     CasePrediction,

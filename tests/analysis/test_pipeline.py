@@ -19,12 +19,13 @@ from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.analysis.events import Event
 from audio_pipeline.analysis.pipeline import (
     Analysis,
+    LiveEvent,
+    StreamAnalyzer,
     analyze_file,
     analyze_recording,
     classify_segments,
     extract,
 )
-from audio_pipeline.analysis.streaming import LiveEvent, StreamAnalyzer
 from audio_pipeline.audio.recording import Recording, read_recording
 from audio_pipeline.model.classifier import Classifier, load_classifier
 

@@ -23,8 +23,7 @@ from audio_pipeline.analysis.pipeline import analyze_file
 from audio_pipeline.app.capture.live import ClipKeeper
 from audio_pipeline.app.cli import main
 from audio_pipeline.audio.recording import Recording, write_recording
-from audio_pipeline.datasets.label_tracks import read_track
-from audio_pipeline.datasets.manifest import read_dataset
+from audio_pipeline.datasets.manifest import read_dataset, read_track
 from audio_pipeline.exceptions import CrepitusError, InvalidInputError
 from audio_pipeline.model.classifier import load_classifier
 

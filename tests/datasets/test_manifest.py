@@ -8,14 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audio_pipeline.datasets.label_tracks import (
+from audio_pipeline.datasets.manifest import (
     Region,
     audacity_track,
     find_track,
+    is_permissive,
+    permissive_only,
     raven_table,
+    read_dataset,
     read_track,
 )
-from audio_pipeline.datasets.manifest import is_permissive, permissive_only, read_dataset
 from audio_pipeline.exceptions import InvalidInputError
 
 

@@ -24,7 +24,7 @@ from audio_pipeline.datasets.takes import (
     write_takes,
 )
 from audio_pipeline.exceptions import InvalidInputError
-from audio_pipeline.model.findings import SOUNDS
+from audio_pipeline.model.breakdown import SOUNDS
 
 
 @pytest.fixture(scope="module")

@@ -23,20 +23,22 @@ from audio_pipeline.app.reporting.pages import evaluation_page
 from audio_pipeline.audio.quality import QualityConfig, QualityMeter
 from audio_pipeline.audio.recording import read_recording
 from audio_pipeline.datasets.examples import AnnotatedRecording, Example
-from audio_pipeline.datasets.label_tracks import Region
-from audio_pipeline.datasets.manifest import FAR_KINDS, NEAR_KINDS, read_dataset
+from audio_pipeline.datasets.manifest import FAR_KINDS, NEAR_KINDS, Region, read_dataset
 from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.features.transformer import FEATURE_NAMES
 from audio_pipeline.model.breakdown import (
     MEASURED_SNR,
+    OUTCOMES,
+    SOUNDS,
     column_values,
     kinds_table,
     measured_snr,
+    outcome,
     score_events,
+    score_findings,
 )
 from audio_pipeline.model.classifier import Classifier, load_classifier
 from audio_pipeline.model.evaluation import Evaluation, analyze_annotated, evaluate
-from audio_pipeline.model.findings import OUTCOMES, SOUNDS, outcome, score_findings
 from audio_pipeline.model.scoring import (
     FIGURES,
     answer_of,

@@ -17,16 +17,14 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from audio_pipeline.analysis.guided import Phase, performed_phases
-from audio_pipeline.app.capture.level import LevelMeter
-from audio_pipeline.app.capture.live import LiveAnalysis
+from audio_pipeline.app.capture.live import LevelMeter, LiveAnalysis
 from audio_pipeline.audio.capture_file import CaptureFile
 from audio_pipeline.audio.microphone import Microphone
 from audio_pipeline.audio.quality import QualityWarning
 from audio_pipeline.exceptions import CrepitusError
 
 if TYPE_CHECKING:
-    from audio_pipeline.analysis.pipeline import Analysis
-    from audio_pipeline.analysis.streaming import LiveEvent
+    from audio_pipeline.analysis.pipeline import Analysis, LiveEvent
     from audio_pipeline.model.classifier import Classifier
 
 

@@ -401,7 +401,7 @@ def features_command(
         raise click.UsageError("give recordings and -o TABLE, or --list")
     from audio_pipeline.analysis.config import AnalysisConfig
     from audio_pipeline.app.cli.options import named_recordings
-    from audio_pipeline.app.feature_table import check_table, write_features
+    from audio_pipeline.app.exports import check_table, write_features
     from audio_pipeline.app.progress import steps
 
     check_table(table, files, overwrite=overwrite)
@@ -444,7 +444,7 @@ def _is_dataset(files: tuple[str, ...]) -> bool:
 def _write_labelled(
     source: Path, table: Path, settings: AnalysisConfig | None, overwrite: bool, as_json: bool
 ) -> None:
-    from audio_pipeline.app.feature_table import write_labelled_features
+    from audio_pipeline.app.exports import write_labelled_features
     from audio_pipeline.app.progress import steps
     from audio_pipeline.datasets.loading import examples_of, fail_for_unreadable, gather
     from audio_pipeline.datasets.manifest import read_dataset
@@ -518,7 +518,7 @@ def segments_command(
     put the folders of one person into one folder to keep that person together.
     """
     from audio_pipeline.app.cli.options import named_recordings
-    from audio_pipeline.app.export_segments import CutSettings, check_folder, cut_segments
+    from audio_pipeline.app.exports import CutSettings, check_folder, cut_segments
     from audio_pipeline.app.progress import steps
     from audio_pipeline.model.classifier import load_classifier
 

@@ -35,8 +35,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from audio_pipeline.analysis.assessment import Assessment
-    from audio_pipeline.analysis.pipeline import Analysis
-    from audio_pipeline.analysis.streaming import LiveEvent
+    from audio_pipeline.analysis.pipeline import Analysis, LiveEvent
     from audio_pipeline.app.capture.live import ClipKeeper, LiveAnalysis
     from audio_pipeline.app.capture.recorder import Capture, Moment
     from audio_pipeline.audio.capture_file import CaptureFile
@@ -443,7 +442,7 @@ def listen_command(
     "final": true when nothing that follows can change it. Ctrl-C is how this command ends, so
     the exit code is then 0.
     """
-    from audio_pipeline.analysis.streaming import StreamAnalyzer
+    from audio_pipeline.analysis.pipeline import StreamAnalyzer
     from audio_pipeline.app.capture.live import ClipKeeper, warm_up
     from audio_pipeline.app.capture.recorder import StopRequest
     from audio_pipeline.audio.microphone import (

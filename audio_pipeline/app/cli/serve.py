@@ -65,7 +65,7 @@ def serve_command(
     load_catalogue(region)  # an unknown region is refused before any work
     try:
         from audio_pipeline.app.server.app import LOOPBACK, Service
-        from audio_pipeline.app.server.certificate import default_path
+        from audio_pipeline.app.server.connections import default_path
     except ImportError as error:
         raise CrepitusError(
             f'the page needs {error.name}; install it with: pip install "crepitus[serve]"'

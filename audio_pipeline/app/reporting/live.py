@@ -12,12 +12,12 @@ from rich.live import Live
 from rich.text import Text
 
 from audio_pipeline.analysis.guided import Phase, phase_at
-from audio_pipeline.app.capture.level import FLOOR_DBFS, Advice
+from audio_pipeline.app.capture.live import FLOOR_DBFS, Advice
 from audio_pipeline.app.reporting.terminal import NAMES, strength
 from audio_pipeline.app.text import visible
 
 if TYPE_CHECKING:
-    from audio_pipeline.analysis.streaming import LiveEvent
+    from audio_pipeline.analysis.pipeline import LiveEvent
     from audio_pipeline.app.capture.recorder import Moment
 
 REDRAW_SECONDS = 0.1

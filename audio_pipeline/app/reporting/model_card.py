@@ -11,14 +11,14 @@ import numpy as np
 
 from audio_pipeline.app.reporting.plots import interval_chart, share_chart
 from audio_pipeline.model import metrics as figures
+from audio_pipeline.model.breakdown import OUTCOMES
 from audio_pipeline.model.classifier import CARD
-from audio_pipeline.model.findings import OUTCOMES
 from audio_pipeline.model.scoring import FIGURE_NAMES, PredictionTable
 
 if TYPE_CHECKING:
     from audio_pipeline.datasets.examples import Example
+    from audio_pipeline.model.breakdown import FindingScores
     from audio_pipeline.model.evaluation import Evaluation
-    from audio_pipeline.model.findings import FindingScores
     from audio_pipeline.model.training import Training
 
 _NEVER_MEASURED = (

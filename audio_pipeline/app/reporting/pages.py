@@ -14,13 +14,12 @@ from markupsafe import Markup
 from audio_pipeline.app.outputs import write_page
 from audio_pipeline.app.reporting.plots import interval_chart, share_chart
 from audio_pipeline.app.reporting.report import LABEL_WORDS, render_page
-from audio_pipeline.model.findings import OUTCOMES
+from audio_pipeline.model.breakdown import OUTCOMES
 from audio_pipeline.model.scoring import FIGURE_NAMES
 
 if TYPE_CHECKING:
-    from audio_pipeline.model.breakdown import Breakdown
+    from audio_pipeline.model.breakdown import Breakdown, FindingScores
     from audio_pipeline.model.evaluation import Evaluation
-    from audio_pipeline.model.findings import FindingScores
 
 
 FINDING_WORDS = {

@@ -19,16 +19,14 @@ from starlette.responses import Response
 from audio_pipeline.app.history import History
 from audio_pipeline.app.server import schemas
 from audio_pipeline.app.server.api import API_VERSION, Api, LiveStreams
-from audio_pipeline.app.server.certificate import (
-    Certificate,
-    kept_certificate,
-    make_certificate,
-)
 from audio_pipeline.app.server.connections import (
+    Certificate,
     host_names,
+    kept_certificate,
     lasting_name,
     listen,
     local_addresses,
+    make_certificate,
     make_server,
     run_server,
 )

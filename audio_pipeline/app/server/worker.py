@@ -214,8 +214,8 @@ class Stream:
     """
 
     def __init__(self, sample_rate: int, classifier: Any) -> None:
-        from audio_pipeline.analysis.streaming import StreamAnalyzer
-        from audio_pipeline.app.capture.level import LevelMeter, VoiceMeter
+        from audio_pipeline.analysis.pipeline import StreamAnalyzer
+        from audio_pipeline.app.capture.live import LevelMeter, VoiceMeter
 
         self._analyzer = StreamAnalyzer(sample_rate, classifier, remember=False)
         self._level = LevelMeter(sample_rate)

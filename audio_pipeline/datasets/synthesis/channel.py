@@ -18,8 +18,14 @@ from scipy.fft import irfft, rfft, rfftfreq
 from scipy.ndimage import maximum_filter1d
 from scipy.signal import correlate, lfilter, oaconvolve
 
-from audio_pipeline.datasets.synthesis.resonance import band_passed, coloured_noise, slow_curve
-from audio_pipeline.datasets.synthesis.sounds import Parameter, Samples, log_uniform
+from audio_pipeline.datasets.synthesis.resonance import (
+    Parameter,
+    Samples,
+    band_passed,
+    coloured_noise,
+    log_uniform,
+    slow_curve,
+)
 
 _FIR = 1024
 

@@ -21,13 +21,16 @@ import numpy as np
 
 from audio_pipeline.datasets.synthesis.joints import PatternSettings, creak
 from audio_pipeline.datasets.synthesis.resonance import (
+    Samples,
+    Sound,
     band_passed,
     coloured_noise,
+    finished,
+    log_uniform,
     slow_curve,
     struck,
     swell,
 )
-from audio_pipeline.datasets.synthesis.sounds import Samples, Sound, finished, log_uniform
 
 _PATTERNS = PatternSettings()
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from audio_pipeline._version import __version__
 from audio_pipeline.audio.recording import Recording, write_recording
+from audio_pipeline.datasets.synthesis.resonance import Family, Scene
 from audio_pipeline.datasets.synthesis.scenes import SceneSettings, clip, scene
-from audio_pipeline.datasets.synthesis.sounds import Family, Scene
 from audio_pipeline.exceptions import CrepitusError, InvalidInputError
 
 COLUMNS = (

@@ -22,14 +22,18 @@ from scipy.signal import lfilter
 
 from audio_pipeline.datasets.synthesis import contacts
 from audio_pipeline.datasets.synthesis.resonance import (
+    Family,
+    Samples,
+    Sound,
     band_passed,
     coloured_noise,
+    finished,
+    log_uniform,
     shaped_noise,
     slow_curve,
     struck,
     swell,
 )
-from audio_pipeline.datasets.synthesis.sounds import Family, Samples, Sound, finished, log_uniform
 
 _PITCH = (65.0, 330.0)
 _CREAKING = (32.0, 75.0)

@@ -28,14 +28,17 @@ from audio_pipeline.datasets.synthesis.resonance import (
     HIGHEST,
     Body,
     BodySettings,
+    Samples,
+    Sound,
     draw_body,
+    finished,
     impulses,
+    log_uniform,
     shaped_noise,
     slow_curve,
     struck,
     varied,
 )
-from audio_pipeline.datasets.synthesis.sounds import Samples, Sound, finished, log_uniform
 
 Pattern = tuple[Samples, Samples]
 

@@ -31,14 +31,15 @@ from audio_pipeline.datasets.synthesis.joints import (
     pop_a,
     pop_b,
 )
-from audio_pipeline.datasets.synthesis.resonance import Body, draw_body
-from audio_pipeline.datasets.synthesis.sounds import (
+from audio_pipeline.datasets.synthesis.resonance import (
+    Body,
     Family,
     LabelledEvent,
     Parameter,
     Samples,
     Scene,
     Sound,
+    draw_body,
     level_envelope,
     log_uniform,
 )

@@ -22,7 +22,7 @@ from audio_pipeline.app.batch.export import (
 from audio_pipeline.app.batch.store import Result, RunStore
 from audio_pipeline.app.outputs import written
 from audio_pipeline.audio.discovery import Found
-from audio_pipeline.datasets.label_tracks import find_track, read_track
+from audio_pipeline.datasets.manifest import find_track, read_track
 from audio_pipeline.exceptions import CrepitusError, InvalidInputError
 
 LABELS = ["pop", "grating", "other"]

@@ -13,8 +13,8 @@ from rich.console import Console
 
 from audio_pipeline.analysis.events import Event
 from audio_pipeline.analysis.guided import planned_phases
-from audio_pipeline.analysis.streaming import LiveEvent
-from audio_pipeline.app.capture.level import FLOOR_DBFS, LevelMeter, to_dbfs
+from audio_pipeline.analysis.pipeline import LiveEvent
+from audio_pipeline.app.capture.live import FLOOR_DBFS, LevelMeter, to_dbfs
 from audio_pipeline.app.reporting import terminal as live
 from audio_pipeline.app.reporting.live import ADVICE, TakeScreen, cue, describe
 

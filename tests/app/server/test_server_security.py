@@ -16,8 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audio_pipeline.app.server.app import Service, create_app
-from audio_pipeline.app.server.certificate import kept_certificate, make_certificate
-from audio_pipeline.app.server.connections import host_names, lasting_name, listen, local_addresses
+from audio_pipeline.app.server.connections import (
+    host_names,
+    kept_certificate,
+    lasting_name,
+    listen,
+    local_addresses,
+    make_certificate,
+)
 from audio_pipeline.app.server.guards import Pairing, host_name
 from audio_pipeline.app.server.uploads import base_name
 from audio_pipeline.exceptions import CrepitusError

@@ -27,6 +27,7 @@ from audio_pipeline.datasets.synthesis.channel import (
     round_trip,
 )
 from audio_pipeline.datasets.synthesis.dataset import COLUMNS, numbered_scene, write_dataset
+from audio_pipeline.datasets.synthesis.resonance import Scene
 from audio_pipeline.datasets.synthesis.scenes import (
     EmbedSettings,
     SceneSettings,
@@ -34,7 +35,6 @@ from audio_pipeline.datasets.synthesis.scenes import (
     embed,
     scene,
 )
-from audio_pipeline.datasets.synthesis.sounds import Scene
 from audio_pipeline.exceptions import InvalidInputError
 
 RATE = 48_000

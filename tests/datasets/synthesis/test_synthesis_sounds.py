@@ -20,8 +20,13 @@ from audio_pipeline.datasets.synthesis.joints import (
     pop_a,
     pop_b,
 )
-from audio_pipeline.datasets.synthesis.resonance import BodySettings, draw_body
-from audio_pipeline.datasets.synthesis.sounds import Sound, finished, level_envelope
+from audio_pipeline.datasets.synthesis.resonance import (
+    BodySettings,
+    Sound,
+    draw_body,
+    finished,
+    level_envelope,
+)
 
 RATE = 44_100
 FAMILIES = {
