@@ -50,26 +50,9 @@ QUICK, LONG = 20, 100
 """Recordings of each kind in CI and by hand: more than one and nearly six hours in all."""
 
 # What the default model exceeds a budget in, as measured: named, not excused.
-FAILS_QUICK: Mapping[str, str] = {
-    "chair": "a sure grating in 1 of 20, a sure joint sound in 1",
-    "mouth": "a sure grating in 0 of 20, a sure joint sound in 5",
-    "paper": "a sure grating in 8 of 20, a sure joint sound in 8",
-    "rain": "a sure grating in 6 of 20, a sure joint sound in 6",
-    "zipper": "a sure grating in 3 of 20, a sure joint sound in 3",
-    "wind": "a sure grating in 3 of 20, a sure joint sound in 3",
-    "chirps": "a sure grating in 1 of 20, a sure joint sound in 1",
-}
-FAILS_LONG: Mapping[str, str] = {
-    "chair": "a sure grating in 2 of 100, a sure joint sound in 2",
-    "mouth": "a sure grating in 0 of 100, a sure joint sound in 27",
-    "paper": "a sure grating in 60 of 100, a sure joint sound in 61",
-    "fire": "a sure grating in 9 of 100, a sure joint sound in 14",
-    "rain": "a sure grating in 19 of 100, a sure joint sound in 19",
-    "zipper": "a sure grating in 13 of 100, a sure joint sound in 13",
-    "wind": "a sure grating in 7 of 100, a sure joint sound in 7",
-    "drop": "a sure grating in 1 of 100, a sure joint sound in 13",
-    "several": "a sure grating in 2 of 100, a sure joint sound in 4",
-}
+FAILS_QUICK: Mapping[str, str] = {"mouth": "a sure joint sound in 2 of 20, no grating"}
+FAILS_LONG: Mapping[str, str] = FAILS_QUICK
+"""As above until the long run has been made with this model; it may name more kinds."""
 
 
 @pytest.fixture(scope="module")
