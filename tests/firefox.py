@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -96,8 +97,8 @@ class Tab:
 
 
 @contextmanager
-def firefox(folder: Path) -> Iterator[Tab]:
-    """Run a headless Firefox with a new profile in ``folder``."""
+def firefox(folder: Path, environment: dict[str, str]) -> Iterator[Tab]:
+    """Run a headless Firefox with a new profile in ``folder`` and more in its environment."""
     assert FIREFOX is not None
     lines = [f"user_pref({name!r}, {json.dumps(value)});" for name, value in PREFERENCES.items()]
     (folder / "user.js").write_text("\n".join(lines).replace("'", '"'))
@@ -112,7 +113,12 @@ def firefox(folder: Path) -> Iterator[Tab]:
         "--remote-debugging-port",
         str(port),
     ]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command,
+        env=os.environ | environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         with _connected(port) as bidi:
             yield Tab(bidi)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from firefox import FIREFOX, Tab, firefox
 from server_support import running
+from virtual_sound_card import VirtualSoundCard, sound_card  # noqa: F401
 
 from audio_pipeline.app.server.app import Service
 from audio_pipeline.app.server.guards import ServerSettings
@@ -54,8 +55,14 @@ def answer_all(tab: Tab, until: str) -> None:
     raise AssertionError(f"{until} never came")
 
 
-def test_the_whole_way(site: str, tmp_path: Path) -> None:
-    with firefox(tmp_path) as tab:
+def test_the_whole_way(
+    site: str,
+    tmp_path: Path,
+    sound_card: VirtualSoundCard,  # noqa: F811
+) -> None:
+    # Without a sound card Firefox starts no sound system at all.
+    sound_card.plug_in()
+    with firefox(tmp_path, sound_card.environment) as tab:
         tab.goto(site)
         tab.click("#begin")
         answer_all(tab, "#how-record")
