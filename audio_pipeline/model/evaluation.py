@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from audio_pipeline._version import __version__
 from audio_pipeline.analysis.pipeline import Analysis
 from audio_pipeline.datasets.examples import AnnotatedRecording, Example
 from audio_pipeline.datasets.loading import DataWarning, Progress, TrainingData, gather, shown_names
-from audio_pipeline.datasets.manifest import KIND, Dataset, in_doubt
+from audio_pipeline.datasets.manifest import KIND, Dataset, in_doubt, read_dataset
 from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.model import metrics
 from audio_pipeline.model.breakdown import (
@@ -30,7 +31,7 @@ from audio_pipeline.model.breakdown import (
     score_events,
     score_findings,
 )
-from audio_pipeline.model.classifier import Classifier
+from audio_pipeline.model.classifier import Classifier, load_classifier
 from audio_pipeline.model.crossvalidation import case_folds, seen_by
 from audio_pipeline.model.metrics import plain, probe_balanced_accuracy, shortcut_warning
 from audio_pipeline.model.scoring import (
@@ -246,8 +247,8 @@ def _prediction_row(one: CasePrediction, labels: Sequence[str]) -> dict[str, Any
 
 
 def evaluate(
-    dataset: Dataset,
-    classifier: Classifier,
+    dataset: Dataset | Path | str,
+    model: Classifier | Path | str | None = None,
     *,
     by: Sequence[str] = (),
     allow_overlap: bool = False,
@@ -258,8 +259,10 @@ def evaluate(
 
     Parameters
     ----------
-    dataset : Dataset
-    classifier : Classifier
+    dataset : Dataset or path
+        A path is read by :func:`~audio_pipeline.datasets.manifest.read_dataset`.
+    model : Classifier or path or None
+        A loaded model, its folder, or None for the default one.
     by : sequence of str
         Further manifest columns to report by.
     allow_overlap : bool
@@ -273,6 +276,9 @@ def evaluate(
     InvalidInputError
         When no recording has a label the model knows, or a column is not there.
     """
+    if not isinstance(dataset, Dataset):
+        dataset = read_dataset(Path(dataset))
+    classifier = model if isinstance(model, Classifier) else load_classifier(model)
     check_columns(dataset, by)
     material = gather(dataset, classifier.settings, progress=progress)
     kept, data_warnings = _kept(material, classifier, allow_overlap)

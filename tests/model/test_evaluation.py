@@ -280,7 +280,7 @@ def test_rows_in_doubt_are_shown_beside_the_headline(
     marked = strangers / "marked.csv"
     doubt = ["doubt", *("yes" if "stranger 3" in row else "" for row in rows[1:])]
     marked.write_text("\n".join(f"{row},{one}" for row, one in zip(rows, doubt, strict=True)))
-    result = evaluate(read_dataset(marked), model)
+    result = evaluate(str(marked), model)
     assert result.figures["n_recordings"] == 9
     assert result.doubtful["n_recordings"] == 3
     assert "stranger 3" not in {row["group"] for row in result.recordings}
