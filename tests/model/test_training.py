@@ -331,7 +331,9 @@ def test_made_sounds_alone_and_beside_real_ones(
 ) -> None:
     small = ["--param", "n_estimators=4", "--folds", "2", "--json"]
     documents = []
-    data = write_people(tmp_path / "data", people=3, each=1, rate=22_050)
+    data = write_people(
+        tmp_path / "data", people=3, each=1, rate=22_050, labels=("pop", "grating", "other")
+    )
     for arguments in (["--synthetic", "24"], [str(data), "--synthetic", "8", "--embed"]):
         for attempt in ("one", "two"):
             model = tmp_path / f"{attempt}{len(arguments)}"

@@ -57,6 +57,9 @@ class Batch:
 
 def _run(home: Path, arguments: list[str], said: Any) -> None:
     os.chdir(home)
+    # Whoever started the tests may have told them to ignore these, as nohup and "&" do.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
