@@ -17,7 +17,8 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Sequence
-from functools import lru_cache
+from contextlib import ExitStack, suppress
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +248,28 @@ def _mend(mirrored: Float32, whole: Float32) -> None:
         np.copyto(mirrored, np.minimum(mirrored, whole[:, None]), where=weak)
 
 
+@cache
+def _compile_peak_pick() -> None:
+    """Let numba compile or load :func:`librosa.util.peak_pick`, one process at a time.
+
+    Its cache holds the loop and its wrapper in two files: written by two processes at once they
+    need not fit each other, and a process that reads such a pair crashes.
+    """
+    with ExitStack() as stack:
+        if os.name == "posix":
+            import fcntl
+
+            name = Path(tempfile.gettempdir()) / f"crepitus-numba-{os.getuid()}.lock"
+            flags = os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+            with suppress(OSError):
+                lock = os.open(name, flags, 0o600)
+                stack.callback(os.close, lock)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        librosa.util.peak_pick(
+            np.zeros(8, np.float32), pre_max=1, post_max=2, pre_avg=1, post_avg=2, delta=1.0, wait=0
+        )
+
+
 def peak_pick(envelope: Float32, config: SegmentationConfig) -> NDArray[np.intp]:
     """Return where an onset envelope has peaks: :func:`librosa.util.peak_pick` above a height.
 
@@ -267,6 +290,7 @@ def peak_pick(envelope: Float32, config: SegmentationConfig) -> NDArray[np.intp]
     beside, around = config.frames(config.peak_distance), config.frames(config.peak_context)
     if not len(envelope):
         return np.zeros(0, np.intp)
+    _compile_peak_pick()
     indices: NDArray[np.intp] = librosa.util.peak_pick(
         envelope,
         pre_max=beside,
