@@ -15,7 +15,7 @@ from audio_pipeline.analysis.events import Event
 from audio_pipeline.analysis.guided import planned_phases
 from audio_pipeline.analysis.pipeline import LiveEvent
 from audio_pipeline.app.capture.live import FLOOR_DBFS, LevelMeter, to_dbfs
-from audio_pipeline.app.reporting import terminal as live
+from audio_pipeline.app.reporting import live
 from audio_pipeline.app.reporting.live import ADVICE, TakeScreen, cue, describe
 
 RATE = 48_000
@@ -148,7 +148,7 @@ def test_nothing_a_person_reads_frightens_or_promises() -> None:
     from wording_rules import BANNED
 
     from audio_pipeline.analysis import guided as protocol
-    from audio_pipeline.app.reporting import terminal
+    from audio_pipeline.app.reporting import live
 
     said = [words for words, _ in ADVICE.values()]
     said += [*protocol._RETURNS.values(), *protocol._ONCE.values(), *terminal.HOW_TO_RECORD]
