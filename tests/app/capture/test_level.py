@@ -148,7 +148,7 @@ def test_nothing_a_person_reads_frightens_or_promises() -> None:
     from wording_rules import BANNED
 
     from audio_pipeline.analysis import guided as protocol
-    from audio_pipeline.app.reporting import live
+    from audio_pipeline.app.reporting import terminal
 
     said = [words for words, _ in ADVICE.values()]
     said += [*protocol._RETURNS.values(), *protocol._ONCE.values(), *terminal.HOW_TO_RECORD]
