@@ -259,10 +259,9 @@ def _compile_peak_pick() -> None:
         if os.name == "posix":
             import fcntl
 
-            name = Path(tempfile.gettempdir()) / f"crepitus-numba-{os.getuid()}.lock"
-            flags = os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+            # A lock on librosa's own file leaves none behind.
             with suppress(OSError):
-                lock = os.open(name, flags, 0o600)
+                lock = os.open(librosa.__file__, os.O_RDONLY | os.O_CLOEXEC)
                 stack.callback(os.close, lock)
                 fcntl.flock(lock, fcntl.LOCK_EX)
         librosa.util.peak_pick(

@@ -155,7 +155,7 @@ class TestKeptCertificate:
             path.rename(tmp_path / "elsewhere")
             path.symlink_to(tmp_path / "elsewhere")
         elif harm == "ending":
-            monkeypatch.setattr("audio_pipeline.app.server.certificate.RENEWED_DAYS", 398)
+            monkeypatch.setattr("audio_pipeline.app.server.connections.RENEWED_DAYS", 398)
         else:
             content = {"cut": path.read_bytes()[:300], "empty": b"", "text": b"x" * 10_000}[harm]
             path.write_bytes(content)
