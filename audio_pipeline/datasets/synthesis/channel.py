@@ -304,30 +304,34 @@ def processed(
 
 @dataclass(frozen=True)
 class Codec:
-    """One codec: container, encoder name, bit rates (kbit/s) and its own sample rate or 0."""
+    """One codec: share of the draws, container, encoder, bit rates (kbit/s), its own rate or 0."""
 
     name: str
+    share: float
     container: str
     encoder: str
     bit_rates: tuple[int, ...]
     sample_rate: int = 0
 
 
-CODECS = (
-    Codec("aac", "mp4", "aac", (24, 32, 48, 64, 96, 128)),
-    Codec("opus", "ogg", "libopus", (12, 16, 24, 32, 64), 48_000),
-    Codec("mp3", "mp3", "libmp3lame", (32, 48, 64, 128)),
-    Codec("amr", "amr", "libopencore_amrnb", (12,), 8_000),
+CODECS = tuple(
+    codec
+    for codec in (
+        Codec("aac", 0.42, "mp4", "aac", (24, 32, 48, 64, 96, 128)),
+        Codec("opus", 0.33, "ogg", "libopus", (12, 16, 24, 32, 64), 48_000),
+        Codec("mp3", 0.1, "mp3", "libmp3lame", (32, 48, 64, 128)),
+        Codec("amr", 0.15, "amr", "libopencore_amrnb", (12,), 8_000),
+    )
+    if codec.encoder in av.codecs_available
 )
 """AAC of phones, Opus of browsers and messengers, MP3 of old recorders, AMR of voice notes, which
-leaves nothing above 4 kHz."""
-
-_CODEC_SHARES = (0.42, 0.33, 0.1, 0.15)
+leaves nothing above 4 kHz. Only those that this PyAV encodes: the wheels of 19 have no AMR."""
 
 
 def draw_codec(rng: np.random.Generator) -> tuple[Codec, int]:
     """Draw a codec and a bit rate in kbit/s."""
-    codec = CODECS[int(rng.choice(len(CODECS), p=_CODEC_SHARES))]
+    shares = np.array([codec.share for codec in CODECS])
+    codec = CODECS[int(rng.choice(len(CODECS), p=shares / shares.sum()))]
     return codec, int(rng.choice(codec.bit_rates))
 
 
