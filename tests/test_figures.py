@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 from datetime import date
@@ -14,24 +13,6 @@ import pytest
 from audio_pipeline.model.classifier import load_classifier
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture(scope="module")
-def figures() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("figures", ROOT / "docs" / "figures.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def measured() -> dict[str, object]:
-    path = ROOT / "docs" / "evaluation.json"
-    given = json.loads(path.read_text(encoding="utf-8"))
-    assert isinstance(given, dict)
-    return given
 
 
 def test_every_document_quotes_the_one_evaluation(

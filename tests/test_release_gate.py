@@ -10,8 +10,6 @@ what the present model fails is named with what was measured.
 
 from __future__ import annotations
 
-import importlib.util
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -53,22 +51,6 @@ QUICK, LONG = 20, 100
 FAILS_QUICK: Mapping[str, str] = {"mouth": "a sure joint sound in 2 of 20, no grating"}
 FAILS_LONG: Mapping[str, str] = FAILS_QUICK
 """As above until the long run has been made with this model; it may name more kinds."""
-
-
-@pytest.fixture(scope="module")
-def figures() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("figures", ROOT / "docs" / "figures.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def measured() -> dict[str, Any]:
-    given: dict[str, Any] = json.loads((ROOT / "docs" / "evaluation.json").read_text("utf-8"))
-    return given
 
 
 def test_what_fails_on_real_clips_and_takes_is_named(

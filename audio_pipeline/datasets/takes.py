@@ -36,6 +36,7 @@ from audio_pipeline.datasets.manifest import (
     is_near,
 )
 from audio_pipeline.datasets.synthesis.channel import ChannelSettings
+from audio_pipeline.datasets.synthesis.dataset import check_new_dataset
 from audio_pipeline.datasets.synthesis.everyday import rustle
 from audio_pipeline.datasets.synthesis.resonance import LabelledEvent, Sound
 from audio_pipeline.datasets.synthesis.scenes import Placed, clip_sound, recorded
@@ -547,12 +548,7 @@ def write_takes(
         If the folder cannot be written.
     """
     settings = settings or TakeSettings()
-    if not 1 <= count <= _LARGEST:
-        raise InvalidInputError(f"count is {count}: give a number from 1 to {_LARGEST}")
-    if seed < 0:
-        raise InvalidInputError(f"seed is {seed}: give a number of at least 0")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InvalidInputError(f"{folder} is not an empty folder: name one that is new or empty")
+    check_new_dataset(folder, count, seed, _LARGEST)
     folds = clip_folds(take_clips(dataset), n_folds, seed)
     findings: Counter[str] = Counter()
     try:

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from audio_pipeline.triage.answers import Answers, parse_answers
 from audio_pipeline.triage.messages import Catalogue, load_catalogue
@@ -53,14 +52,6 @@ class Screen:
         """Whether it is a list to tick."""
         return len(self.questions) > 1
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON: ids only, the words are in the questionnaire."""
-        return {
-            "questions": [question.id for question in self.questions],
-            "group": self.questions[0].group if self.ticked else None,
-            "detail": self.detail,
-        }
-
 
 class Interview:
     """The state of an interview.
@@ -71,22 +62,12 @@ class Interview:
         Answers that are already there; those questions are not asked.
     sound
         The finding of a recording, where there is one.
-    declined
-        Questions that were asked and skipped; those are not asked again either.
     """
 
-    def __init__(
-        self,
-        answers: Answers | None = None,
-        sound: Sound | None = None,
-        declined: Collection[str] = (),
-    ) -> None:
+    def __init__(self, answers: Answers | None = None, sound: Sound | None = None) -> None:
         self.sound = sound
         self.highest_reached = LEVELS[0]
-        self._values: dict[str, str | int | None] = {
-            **dict.fromkeys(declined),
-            **(answers or Answers()).values,
-        }
+        self._values: dict[str, str | int | None] = dict((answers or Answers()).values)
         self._details: set[str] = set()
         self._trail: list[tuple[Screen, dict[str, str | int | None], set[str]]] = []
         self._note_level()
@@ -128,12 +109,10 @@ class Interview:
 
     def next_screen(self, *, emergency_only: bool = False) -> Screen | None:
         """Return what to ask next, or None when there is nothing more to ask."""
-        screens = self.screens(emergency_only=emergency_only)
+        if self.emergency:
+            return None
+        screens = self._open_screens(emergency_only)
         return screens[0] if screens else None
-
-    def screens(self, *, emergency_only: bool = False) -> list[Screen]:
-        """Return all screens still to come, as far as can be known now; none at an emergency."""
-        return [] if self.emergency else self._open_screens(emergency_only)
 
     def remaining(self, *, emergency_only: bool = False) -> int:
         """Return how many screens are still to come where nothing more is found.

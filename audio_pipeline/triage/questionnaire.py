@@ -44,7 +44,7 @@ def form_document(words: Catalogue) -> dict[str, Any]:
         a list also has ``tick`` (its words there) and, where a tick needs a closer look,
         ``detail`` with its own ``options``; else ``detail`` is null. ``groups`` holds ``text`` and
         ``why`` of each list. Which screen comes next depends on the rules:
-        :meth:`~audio_pipeline.triage.interview.Interview.screens`.
+        :meth:`~audio_pipeline.triage.interview.Interview.next_screen`.
     """
     tables = load_tables()
     questions = tables.questions.values()

@@ -100,6 +100,22 @@ def rows(name: str, made: Scene) -> Iterator[dict[str, str]]:
         }
 
 
+def check_new_dataset(folder: Path, count: int, seed: int, largest: int) -> None:
+    """Refuse a folder that holds something, and a count or seed out of range.
+
+    Raises
+    ------
+    InvalidInputError
+        Names the value and what to give instead.
+    """
+    if not 1 <= count <= largest:
+        raise InvalidInputError(f"count is {count}: give a number from 1 to {largest}")
+    if seed < 0:
+        raise InvalidInputError(f"seed is {seed}: give a number of at least 0")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InvalidInputError(f"{folder} is not an empty folder: name one that is new or empty")
+
+
 def write_dataset(
     folder: Path,
     count: int,
@@ -135,12 +151,7 @@ def write_dataset(
         If the folder cannot be written.
     """
     settings = settings or DatasetSettings()
-    if not 1 <= count <= LARGEST:
-        raise InvalidInputError(f"count is {count}: give a number from 1 to {LARGEST}")
-    if seed < 0:
-        raise InvalidInputError(f"seed is {seed}: give a number of at least 0")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InvalidInputError(f"{folder} is not an empty folder: name one that is new or empty")
+    check_new_dataset(folder, count, seed, LARGEST)
     labels: Counter[str] = Counter()
     seconds = 0.0
     try:
