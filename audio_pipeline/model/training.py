@@ -65,7 +65,7 @@ _WITH_INTERVAL = ("balanced_accuracy", "recording_balanced_accuracy")
 EVALUATION = "evaluation.json"
 """What a model folder is published with: the figures, generated."""
 
-_PACKAGES = ("numpy", "scipy", "scikit-learn", "librosa", "soxr", "skops")
+_PACKAGES = ("numpy", "scipy", "scikit-learn", "librosa", "soxr", "skops", "av")
 
 
 @dataclass(frozen=True, eq=False)
