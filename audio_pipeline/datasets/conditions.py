@@ -1,9 +1,9 @@
-"""One look at each recording besides its sounds: how it was recorded, and which hold the same.
+"""One look at each recording besides its sounds: how it was recorded, and of what it is a copy.
 
-A copy (exact, shifted in time, rescaled, or cut out) in the test part of a split makes a model look
-better than it is. Candidates are pairs whose loudest moments have nearly the same spectrum; a
-candidate counts as a copy when, after the best shift, the quiet stretches between the sounds agree
-too. Two knocks on one table may look alike, but the noise around them never does.
+A copy in the test part of a split makes a model look better than it is: exact, shifted in time,
+rescaled, or cut from the other. Candidates are pairs whose loudest moments have nearly the same
+spectrum; a candidate counts as a copy when, after the best shift, the quiet stretches between the
+sounds agree too. Two knocks on one table may look alike, but the noise around them never does.
 """
 
 from __future__ import annotations
@@ -243,7 +243,7 @@ _ALIKE: Final = 0.99
 
 _CHECKS_EACH: Final = 12
 _SAME: Final = 0.9
-_COPY_FRAME_SECONDS: Final = 0.02
+_ENVELOPE_SECONDS: Final = 0.02
 _FEWEST_FRAMES: Final = 8
 """A clip of 40 ms is cut into this many."""
 
@@ -366,7 +366,7 @@ def common_shift(first: Path, second: Path) -> float | None:
     lag = int(np.abs(correlation).argmax())
     lag = lag - size if lag >= size // 2 else lag
     begin, end = max(0, -lag), min(x.size, y.size - lag)
-    frame = max(8, min(round(_COPY_FRAME_SECONDS * rate), min(x.size, y.size) // _FEWEST_FRAMES))
+    frame = max(8, min(round(_ENVELOPE_SECONDS * rate), min(x.size, y.size) // _FEWEST_FRAMES))
     n_frames = (end - begin) // frame
     shortest = min(x.size, y.size) // frame
     if n_frames < max(_LEAST_SHARED_FRAMES, _LEAST_SHARE * shortest):
