@@ -137,8 +137,8 @@ def train_command(
     label, or with label tracks beside the recordings. Any labels will do. Without DATASET, and
     with --synthetic, made sounds are all there is.
     """
-    from audio_pipeline.app.progress import steps
     from audio_pipeline.app.reporting.model_card import card_and_plots
+    from audio_pipeline.app.text import steps
     from audio_pipeline.datasets.augmentation import MadeSettings
     from audio_pipeline.datasets.loading import fail_for_unreadable
     from audio_pipeline.datasets.manifest import permissive_only
@@ -290,7 +290,7 @@ def evaluate_command(
     column `doubt` says yes are shown apart, and recordings whose column `finding` says what should
     be found in them (see `takes`) are judged as wholes.
     """
-    from audio_pipeline.app.progress import steps
+    from audio_pipeline.app.text import steps
     from audio_pipeline.datasets.loading import fail_for_unreadable
     from audio_pipeline.datasets.manifest import read_dataset
     from audio_pipeline.model.classifier import load_classifier
@@ -511,7 +511,7 @@ def takes_command(
     or two joint sounds; half are guided, as `record` makes them. `evaluate` then says how often the
     finding is right, uncertain or wrong.
     """
-    from audio_pipeline.app.progress import steps
+    from audio_pipeline.app.text import steps
     from audio_pipeline.datasets.manifest import read_dataset
     from audio_pipeline.datasets.takes import TakeSettings, write_takes
 
