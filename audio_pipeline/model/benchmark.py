@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
@@ -119,6 +119,13 @@ class Result(BaseModel):
         return value if isinstance(value, float) else None
 
 
+def in_order(material: TrainingData) -> Ints:
+    """Return the usable cases in an order that depends on their sound and label alone."""
+    labels = np.array([material.cases[index].label for index in material.usable])
+    order: Ints = material.usable[np.lexsort((labels, _digests(material, material.usable)))]
+    return order
+
+
 def make_splits(material: TrainingData, n_folds: int = 5, seed: int = 0) -> Splits:
     """Split recordings by group; the same recordings give the same splits.
 
@@ -136,20 +143,20 @@ def make_splits(material: TrainingData, n_folds: int = 5, seed: int = 0) -> Spli
     InvalidInputError
         When a label comes from a single group: then no honest split exists.
     """
-    digests, groups = _digests(material), _canonical_groups(material)
-    labels = np.array([material.cases[index].label for index in material.usable])
-    order = np.lexsort((labels, digests))
-    folds = grouped_folds(labels[order], groups[order], n_folds, seed)
+    order = in_order(material)
+    digests, groups = _digests(material, order), _canonical_groups(material, order)
+    labels = np.array([material.cases[index].label for index in order])
+    folds = grouped_folds(labels, groups, n_folds, seed)
     if not folds:
         raise InvalidInputError(
             f"{material.dataset.source}: a label comes from a single group, which would sit on "
             "both sides of every split"
         )
-    return Splits(folds=[sorted(set(digests[order][fold.test].tolist())) for fold in folds])
+    return Splits(folds=[sorted(set(digests[fold.test].tolist())) for fold in folds])
 
 
 def folds_of(splits: Splits, material: TrainingData) -> list[Fold]:
-    """Return the folds as indices of the usable cases.
+    """Return the folds as indices of the usable cases :func:`in_order`.
 
     Raises
     ------
@@ -157,7 +164,8 @@ def folds_of(splits: Splits, material: TrainingData) -> list[Fold]:
         When the recordings are not those of the splits, or a group lies in two folds.
     """
     number = {digest: fold for fold, part in enumerate(splits.folds) for digest in part}
-    digests = _digests(material)
+    order = in_order(material)
+    digests = _digests(material, order)
     unknown = [digest for digest in digests.tolist() if digest not in number]
     missing = set(number) - set(digests.tolist())
     if unknown or missing:
@@ -166,7 +174,7 @@ def folds_of(splits: Splits, material: TrainingData) -> list[Fold]:
             f"{len(missing)} are missing and {len(set(unknown))} are others"
         )
     member = np.array([number[digest] for digest in digests.tolist()])
-    groups = material.groups[material.usable]
+    groups = material.groups[order]
     for group in np.unique(groups):
         if np.unique(member[groups == group]).size > 1:
             raise InvalidInputError(f"these splits tear the group {group} apart")
@@ -179,7 +187,7 @@ def run_benchmark(
     splits: Splits,
     recipes: Sequence[TrainingSettings],
     progress: Progress | None = None,
-) -> list[Result]:
+) -> Iterator[Result]:
     """Judge estimators out of fold, with everything chosen inside the other folds.
 
     Parameters
@@ -190,14 +198,14 @@ def run_benchmark(
         One per estimator; `learn_from` must be the same in all.
     progress : callable or None
 
-    Returns
-    -------
-    list of Result
-        In the order of the recipes.
+    Yields
+    ------
+    Result
+        In the order of the recipes, each as soon as it is there.
     """
-    usable = material.usable
+    usable = in_order(material)
     cases = [material.cases[index] for index in usable]
-    groups = material.groups[usable]
+    groups = _canonical_groups(material, usable)
     folds = folds_of(splits, material)
     teaches = learnt_from(cases, recipes[0])
     labels = sorted({case.label for case, may in zip(cases, teaches, strict=True) if may})
@@ -209,7 +217,6 @@ def run_benchmark(
     events = events.rows(teaches[events.case])
     asked = any(recipe.controls for recipe in recipes)
     tables = control_tables(material, usable) if asked else None
-    results = []
     for recipe in recipes:
         validation = cross_validate(
             cases,
@@ -227,8 +234,7 @@ def run_benchmark(
             sure = np.isin(np.array([id(case) for case in cases]), _ids(evaluation))
             seen = {name: table[sure] for name, table in (tables or {}).items()}
             evaluation = with_controls(evaluation, asks, tables=seen)
-        results.append(_result(evaluation, splits, recipe))
-    return results
+        yield _result(evaluation, splits, recipe)
 
 
 def _named(recipe: TrainingSettings, progress: Progress | None) -> Any:
@@ -242,7 +248,8 @@ def _ids(evaluation: Evaluation) -> list[int]:
 def _result(evaluation: Evaluation, splits: Splits, recipe: TrainingSettings) -> Result:
     material = evaluation.material
     place = {id(case): number for number, case in enumerate(material.cases)}
-    canonical = dict(zip(material.usable.tolist(), _canonical_groups(material), strict=True))
+    usable = material.usable.tolist()
+    canonical = dict(zip(usable, _canonical_groups(material, material.usable), strict=True))
     given = evaluation.table
     names = [*given.labels, None]  # -1 is no answer
     cases = [
@@ -274,16 +281,22 @@ def _result(evaluation: Evaluation, splits: Splits, recipe: TrainingSettings) ->
     )
 
 
-def _digests(material: TrainingData) -> NDArray[np.str_]:
-    """Return the digest of each usable case's recording."""
-    cases = [material.cases[index] for index in material.usable]
-    return np.array([material.surveys[case.name].digest for case in cases])
+def file_name(recipe: TrainingSettings) -> str:
+    """Return what the file of a result is called, without its ending."""
+    given = json.dumps(dict(recipe.params), sort_keys=True)
+    mark = hashlib.sha256(given.encode()).hexdigest()[:8]
+    return f"{recipe.estimator}-{mark}" if recipe.params else str(recipe.estimator)
 
 
-def _canonical_groups(material: TrainingData) -> NDArray[np.str_]:
-    """Return a name for the group of each usable case that does not depend on what it is called."""
-    digests, groups = _digests(material), material.groups[material.usable]
-    first = {group: digests[groups == group].min() for group in np.unique(groups)}
+def _digests(material: TrainingData, cases: Ints) -> NDArray[np.str_]:
+    """Return the digest of each case's recording."""
+    return np.array([material.surveys[material.cases[index].name].digest for index in cases])
+
+
+def _canonical_groups(material: TrainingData, cases: Ints) -> NDArray[np.str_]:
+    """Return a name for the group of each case that does not depend on what it is called."""
+    digests, groups = _digests(material, cases), material.groups[cases]
+    first = {group: min(digests[groups == group].tolist()) for group in np.unique(groups)}
     return np.array([first[group] for group in groups])
 
 

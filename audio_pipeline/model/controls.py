@@ -412,9 +412,7 @@ def with_controls(
         settings = ControlSettings(name if name in NAMES else DEFAULT)
     place = {id(case): number for number, case in enumerate(evaluation.material.cases)}
     kept = np.array([place[id(one.case)] for one in evaluation.predictions], np.int64)
-    controls = negative_controls(
-        evaluation.material, kept, accuracy, settings, classifier, tables
-    )
+    controls = negative_controls(evaluation.material, kept, accuracy, settings, classifier, tables)
     caught = [DataWarning(f"control_{one.name}", one.verdict) for one in controls if one.caught]
     return replace(
         evaluation, controls=tuple(controls), data_warnings=(*evaluation.data_warnings, *caught)

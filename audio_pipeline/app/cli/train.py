@@ -398,13 +398,14 @@ def benchmark_command(
     ranked again and nothing is judged.
     """
     from audio_pipeline.app.outputs import check_page, write_json, write_page
-    from audio_pipeline.app.progress import steps
     from audio_pipeline.app.reporting.pages import benchmark_page
+    from audio_pipeline.app.text import steps
     from audio_pipeline.datasets.loading import fail_for_unreadable, gather
     from audio_pipeline.datasets.manifest import read_dataset
     from audio_pipeline.exceptions import InvalidInputError
     from audio_pipeline.model import benchmark
     from audio_pipeline.model.estimator import NAMES, parse_params
+    from audio_pipeline.model.scoring import HEADLINE
     from audio_pipeline.model.selection import TrainingSettings
     from audio_pipeline.model.training import check_recipe
 
@@ -445,9 +446,10 @@ def benchmark_command(
             read = read_dataset(dataset, group_by, allow_outside=allow_outside)
             material = gather(read.where(where) if where else read, progress=progress)
             splits = found[0] if found else benchmark.make_splits(material, folds, seed)
-            folder.mkdir(parents=True, exist_ok=True)
-            for recipe, file in zip(recipes, files, strict=True):
-                (result,) = benchmark.run_benchmark(material, splits, [recipe], progress)
+            found = [splits]
+            results = benchmark.run_benchmark(material, splits, recipes, progress)
+            for file, result in zip(files, results, strict=True):
+                folder.mkdir(parents=True, exist_ok=True)
                 write_json(kept, splits.model_dump())
                 write_json(file, result.model_dump())
         warnings = list(material.data_warnings)
@@ -457,7 +459,7 @@ def benchmark_command(
     if as_json:
         show_json(
             {
-                "splits": found[0].sha256 if dataset is None and found else splits.sha256,
+                "splits": found[0].sha256 if found else None,
                 "ranking": [[place.to_dict() for place in places] for places in ranking],
                 "warnings": [{"code": one.code, "text": one.text} for one in warnings],
             }
@@ -465,7 +467,7 @@ def benchmark_command(
     else:
         for places in ranking:
             for place in places:
-                reached = place.result.figure(benchmark.HEADLINE) or 0.0
+                reached = place.result.figure(HEADLINE) or 0.0
                 show(f"{place.rank}. {visible(place.result.estimator)}: {reached:.3f}")
         show(f"Ranking: {visible(str(page))}")
     fail_for_unreadable(warnings)

@@ -284,7 +284,9 @@ def benchmark_page(ranking: Sequence[Sequence[Place]]) -> str:
         bars = [
             (
                 _estimator_words(place),
-                *(place.result.figure(f"{HEADLINE}{end}") for end in ("", "_low", "_high")),
+                place.result.figure(HEADLINE),
+                place.result.figure(f"{HEADLINE}_low"),
+                place.result.figure(f"{HEADLINE}_high"),
             )
             for place in places
         ]
