@@ -473,4 +473,6 @@ def _voiced_frames(samples: NDArray[np.float32]) -> tuple[NDArray[np.bool_], Flo
         & (inside > 0.5 * power.sum(axis=1))
         & (level > _VOICE_LEVEL)
     )
-    return mask, _VOICE_RATE / (lowest + ratio.argmax(axis=1))
+    # The shortest lag that is nearly as good: twice a period fits a voice as well as one.
+    first = (ratio >= 0.9 * ratio.max(axis=1, keepdims=True)).argmax(axis=1)
+    return mask, _VOICE_RATE / (lowest + first)

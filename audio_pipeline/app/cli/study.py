@@ -136,7 +136,7 @@ def qr_code(text: str, *, colour: bool) -> str:
     )
 
 
-@click.group(epilog="Example: crepitus study new my_study --title Twists --owner 'A. Miller'")
+@click.group(epilog="Example: crepitus study check my_study")
 def study_command() -> None:
     """Run a study: a folder with consent, protocol, takes and answers, in plain files.
 
