@@ -141,9 +141,7 @@ class TestStreams:
             ["bash", "-c", command], capture_output=True, text=True, timeout=120, check=False
         )
 
-    @pytest.mark.parametrize(
-        "words", ["triage", "triage --json", "analyze a.flac --json"]
-    )
+    @pytest.mark.parametrize("words", ["triage", "triage --json", "analyze a.flac --json"])
     def test_no_standard_input(self, here: Path, words: str) -> None:
         ran = self.crepitus(f"{words} <&-")
         assert ran.returncode == 0
