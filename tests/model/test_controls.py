@@ -26,6 +26,7 @@ def test_a_clean_set_raises_no_alarm(tmp_path: Path) -> None:
     assert caught(write_planted(tmp_path / "data", "clean", 0), 0) == []
 
 
+@pytest.mark.slow
 def test_a_planted_confound_is_caught(tmp_path: Path) -> None:
     names = caught(write_planted(tmp_path / "data", "device", 0, people=5), 0)
     assert EXPECTED["device"] & set(names)
