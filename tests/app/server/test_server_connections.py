@@ -72,9 +72,14 @@ def test_slow_connections_do_not_shut_the_server(
     assert "".join(capfd.readouterr()) == ""
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("https", [False, True], ids=["plain", "TLS"])
-@pytest.mark.parametrize("kinds", [(kind,) for kind in KINDS], ids=KINDS)
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        pytest.param(tuple(KINDS), marks=pytest.mark.slow, id="all"),
+        *(pytest.param((kind,), marks=pytest.mark.soak, id=kind) for kind in KINDS),
+    ],
+)
 def test_two_hundred_slow_connections_with_the_limits_as_they_are(
     https: bool, kinds: tuple[str, ...]
 ) -> None:
