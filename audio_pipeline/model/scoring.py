@@ -424,6 +424,10 @@ FIGURE_NAMES: Final = (
 """What is shown of the figures, in this order, with its name for people."""
 
 
+HEADLINE: Final = "recording_balanced_accuracy"
+"""What estimators are ranked by: every recording answered, every kind of a label weighing alike."""
+
+
 def figures_with_intervals(
     given: PredictionTable, seed: int = 0, names: Sequence[str] = tuple(FIGURES)
 ) -> dict[str, Any]:

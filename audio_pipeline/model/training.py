@@ -175,7 +175,7 @@ def train(
     if not cases:
         problem = next((one.problem for one in material.heard if one.problem), "no sound")
         raise InvalidInputError(f"no recording of {dataset.source} can be used: {problem}")
-    teaches = _learnt_from(cases, settings)
+    teaches = learnt_from(cases, settings)
     labels = _labels([case for case, may in zip(cases, teaches, strict=True) if may], base)
     known = np.isin([case.label for case in cases], labels)
     usable, teaches = usable[known], teaches[known]
@@ -212,7 +212,7 @@ def train(
     evaluation = None
     metrics = _no_metrics(material, usable, settings)
     if validation:
-        evaluation = _evaluation(validation, material, usable, settings, labels)
+        evaluation = evaluation_of(validation, material, usable, settings, labels)
         if settings.controls:
             asked = ControlSettings(settings.estimator, settings.params, seed=settings.seed)
             evaluation = with_controls(evaluation, asked)
@@ -314,7 +314,7 @@ def _no_split(
     return DataWarning("no_honest_split", text)
 
 
-def _evaluation(
+def evaluation_of(
     validation: CrossValidation,
     material: TrainingData,
     kept: NDArray[np.int64],
@@ -350,7 +350,7 @@ def _no_metrics(
     }
 
 
-def _learnt_from(cases: Sequence[Example], settings: TrainingSettings) -> NDArray[np.bool_]:
+def learnt_from(cases: Sequence[Example], settings: TrainingSettings) -> NDArray[np.bool_]:
     """Tell of each case whether it may teach; the others only judge."""
     may = [
         not in_doubt(case.columns)

@@ -96,10 +96,15 @@ def test_the_tools_of_scikit_learn_work_on_examples(people: Path, tmp_path: Path
     ("name", "kind", "params"),
     [
         ("sklearn.linear_model.LogisticRegression", "LogisticRegression", ["--param", "C=0.5"]),
-        ("boosting", "HistGradientBoostingClassifier", ["--param", "max_iter=10"]),
-        ("extra_trees", "ExtraTreesClassifier", ["--param", "n_estimators=8"]),
         ("neighbors", "KNeighborsClassifier", []),
-        ("svm", "SVC", []),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                ("boosting", "HistGradientBoostingClassifier", ["--param", "max_iter=10"]),
+                ("extra_trees", "ExtraTreesClassifier", ["--param", "n_estimators=8"]),
+                ("svm", "SVC", []),
+            )
+        ),
     ],
 )
 def test_other_estimators_from_the_command_line(

@@ -29,7 +29,7 @@ from audio_pipeline.app.batch.store import Pending, Result, Row, RunStore, Store
 from audio_pipeline.app.batch.store_file import STORE_NAME, Recovery, shown
 from audio_pipeline.app.batch.workers import InProcess, LocalWorkers, Outcome, processors
 from audio_pipeline.app.outputs import remove_leftovers, write_json, written
-from audio_pipeline.app.progress import BatchProgress
+from audio_pipeline.app.text import BatchProgress
 from audio_pipeline.audio.discovery import discover, readable
 from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.files import csv_text

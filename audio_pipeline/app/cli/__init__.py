@@ -31,6 +31,7 @@ COMMANDS: dict[str, str] = {
     "serve": "Open the page to record on, and the HTTP API.",
     "train": "Train a model on labelled recordings.",
     "evaluate": "Measure a model on labelled recordings.",
+    "benchmark": "Judge estimators on the same splits, and rank them.",
     "review": "Label sounds by ear, one key each.",
     "segments": "Cut out every sound found, with label tracks to correct.",
     "features": "Write the feature table of recordings.",
@@ -45,7 +46,7 @@ COMMANDS: dict[str, str] = {
 HOMES: dict[str, str] = {
     **dict.fromkeys(("listen", "devices", "check"), "record"),
     **dict.fromkeys(("batch", "export", "features", "segments"), "analyze"),
-    **dict.fromkeys(("evaluate", "takes", "synthesize", "review"), "train"),
+    **dict.fromkeys(("evaluate", "benchmark", "takes", "synthesize", "review"), "train"),
     **dict.fromkeys(("questions", "why"), "triage"),
     "compare": "history",
 }

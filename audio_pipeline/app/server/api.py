@@ -117,7 +117,7 @@ class Api:
 
     async def fhir(self, request: Request) -> Response:
         """Return the answers as a FHIR R4 QuestionnaireResponse."""
-        from audio_pipeline.triage.fhir import response_resource
+        from audio_pipeline.triage.questionnaire import response_resource
 
         answers = checked_answers((await json_input(request, TriageInput)).answers)
         now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")

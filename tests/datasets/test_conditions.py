@@ -10,8 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audio_pipeline.audio.recording import Recording, Resampler, write_recording
-from audio_pipeline.datasets.conditions import CONDITIONS, measure_conditions, recording_conditions
-from audio_pipeline.datasets.duplicates import common_shift, find_copies, linked_groups
+from audio_pipeline.datasets.conditions import (
+    CONDITIONS,
+    common_shift,
+    find_copies,
+    linked_groups,
+    measure_conditions,
+    recording_conditions,
+)
 from audio_pipeline.model.metrics import is_shortcut, probe_balanced_accuracy, shortcut_warning
 from audio_pipeline.model.selection import grouped_folds
 from tests.labelled_sounds import LABELS, sound
