@@ -65,20 +65,22 @@ class Check:
         }
 
 
-def check_machine(device: str | None, model: str | None) -> Iterator[Check]:
+def check_machine(
+    device: str | None, model: str | None, *, trusted: bool = False
+) -> Iterator[Check]:
     """Try everything, one check after the other, so that each can be shown when it is done.
 
     Parameters
     ----------
     device : str or None
         The microphone to try, as in ``record --device``.
-    model : str or None
-        The model folder; None for the default model.
+    model, trusted : str or None, bool
+        The model folder, None for the default one; whether any estimator in it is loaded.
     """
     yield check_versions()
-    yield _guarded("model", lambda: _check_model(model))
+    yield _guarded("model", lambda: _check_model(model, trusted))
     yield check_codecs()
-    yield _guarded("analysis", lambda: _check_analysis(model))
+    yield _guarded("analysis", lambda: _check_analysis(model, trusted))
     sound_card = _guarded("sound card", _check_sound_card, worst="note")
     yield sound_card
     if sound_card.status == "ok":
@@ -106,10 +108,10 @@ def check_versions() -> Check:
     return Check("versions", "ok", f"{listed}; {platform.platform()}.", {"versions": versions})
 
 
-def _check_model(folder: str | None) -> Check:
+def _check_model(folder: str | None, trusted: bool) -> Check:
     from audio_pipeline.model.classifier import load_classifier
 
-    classifier = load_classifier(folder)
+    classifier = load_classifier(folder, trusted=trusted)
     labels = ", ".join(classifier.labels)
     return Check(
         "model",
@@ -208,11 +210,11 @@ def _amr_silence() -> bytes:
     return b"#!AMR\n" + (b"\x3c" + bytes(31)) * 10
 
 
-def _check_analysis(model: str | None) -> Check:
+def _check_analysis(model: str | None, trusted: bool) -> Check:
     from audio_pipeline.app.capture.live import warm_up
     from audio_pipeline.model.classifier import load_classifier
 
-    classifier = load_classifier(model)
+    classifier = load_classifier(model, trusted=trusted)
     began = time.perf_counter()
     warm_up(classifier)
     seconds = time.perf_counter() - began

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from audio_pipeline.app.cli.options import trust_option
 from audio_pipeline.app.text import show, show_json, visible
 
 CERTIFICATE_WORDS = """\
@@ -32,6 +33,7 @@ compare the certificate's SHA-256 fingerprint. It is kept, so the same address w
     is_flag=True,
     help="Let a phone on the same network in: HTTPS, a code to scan, a one-time secret.",
 )
+@trust_option
 @click.option(
     "--model",
     type=click.Path(path_type=Path, file_okay=False),
@@ -49,6 +51,7 @@ def serve_command(
     port: int,
     https: bool,
     phone: bool,
+    trusted: bool,
     model: Path | None,
     history: bool,
     region: str | None,
@@ -68,13 +71,14 @@ def serve_command(
     try:
         from audio_pipeline.app.server.app import LOOPBACK, Service
         from audio_pipeline.app.server.connections import default_path
+        from audio_pipeline.app.server.guards import ServerSettings
     except ImportError as error:
         raise CrepitusError(
             f'the page needs {error.name}; install it with: pip install "crepitus[serve]"'
         ) from None
     from audio_pipeline.model.classifier import load_classifier
 
-    load_classifier(model)  # so is a model that is missing or altered
+    load_classifier(model, trusted=trusted)  # so is a model that is missing or altered
 
     host = host or ("0.0.0.0" if phone else LOOPBACK)  # noqa: S104
     service = Service(
@@ -84,6 +88,7 @@ def serve_command(
         default_path(),
         region,
         model,
+        ServerSettings(trust_model=trusted),
         history=History() if history else None,
         on_paired=lambda address: _show(address, True),
     )

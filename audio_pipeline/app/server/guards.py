@@ -63,6 +63,8 @@ class ServerSettings:
         Largest message of a live stream.
     worker_memory_bytes
         Memory a worker may take on top of what it has when it is ready.
+    trust_model
+        Load a model whose estimator is no forest, tree or linear model.
     """
 
     upload_bytes: int = 100_000_000
@@ -80,6 +82,7 @@ class ServerSettings:
     streams: int = 4
     message_bytes: int = 65_536
     worker_memory_bytes: int = 1_500_000_000
+    trust_model: bool = False
 
 
 Scope = MutableMapping[str, Any]

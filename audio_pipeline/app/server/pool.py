@@ -68,7 +68,7 @@ class WorkerProcess:
         model = None if self._model is None else str(self._model)
         self._process = context.Process(
             target=worker.serve,
-            args=(theirs, model, self._settings.worker_memory_bytes),
+            args=(theirs, model, self._settings.trust_model, self._settings.worker_memory_bytes),
             daemon=True,
             name="crepitus-worker",
         )

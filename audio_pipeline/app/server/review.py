@@ -373,7 +373,11 @@ REVIEW_FILE = "review.csv"
 
 
 def open_queue(
-    source: Path, model: Path | None = None, *, allow_outside: bool = False
+    source: Path,
+    model: Path | None = None,
+    *,
+    allow_outside: bool = False,
+    trusted: bool = False,
 ) -> ReviewQueue:
     """Return what there is to label in a batch's output folder or in a dataset.
 
@@ -381,8 +385,9 @@ def open_queue(
     ----------
     source
         OUT folder of ``crepitus batch``; or a folder or CSV as ``crepitus train`` reads it.
-    model
-        Model folder for a dataset, None for the default one. A batch was heard already.
+    model, trusted
+        Model folder for a dataset, None for the default one, and whether any estimator in it is
+        loaded. A batch was heard already.
     allow_outside
         Whether a dataset may name recordings outside its own folder.
 
@@ -403,7 +408,7 @@ def open_queue(
         items, labels = _of_batch(source)
         manifest = source / REVIEW_FILE
     else:
-        items, labels = _of_dataset(source, model, allow_outside)
+        items, labels = _of_dataset(source, model, allow_outside, trusted)
         is_file = source.is_file()
         manifest = (
             source.with_name(f"{source.stem}-{REVIEW_FILE}") if is_file else source / REVIEW_FILE
@@ -438,13 +443,13 @@ def _path(name: bytes) -> Path | None:
 
 
 def _of_dataset(
-    source: Path, model: Path | None, allow_outside: bool
+    source: Path, model: Path | None, allow_outside: bool, trusted: bool
 ) -> tuple[list[ReviewItem], tuple[str, ...]]:
     from audio_pipeline.datasets.manifest import read_dataset
     from audio_pipeline.model.classifier import load_classifier
 
     dataset = read_dataset(source, allow_outside=allow_outside)
-    classifier = load_classifier(model)
+    classifier = load_classifier(model, trusted=trusted)
     labels = dict.fromkeys((*classifier.labels, *dataset.labels))
     return most_informative(_heard_again(dataset, classifier)), tuple(labels)
 

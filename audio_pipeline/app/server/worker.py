@@ -53,7 +53,9 @@ class NamedBytes(io.BytesIO):
     name = ""
 
 
-def serve(connection: Connection, model: str | None, extra_memory_bytes: int) -> None:
+def serve(
+    connection: Connection, model: str | None, trusted: bool, extra_memory_bytes: int
+) -> None:
     """Answer jobs until the server hangs up.
 
     A job is JSON, the recording's bytes in some messages, and an empty one; its answer is two, JSON
@@ -63,14 +65,14 @@ def serve(connection: Connection, model: str | None, extra_memory_bytes: int) ->
     ----------
     connection
         The worker's end of the pipe.
-    model
-        Model folder, None for the default one.
+    model, trusted
+        Model folder, None for the default one; whether any estimator in it is loaded.
     extra_memory_bytes
         Memory the worker may take on top of what it has when ready (Linux only).
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's business
     try:
-        classifier = _load(model)
+        classifier = _load(model, trusted)
     except (CrepitusError, OSError) as error:
         connection.send_bytes(json.dumps({"error": str(error)}).encode())
         return
@@ -103,7 +105,7 @@ def serve(connection: Connection, model: str | None, extra_memory_bytes: int) ->
             release_free_memory()
 
 
-def _load(model: str | None) -> Any:
+def _load(model: str | None, trusted: bool) -> Any:
     """Load the model and make one analysis, so that the first person does not wait."""
     from threadpoolctl import threadpool_limits
 
@@ -111,7 +113,7 @@ def _load(model: str | None) -> Any:
     from audio_pipeline.audio.recording import Recording
     from audio_pipeline.model.classifier import load_classifier
 
-    classifier = load_classifier(None if model is None else Path(model))
+    classifier = load_classifier(model, trusted=trusted)
     noise = np.random.default_rng(0).normal(0, 1e-3, 24_000)
     noise[12_000:12_100] += np.hanning(100) * 0.5
     analyze_file(Recording(noise.astype(np.float32), 48_000, "warm-up"), classifier)
