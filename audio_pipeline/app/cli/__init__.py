@@ -29,6 +29,7 @@ COMMANDS: dict[str, str] = {
     "history": "The results that you kept on this machine.",
     "compare": "Two takes of one session side by side.",
     "serve": "Open the page to record on, and the HTTP API.",
+    "study": "Run a study: consent, protocol, people, archive.",
     "train": "Train a model on labelled recordings.",
     "evaluate": "Measure a model on labelled recordings.",
     "benchmark": "Judge estimators on the same splits, and rank them.",
@@ -49,6 +50,7 @@ HOMES: dict[str, str] = {
     **dict.fromkeys(("evaluate", "benchmark", "takes", "synthesize", "review"), "train"),
     **dict.fromkeys(("questions", "why"), "triage"),
     "compare": "history",
+    "serve": "study",
 }
 
 

@@ -1,4 +1,4 @@
-"""``crepitus serve``: the page to record on, and the HTTP API."""
+"""Commands to record people: serve, the page and the HTTP API; and study, the folder of one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from audio_pipeline.app.cli.options import trust_option
+from audio_pipeline.app.text import show, show_json, visible
 
 CERTIFICATE_WORDS = """\
 The phone's browser will warn that the connection is not private. That is expected: no company
@@ -133,3 +134,65 @@ def qr_code(text: str, *, colour: bool) -> str:
         start + "".join(blocks[bool(t), bool(b)] for t, b in zip(top, bottom, strict=True)) + end
         for top, bottom in zip(rows[::2], rows[1::2], strict=True)
     )
+
+
+@click.group(epilog="Example: crepitus study check my_study")
+def study_command() -> None:
+    """Run a study: a folder with consent, protocol, takes and answers, in plain files.
+
+    A person is a code drawn by lot; the key that says who is who lies beside the folder. People
+    are recorded on the page of `crepitus serve --study FOLDER`.
+    """
+
+
+_folder = click.argument("folder", type=click.Path(path_type=Path))
+_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+
+
+@study_command.command(
+    epilog="Example: crepitus study new my_study --title Twists --owner 'A. Miller, Example Clinic'"
+)
+@_folder
+@click.option("--title", required=True, help="What the study is called.")
+@click.option("--owner", required=True, help="Who asks, and how to reach them; people read it.")
+@_json
+def new(folder: Path, title: str, owner: str, as_json: bool) -> None:
+    """Make a new study in FOLDER: settings, consent text, empty tables, and how to go on."""
+    from audio_pipeline.app.study import new_study
+
+    study = new_study(folder, title, owner)
+    if as_json:
+        files = sorted(path.name for path in folder.iterdir())
+        show_json({"folder": str(folder), "key": str(study.key), "files": files})
+        return
+    show(f"Made: {visible(str(folder))}. Read README.md and the consent text in it first.")
+    show(f"The key is apart, in {visible(str(study.key))}: lock it away.")
+    show(f"Next: crepitus serve --phone --study {visible(str(folder))}")
+
+
+@study_command.command(epilog="Example: crepitus study check my_study")
+@_folder
+@_json
+def check(folder: Path, as_json: bool) -> None:
+    """Say what is missing, what was recorded otherwise than planned, and where speech is heard.
+
+    Exit code 1 when a recording is lost, cannot be read, or is not the one that was made.
+    """
+    from audio_pipeline.app.study import open_study
+    from audio_pipeline.app.study_archive import check_study
+    from audio_pipeline.app.text import steps
+
+    study = open_study(folder)
+    with steps() as progress:
+        found = check_study(study, progress)
+    if as_json:
+        show_json(found.to_dict())
+    else:
+        show(
+            f"{found.people} people, {found.sessions} sessions, {found.takes} takes;"
+            f" {len(found.problems)} things to look at."
+        )
+        for one in found.problems:
+            show(f"{one.code:16}{visible(one.where)}: {visible(one.text)}")
+    if found.broken:
+        raise click.exceptions.Exit(1)
