@@ -48,23 +48,11 @@ def check_output(
 ) -> None:
     """Refuse an output that would cost a person something; called before any work.
 
-    Parameters
-    ----------
-    path : str or path
-        The file that will be written.
-    ours : callable or None
-        Tells whether Crepitus wrote what is there; None for what a person edits.
-    endings : sequence of str
-        How the name must end, in any case; empty for any name.
-    inputs : iterable of str, bytes, path or None
-        What the command reads; None is left out.
-    overwrite : bool
-        Whether the person said so. An input is no output all the same.
-
-    Raises
-    ------
-    InvalidInputError
-        Names the file and says what to do.
+    ``ours``: tells whether Crepitus wrote what is there; None for what a person edits.
+    ``endings``: how the name must end, in any case; empty for any name.
+    ``inputs``: what the command reads; None is left out.
+    ``overwrite``: whether the person said so. An input is no output all the same.
+    Raises InvalidInputError: names the file and says what to do.
     """
     target = Path(path)
     name = os.fspath(path)
@@ -106,13 +94,7 @@ def check_page(
 
 
 def check_new_folder(folder: Path) -> None:
-    """Refuse a folder that holds anything, or that cannot be made.
-
-    Raises
-    ------
-    InvalidInputError
-        Names the folder.
-    """
+    """Refuse a folder that holds anything, or that cannot be made."""
     try:
         if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
             raise InvalidInputError(
@@ -159,10 +141,7 @@ def parquet_header(path: Path) -> list[str]:
 def written(path: Path, newline: str = "", **options: bool) -> Iterator[Any]:
     """Give a text file that appears whole or not at all.
 
-    Raises
-    ------
-    CrepitusError
-        When it cannot be written; what was there stays.
+    Raises CrepitusError when it cannot be written; what was there stays.
     """
     with writing(path), whole_text(path, newline=newline, **options) as file:
         yield file
@@ -190,12 +169,7 @@ def write_page(
 ) -> None:
     """Write a page, by the rule of :func:`check_output`.
 
-    Raises
-    ------
-    InvalidInputError
-        When something is there that Crepitus did not write.
-    CrepitusError
-        When the file cannot be written.
+    Raises InvalidInputError when something is there that Crepitus did not write.
     """
     check_page(path, inputs, overwrite=overwrite)  # again: it may be long since the command began
     with written(Path(path), newline="\n") as file:
@@ -204,13 +178,7 @@ def write_page(
 
 @contextmanager
 def writing(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn a failing write into one line.
-
-    Raises
-    ------
-    CrepitusError
-        For an OSError; the disk may be full.
-    """
+    """Turn a failing write into one line."""
     try:
         yield
     except FileExistsError:

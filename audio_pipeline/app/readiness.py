@@ -36,24 +36,12 @@ TELEPHONE_NAMES = ("hands-free", "handsfree", "bluetooth", "airpods")
 
 @dataclass(frozen=True)
 class Check:
-    """One part of the machine.
+    """One part of the machine."""
 
-    Attributes
-    ----------
-    name : str
-        ``versions``, ``model``, ``codecs``, ``analysis``, ``sound card`` or ``microphone``.
-    status : {"ok", "note", "problem"}
-        A note limits something; a problem keeps files from being analysed.
-    text : str
-        Sentences for people, fit to be read aloud.
-    details : dict
-        Plain values for programs.
-    """
-
-    name: str
-    status: Status
-    text: str
-    details: dict[str, Any] = field(default_factory=dict)
+    name: str  # ``versions``, ``model``, ``codecs``, ``analysis``, ``sound card`` or ``microphone``
+    status: Status  # a note limits something; a problem keeps files from being analysed
+    text: str  # sentences for people, fit to be read aloud
+    details: dict[str, Any] = field(default_factory=dict)  # plain values for programs
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -70,12 +58,9 @@ def check_machine(
 ) -> Iterator[Check]:
     """Try everything, one check after the other, so that each can be shown when it is done.
 
-    Parameters
-    ----------
-    device : str or None
-        The microphone to try, as in ``record --device``.
-    model, trusted : str or None, bool
-        The model folder, None for the default one; whether any estimator in it is loaded.
+    ``device``: the microphone to try, as in ``record --device``.
+    ``model, trusted``: the model folder, None for the default one; whether any estimator in it is
+        loaded.
     """
     yield check_versions()
     yield _guarded("model", lambda: _check_model(model, trusted))
@@ -265,16 +250,8 @@ def judge_test_take(
 ) -> Check:
     """Say what a few seconds of quiet tell about a microphone.
 
-    Parameters
-    ----------
-    samples : float32, (n,)
-        A take of a quiet room.
-    sample_rate : int
-        Hz.
-    name : str
-        The device's name; some name their processing.
-    overflows : int
-        How often sound was lost.
+    ``samples``: a take of a quiet room.
+    ``overflows``: how often sound was lost.
     """
     from audio_pipeline.audio.quality import QualityMeter
 

@@ -121,12 +121,7 @@ def _show(address: str, again: bool) -> None:
 def qr_code(text: str, *, colour: bool) -> str:
     """Return a QR code as lines of half blocks, two rows of squares a line.
 
-    Parameters
-    ----------
-    text
-        What it says.
-    colour
-        Black on white whatever the theme of the terminal, as some phones insist on.
+    ``colour``: black on white whatever the theme of the terminal, as some phones insist on.
     """
     import segno
 
