@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     metavar="MODEL_DIR|default",
     help="Add these recordings to what a model knows; for few recordings.",
 )
+@trust_option
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same model.")
 @click.option("--folds", default=5, show_default=True, help="Folds of the cross-validation.")
 @click.option(
@@ -110,6 +111,7 @@ def train_command(
     dataset: Path | None,
     folder: Path,
     base: Path | None,
+    trusted: bool,
     seed: int,
     folds: int,
     estimator: str,
@@ -173,7 +175,7 @@ def train_command(
     check_recipe(settings)
     start = None
     if base is not None:
-        start = load_classifier(None if str(base) == "default" else base)
+        start = load_classifier(None if str(base) == "default" else base, trusted=trusted)
     recipe = MadeSettings(synthetic if dataset else 0, seed=seed)
     made = made_by(recipe, embed) if synthetic or embed else None
     with (
@@ -584,6 +586,7 @@ def synthesize_command(folder: Path, count: int, seed: int, as_json: bool) -> No
 
 @click.command(epilog="Example: crepitus review out")
 @click.argument("source", metavar="DATASET|OUT", type=click.Path(path_type=Path))
+@trust_option
 @click.option("--model", metavar="DIR", type=click.Path(path_type=Path), help="Model folder.")
 @click.option(
     "--port",
@@ -593,7 +596,9 @@ def synthesize_command(folder: Path, count: int, seed: int, as_json: bool) -> No
     help="0 takes any free one.",
 )
 @allow_outside_option
-def review_command(source: Path, model: Path | None, port: int, allow_outside: bool) -> None:
+def review_command(
+    source: Path, trusted: bool, model: Path | None, port: int, allow_outside: bool
+) -> None:
     """Label sounds by ear, one key each, the most informative first.
 
     OUT is the folder of a batch, DATASET what crepitus train reads. A page opens on this machine
@@ -612,7 +617,7 @@ def review_command(source: Path, model: Path | None, port: int, allow_outside: b
     from audio_pipeline.app.server.guards import ServerSettings
     from audio_pipeline.app.server.review import open_queue
 
-    queue = open_queue(source, model, allow_outside=allow_outside)
+    queue = open_queue(source, model, allow_outside=allow_outside, trusted=trusted)
     listener = listen(LOOPBACK, port)
     server = make_server(create_review_app(queue), ServerSettings(), listener)
     waiting = sum(1 for _ in queue.open_items())

@@ -1,4 +1,4 @@
-"""``crepitus serve``: the page to record on, and the HTTP API."""
+"""Commands to record people: serve, the page and the HTTP API; and study, the folder of one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import sys
 from pathlib import Path
 
 import click
+
+from audio_pipeline.app.cli.options import trust_option
+from audio_pipeline.app.text import show, show_json, visible
 
 CERTIFICATE_WORDS = """\
 The phone's browser will warn that the connection is not private. That is expected: no company
@@ -30,6 +33,7 @@ compare the certificate's SHA-256 fingerprint. It is kept, so the same address w
     is_flag=True,
     help="Let a phone on the same network in: HTTPS, a code to scan, a one-time secret.",
 )
+@trust_option
 @click.option(
     "--model",
     type=click.Path(path_type=Path, file_okay=False),
@@ -47,6 +51,7 @@ def serve_command(
     port: int,
     https: bool,
     phone: bool,
+    trusted: bool,
     model: Path | None,
     history: bool,
     region: str | None,
@@ -66,13 +71,14 @@ def serve_command(
     try:
         from audio_pipeline.app.server.app import LOOPBACK, Service
         from audio_pipeline.app.server.connections import default_path
+        from audio_pipeline.app.server.guards import ServerSettings
     except ImportError as error:
         raise CrepitusError(
             f'the page needs {error.name}; install it with: pip install "crepitus[serve]"'
         ) from None
     from audio_pipeline.model.classifier import load_classifier
 
-    load_classifier(model)  # so is a model that is missing or altered
+    load_classifier(model, trusted=trusted)  # so is a model that is missing or altered
 
     host = host or ("0.0.0.0" if phone else LOOPBACK)  # noqa: S104
     service = Service(
@@ -82,6 +88,7 @@ def serve_command(
         default_path(),
         region,
         model,
+        ServerSettings(trust_model=trusted),
         history=History() if history else None,
         on_paired=lambda address: _show(address, True),
     )
@@ -114,12 +121,7 @@ def _show(address: str, again: bool) -> None:
 def qr_code(text: str, *, colour: bool) -> str:
     """Return a QR code as lines of half blocks, two rows of squares a line.
 
-    Parameters
-    ----------
-    text
-        What it says.
-    colour
-        Black on white whatever the theme of the terminal, as some phones insist on.
+    ``colour``: black on white whatever the theme of the terminal, as some phones insist on.
     """
     import segno
 
@@ -132,3 +134,65 @@ def qr_code(text: str, *, colour: bool) -> str:
         start + "".join(blocks[bool(t), bool(b)] for t, b in zip(top, bottom, strict=True)) + end
         for top, bottom in zip(rows[::2], rows[1::2], strict=True)
     )
+
+
+@click.group(epilog="Example: crepitus study check my_study")
+def study_command() -> None:
+    """Run a study: a folder with consent, protocol, takes and answers, in plain files.
+
+    A person is a code drawn by lot; the key that says who is who lies beside the folder. People
+    are recorded on the page of `crepitus serve --study FOLDER`.
+    """
+
+
+_folder = click.argument("folder", type=click.Path(path_type=Path))
+_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+
+
+@study_command.command(
+    epilog="Example: crepitus study new my_study --title Twists --owner 'A. Miller, Example Clinic'"
+)
+@_folder
+@click.option("--title", required=True, help="What the study is called.")
+@click.option("--owner", required=True, help="Who asks, and how to reach them; people read it.")
+@_json
+def new(folder: Path, title: str, owner: str, as_json: bool) -> None:
+    """Make a new study in FOLDER: settings, consent text, empty tables, and how to go on."""
+    from audio_pipeline.app.study import new_study
+
+    study = new_study(folder, title, owner)
+    if as_json:
+        files = sorted(path.name for path in folder.iterdir())
+        show_json({"folder": str(folder), "key": str(study.key), "files": files})
+        return
+    show(f"Made: {visible(str(folder))}. Read README.md and the consent text in it first.")
+    show(f"The key is apart, in {visible(str(study.key))}: lock it away.")
+    show(f"Next: crepitus serve --phone --study {visible(str(folder))}")
+
+
+@study_command.command(epilog="Example: crepitus study check my_study")
+@_folder
+@_json
+def check(folder: Path, as_json: bool) -> None:
+    """Say what is missing, what was recorded otherwise than planned, and where speech is heard.
+
+    Exit code 1 when a recording is lost, cannot be read, or is not the one that was made.
+    """
+    from audio_pipeline.app.study import open_study
+    from audio_pipeline.app.study_archive import check_study
+    from audio_pipeline.app.text import steps
+
+    study = open_study(folder)
+    with steps() as progress:
+        found = check_study(study, progress)
+    if as_json:
+        show_json(found.to_dict())
+    else:
+        show(
+            f"{found.people} people, {found.sessions} sessions, {found.takes} takes;"
+            f" {len(found.problems)} things to look at."
+        )
+        for one in found.problems:
+            show(f"{one.code:16}{visible(one.where)}: {visible(one.text)}")
+    if found.broken:
+        raise click.exceptions.Exit(1)
