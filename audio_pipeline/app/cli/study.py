@@ -45,6 +45,13 @@ compare the certificate's SHA-256 fingerprint. It is kept, so the same address w
     is_flag=True,
     help="Let the page keep results on this machine; whoever uses the page can see them.",
 )
+@click.option(
+    "--study",
+    "study_folder",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Record people for a study: the page asks for consent and writes into its folder.",
+)
 @click.option("--region", default=None, help="Whose emergency numbers to show: GB, US, EU or AU.")
 def serve_command(
     host: str | None,
@@ -54,19 +61,23 @@ def serve_command(
     trusted: bool,
     model: Path | None,
     history: bool,
+    study_folder: Path | None,
     region: str | None,
 ) -> None:
     """Open the page to record on, and the HTTP API.
 
     By default only this machine can reach it. With --phone it listens on the local network and
     prints a code: scan it with the phone's camera. Nothing is logged, and nothing is stored
-    unless you say --history and then choose to keep a result.
+    unless you say --history and then choose to keep a result. With --study the page is that of a
+    study: it keeps what people say yes to, in the study's folder.
     """
     from audio_pipeline.app.history import History
+    from audio_pipeline.app.study import open_study
     from audio_pipeline.exceptions import CrepitusError
     from audio_pipeline.triage.messages import default_region, load_catalogue
 
-    region = region or default_region()
+    study = open_study(study_folder) if study_folder is not None else None
+    region = region or (study.settings.region if study is not None else default_region())
     load_catalogue(region)  # an unknown region is refused before any work
     try:
         from audio_pipeline.app.server.app import LOOPBACK, Service
@@ -90,6 +101,7 @@ def serve_command(
         model,
         ServerSettings(trust_model=trusted),
         history=History() if history else None,
+        study=study,
         on_paired=lambda address: _show(address, True),
     )
     if service.pairing is None:

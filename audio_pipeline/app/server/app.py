@@ -39,9 +39,10 @@ from audio_pipeline.app.server.guards import (
     ServerSettings,
     is_loopback,
 )
-from audio_pipeline.app.server.history import add_history
+from audio_pipeline.app.server.history import add_history, add_study
 from audio_pipeline.app.server.pool import AnalysisPool
 from audio_pipeline.app.server.schemas import ApiError
+from audio_pipeline.app.study import Study
 from audio_pipeline.app.text import show
 
 MEDIA_TYPES = {
@@ -98,6 +99,7 @@ def create_app(
     hosts: frozenset[str] = LOOPBACK_NAMES,
     pairing: Pairing | None = None,
     history: History | None = None,
+    study: Study | None = None,
 ) -> FastAPI:
     """Make the application.
 
@@ -107,6 +109,7 @@ def create_app(
     ``hosts``: names the server goes by.
     ``pairing``: who may use it; None when only this machine can reach it.
     ``history``: where results that a person wants kept go; None to keep nothing.
+    ``study``: the folder that the page records people into; None for the ordinary page.
     """
     settings = settings or ServerSettings()
     pool = AnalysisPool(model, settings)
@@ -125,7 +128,11 @@ def create_app(
     app.add_api_websocket_route(f"{PREFIX}/live", LiveStreams(pool, settings).serve)
     # A service worker may only look after what lies below its own address, so it lies on top.
     offline = {f"/{name}": name for name in ("manifest.webmanifest", "service-worker.js")}
-    add_page(app, {"/": "index.html", "/docs": "docs.html", **offline})
+    pages = {"/": "index.html", "/docs": "docs.html", **offline}
+    if study is not None:
+        add_study(app, PREFIX, api, study)
+        pages |= {"/": "study.html", "/use": "index.html"}
+    add_page(app, pages)
     _describe_requests(app)
     guard(app, settings, hosts, pairing)
     return app
@@ -313,6 +320,7 @@ class Service:
     settings: ServerSettings = field(default_factory=ServerSettings)  # limits
     # where results that a person wants kept go; None to keep nothing
     history: History | None = None
+    study: Study | None = None  # the folder that the page records people into
     # called with the address of the page for the next device when one has been paired
     on_paired: Callable[[str], None] | None = None
 
@@ -335,6 +343,7 @@ class Service:
             hosts=frozenset(names),
             pairing=self.pairing,
             history=self.history,
+            study=self.study,
         )
         self.listener = listen(self.host, self.port)
         self.port = self.listener.getsockname()[1]

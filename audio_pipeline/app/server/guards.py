@@ -66,7 +66,12 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-RECORDING_PATHS = ("/api/v1/analyses", "/api/v1/reports", "/api/v1/history")
+RECORDING_PATHS = (
+    "/api/v1/analyses",
+    "/api/v1/reports",
+    "/api/v1/history",
+    "/api/v1/study/takes",
+)
 
 CONTENT_SECURITY_POLICY = "; ".join(
     [
