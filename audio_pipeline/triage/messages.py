@@ -153,6 +153,7 @@ def missing_messages(messages: Mapping[str, Any], tables: Tables) -> list[str]:
     return absent
 
 
+@cache
 def languages(folder: Path = MESSAGES) -> tuple[str, ...]:
     """Return the languages that may be chosen: reviewed, and complete in every emergency text."""
     chosen = []
@@ -163,6 +164,19 @@ def languages(folder: Path = MESSAGES) -> tuple[str, ...]:
         ):
             chosen.append(path.stem)
     return tuple(chosen)
+
+
+def accepted_language(accepted: str) -> str:
+    """Return the first language that a browser accepts and that may be chosen.
+
+    Parameters
+    ----------
+    accepted
+        The value of ``Accept-Language``, such as ``de-CH,de;q=0.9,en;q=0.5``: most wanted first,
+        as browsers send it.
+    """
+    wanted = [part.partition(";")[0].strip().partition("-")[0] for part in accepted.split(",")]
+    return next((one for one in wanted if one in languages()), DEFAULT_LANGUAGE)
 
 
 @cache

@@ -38,6 +38,7 @@ from audio_pipeline.app.server.guards import (
     Pairing,
     ServerSettings,
     is_loopback,
+    refusal,
 )
 from audio_pipeline.app.server.history import add_history
 from audio_pipeline.app.server.pool import AnalysisPool
@@ -295,25 +296,24 @@ def _unknown_path() -> ApiError:
     return ApiError(404, "not_found", "There is nothing at this address.")
 
 
-async def _answer_api_error(_: Request, error: Exception) -> Response:
+async def _answer_api_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
-    return error.response()
+    return refusal(error, request.scope)
 
 
-async def _answer_unknown_path(_: Request, error: Exception) -> Response:
-    return _unknown_path().response()
+async def _answer_unknown_path(request: Request, error: Exception) -> Response:
+    return refusal(_unknown_path(), request.scope)
 
 
-async def _answer_wrong_method(_: Request, error: Exception) -> Response:
+async def _answer_wrong_method(request: Request, error: Exception) -> Response:
     allow = (getattr(error, "headers", None) or {}).get("Allow", "GET")
-    return ApiError(
-        405, "wrong_method", f"Use {allow} at this address.", {"Allow": allow}
-    ).response()
+    wrong = ApiError(405, "wrong_method", f"Use {allow} at this address.", {"Allow": allow})
+    return refusal(wrong, request.scope)
 
 
-async def _answer_crash(_: Request, error: Exception) -> Response:
+async def _answer_crash(request: Request, error: Exception) -> Response:
     show(f"crepitus: a request failed: {type(error).__name__}: {error}", err=True)
-    return ApiError(500, "internal", "Something went wrong. Try again.").response()
+    return refusal(ApiError(500, "internal", "Something went wrong. Try again."), request.scope)
 
 
 LOOPBACK = "127.0.0.1"
