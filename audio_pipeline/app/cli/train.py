@@ -91,7 +91,7 @@ if TYPE_CHECKING:
     "thresholds",
     multiple=True,
     metavar="LABEL=P",
-    help="Probability at which a label is sure, instead of one that is chosen.",
+    help="Certainty from which a label is sure, instead of one that is chosen.",
 )
 @click.option("--sample-rate", type=click.IntRange(1000, 192_000), help="Hz to listen at.")
 @click.option("--name", default="", help="Name of the model.")
