@@ -13,8 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audio_pipeline.analysis.config import AnalysisConfig
-from audio_pipeline.datasets.conditions import RecordingConditions, in_parallel, measure_conditions
-from audio_pipeline.datasets.duplicates import Copy, find_copies, linked_groups
+from audio_pipeline.datasets.conditions import (
+    Copy,
+    RecordingConditions,
+    find_copies,
+    in_parallel,
+    linked_groups,
+    measure_conditions,
+)
 from audio_pipeline.datasets.examples import (
     AnnotatedRecording,
     Events,

@@ -19,6 +19,9 @@ from audio_pipeline.files import csv_text
 KIND: Final = "kind"
 """The column that says what a recording is of; the kinds of a label weigh alike in figures."""
 
+FINDING: Final = "finding"
+"""The column that says what should be found in a whole recording."""
+
 NEAR_KINDS: Final = frozenset(
     {
         *("speech", "breath", "cough", "baby", "cloth", "chair", "footstep", "thud", "door"),

@@ -11,10 +11,10 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from audio_pipeline.analysis.events import Event
+from audio_pipeline.analysis.events import SOUNDS, Event
 from audio_pipeline.analysis.pipeline import Analysis
 from audio_pipeline.datasets.examples import AnnotatedRecording, Example
-from audio_pipeline.datasets.manifest import is_near
+from audio_pipeline.datasets.manifest import FINDING, is_near
 from audio_pipeline.model import metrics
 from audio_pipeline.model.metrics import group_intervals, plain
 from audio_pipeline.model.scoring import PredictionTable
@@ -233,19 +233,6 @@ def _matches(
         metrics.match_spans([(event.start, event.end) for event in found], wanted),
     )
 
-
-FINDING: Final = "finding"
-"""The manifest column that says what should be found in a whole recording."""
-
-SOUNDS: Final[Mapping[str, frozenset[str]]] = {
-    "nothing_recognised": frozenset(),
-    "single_pop": frozenset({"pop"}),
-    "repeated_pops": frozenset({"pop"}),
-    "grating": frozenset({"grating"}),
-    "mixed": frozenset({"pop", "grating"}),
-}
-"""The joint sounds that a finding names. One pop and several count alike: a cascade is one by
-definition and three by ear."""
 
 Outcome = Literal["right", "partly", "uncertain", "missed", "wrong"]
 OUTCOMES: Final[tuple[Outcome, ...]] = ("right", "partly", "uncertain", "missed", "wrong")

@@ -88,6 +88,7 @@ def negative_controls(
     accuracy: float | None,
     settings: ControlSettings | None = None,
     classifier: Classifier | None = None,
+    tables: Mapping[str, Floats] | None = None,
 ) -> list[Control]:
     """Ask what holds no joint sound for the labels.
 
@@ -101,6 +102,8 @@ def negative_controls(
     settings : ControlSettings, optional
     classifier : Classifier, optional
         Is asked about recordings with the sounds of another person; without it that is left out.
+    tables : mapping of str to array, optional
+        What :func:`control_tables` gave for these cases, when several estimators are asked.
 
     Returns
     -------
@@ -118,7 +121,7 @@ def negative_controls(
         return []
     rng = np.random.default_rng(settings.seed)
     controls = []
-    for name, table in _tables(material, kept, cases).items():
+    for name, table in (tables or control_tables(material, kept)).items():
         known = ~np.isnan(table).all(axis=1)
         if known.mean() < _FEWEST_KNOWN:
             continue
@@ -199,10 +202,17 @@ def _told_from(
     return answer
 
 
-def _tables(
-    material: TrainingData, kept: NDArray[np.int64], cases: Sequence[Example]
-) -> dict[str, Floats]:
-    """Return what each control may see of each case, one row a case; NaN for what is not known."""
+def control_tables(material: TrainingData, kept: NDArray[np.int64]) -> dict[str, Floats]:
+    """Return what each control may see of each case, one row a case; NaN for what is not known.
+
+    Parameters
+    ----------
+    material : TrainingData
+    kept : int64 array, shape (n,)
+        Cases; those without events have no row.
+    """
+    kept = np.array([index for index in kept if len(material.cases[index].table)], np.int64)
+    cases = [material.cases[index] for index in kept]
     conditions = material.conditions[kept]
 
     def columns(*names: str) -> Floats:
@@ -320,10 +330,7 @@ def _swapped(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.str_]] | None:
     """Put the sounds of another label and group into the quiet of each recording, and ask.
 
-    Returns
-    -------
-    (own, answer, groups) or None
-        The label of the person's own recording, the likeliest label heard, the person's group.
+    The label of the person's own recording, the likeliest label heard, the person's group.
     """
     paths = {clip.name: clip.path for clip in material.dataset.clips}
     usable = [n for n, case in enumerate(cases) if case.extraction.segments and quiet_span(case)]
@@ -383,6 +390,7 @@ def with_controls(
     evaluation: Evaluation,
     settings: ControlSettings | None = None,
     classifier: Classifier | None = None,
+    tables: Mapping[str, Floats] | None = None,
 ) -> Evaluation:
     """Return an evaluation with its negative controls, and a warning for each that caught.
 
@@ -391,7 +399,7 @@ def with_controls(
     evaluation : Evaluation
     settings : ControlSettings, optional
         None: the estimator that the classifier was trained with, where it says so.
-    classifier : Classifier, optional
+    classifier, tables
         As for :func:`negative_controls`.
     """
     accuracy = evaluation.figures["recording_balanced_accuracy"]
@@ -401,7 +409,7 @@ def with_controls(
         settings = ControlSettings(name if name in NAMES else DEFAULT)
     place = {id(case): number for number, case in enumerate(evaluation.material.cases)}
     kept = np.array([place[id(one.case)] for one in evaluation.predictions], np.int64)
-    controls = negative_controls(evaluation.material, kept, accuracy, settings, classifier)
+    controls = negative_controls(evaluation.material, kept, accuracy, settings, classifier, tables)
     caught = [DataWarning(f"control_{one.name}", one.verdict) for one in controls if one.caught]
     return replace(
         evaluation, controls=tuple(controls), data_warnings=(*evaluation.data_warnings, *caught)

@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from audio_pipeline.analysis.events import JOINT_LABELS
+from audio_pipeline.analysis.events import BACKGROUND, JOINT_LABELS
 from audio_pipeline.analysis.pipeline import Analysis, classify_segments
 from audio_pipeline.datasets.examples import AnnotatedRecording, Example
 from audio_pipeline.datasets.manifest import KIND, is_near
@@ -23,7 +23,6 @@ from audio_pipeline.model import metrics
 from audio_pipeline.model.classifier import Classifier
 from audio_pipeline.model.metrics import group_intervals
 
-BACKGROUND: Final = "other"
 _ANSWER_OF: Final = {
     "single_pop": "pop",
     "repeated_pops": "pop",
@@ -422,6 +421,10 @@ FIGURE_NAMES: Final = (
     ("shortcut_balanced_accuracy", "Balanced accuracy of recording conditions alone"),
 )
 """What is shown of the figures, in this order, with its name for people."""
+
+
+HEADLINE: Final = "recording_balanced_accuracy"
+"""What estimators are ranked by: every recording answered, every kind of a label weighing alike."""
 
 
 def figures_with_intervals(

@@ -43,6 +43,7 @@ from audio_pipeline.model.controls import ControlSettings, with_controls
 from audio_pipeline.model.crossvalidation import (
     CrossValidation,
     CurvePoint,
+    Deciding,
     case_folds,
     classifier_of,
     cross_validate,
@@ -175,7 +176,7 @@ def train(
     if not cases:
         problem = next((one.problem for one in material.heard if one.problem), "no sound")
         raise InvalidInputError(f"no recording of {dataset.source} can be used: {problem}")
-    teaches = _learnt_from(cases, settings)
+    teaches = learnt_from(cases, settings)
     labels = _labels([case for case, may in zip(cases, teaches, strict=True) if may], base)
     known = np.isin([case.label for case in cases], labels)
     usable, teaches = usable[known], teaches[known]
@@ -193,6 +194,14 @@ def train(
         *silence_warning(cases),
         *_base_warning(base, material),
     ]
+    deciding = _deciding_of(material, usable, teaches, folds, labels, settings)
+    if settings.takes and deciding is None:
+        settings = replace(settings, takes=0)
+        text = (
+            "no takes can be made: they need clips of a pop, a grating and other sounds from "
+            f"{settings.folds} groups each; when an event is sure was chosen on clips"
+        )
+        data_warnings.append(DataWarning("no_takes", text))
     validation = None
     if folds:
         validation = cross_validate(
@@ -205,6 +214,7 @@ def train(
             groups,
             forest,
             _recordings_of(material, usable, folds, labels, settings),
+            deciding,
             lambda done, total: progress and progress("Cross-validating", done, total),
         )
     else:
@@ -212,7 +222,7 @@ def train(
     evaluation = None
     metrics = _no_metrics(material, usable, settings)
     if validation:
-        evaluation = _evaluation(validation, material, usable, settings, labels)
+        evaluation = evaluation_of(validation, material, usable, settings, labels)
         if settings.controls:
             asked = ControlSettings(settings.estimator, settings.params, seed=settings.seed)
             evaluation = with_controls(evaluation, asked)
@@ -223,6 +233,8 @@ def train(
     if progress:
         progress("Fitting the model", 0, 1)
     selection = select_model(events, labels, settings, material.settings.context, forest)
+    if validation and validation.decision:
+        selection = replace(selection, **vars(validation.decision))
     curve: list[CurvePoint] = []
     if validation and base is None:
         curve = learning_curve(validation, cases, events, labels, settings, selection.params)
@@ -314,7 +326,7 @@ def _no_split(
     return DataWarning("no_honest_split", text)
 
 
-def _evaluation(
+def evaluation_of(
     validation: CrossValidation,
     material: TrainingData,
     kept: NDArray[np.int64],
@@ -350,7 +362,7 @@ def _no_metrics(
     }
 
 
-def _learnt_from(cases: Sequence[Example], settings: TrainingSettings) -> NDArray[np.bool_]:
+def learnt_from(cases: Sequence[Example], settings: TrainingSettings) -> NDArray[np.bool_]:
     """Tell of each case whether it may teach; the others only judge."""
     may = [
         not in_doubt(case.columns)
@@ -371,20 +383,8 @@ def _recordings_of(
     settings: TrainingSettings,
 ) -> Callable[[Fold], list[AnnotatedRecording]]:
     """Return what gives the whole recordings of a fold: its own, and takes made of its clips."""
-    paths = {clip.name: clip.path for clip in material.dataset.clips}
-    clips = [
-        [
-            take_clip(paths[case.name], case.label, str(material.groups[kept[index]]), case.columns)
-            for index in fold.test
-            for case in [material.cases[kept[index]]]
-            if case.stretch is None and not in_doubt(case.columns)
-        ]
-        for fold in folds
-    ]
-    wanted = settings.takes and set(labels) == set(LABELS)
-    takes: list[list[AnnotatedRecording]] = [[] for _ in folds]
-    if wanted and all({clip.label for clip in one} == set(LABELS) for one in clips):
-        takes = heard_takes(clips, settings.takes, settings.seed, material.settings)
+    parts = [kept[fold.test] for fold in folds]
+    takes = _takes_of(material, parts, labels, settings, settings.seed) or [[] for _ in folds]
     by_test = {id(fold): number for number, fold in enumerate(folds)}
 
     def heard(fold: Fold) -> list[AnnotatedRecording]:
@@ -395,16 +395,67 @@ def _recordings_of(
     return heard
 
 
+def _deciding_of(
+    material: TrainingData,
+    kept: NDArray[np.int64],
+    teaches: NDArray[np.bool_],
+    folds: Sequence[Fold],
+    labels: Sequence[str],
+    settings: TrainingSettings,
+) -> Callable[[Fold], Deciding] | None:
+    """Return what gives the clips of a fold that may teach, and takes of them, if there are."""
+    parts = [kept[fold.test[teaches[fold.test]]] for fold in folds]
+    takes = _takes_of(material, parts, labels, settings, settings.seed + 1)
+    if not takes:
+        return None
+    by_test = {id(fold): number for number, fold in enumerate(folds)}
+
+    def deciding(fold: Fold) -> Deciding:
+        number = by_test[id(fold)]
+        return [material.cases[index] for index in parts[number]], takes[number]
+
+    return deciding
+
+
+def _takes_of(
+    material: TrainingData,
+    parts: Sequence[NDArray[np.int64]],
+    labels: Sequence[str],
+    settings: TrainingSettings,
+    seed: int,
+) -> list[list[AnnotatedRecording]]:
+    """Make takes of the clips of each part; none where a label is not in every one of them."""
+    paths = {clip.name: clip.path for clip in material.dataset.clips}
+    clips = [
+        [
+            take_clip(paths[case.name], case.label, str(material.groups[index]), case.columns)
+            for index in part
+            for case in [material.cases[index]]
+            if case.stretch is None and not in_doubt(case.columns)
+        ]
+        for part in parts
+    ]
+    if not (settings.takes and parts and set(labels) == set(LABELS)):
+        return []
+    if any({clip.label for clip in one} != set(LABELS) for one in clips):
+        return []
+    return heard_takes(clips, settings.takes, seed, material.settings)
+
+
 def _scheme(validation: CrossValidation | None, settings: TrainingSettings, n_groups: int) -> str:
     if validation is None:
         return "none: no honest split exists"
     n = len(validation.folds)
     outer = "leave one group out" if n == n_groups else f"{n} folds of whole groups"
     group = "recordings, groups ignored" if settings.ignore_groups else "groups"
-    return (
-        f"nested cross-validation, {outer} ({n_groups} {group}); parameters, calibration and "
-        f"thresholds chosen inside on {settings.inner_folds} folds of the other groups"
-    )
+    inside = f"inside on {settings.inner_folds} folds of the other groups"
+    chosen = f"parameters, calibration and thresholds chosen {inside}"
+    if validation.decision:
+        chosen = (
+            f"parameters and calibration chosen {inside}, thresholds on {settings.takes} takes and "
+            "on clips, those of the other folds only"
+        )
+    return f"nested cross-validation, {outer} ({n_groups} {group}); {chosen}"
 
 
 def _provenance(
@@ -447,6 +498,8 @@ def _provenance(
         "kind_balance": settings.kind_balance,
         "group_balance": settings.group_balance,
         "synthetic_share": settings.synthetic_share,
+        "takes": settings.takes,
+        "budgets": dict(settings.budgets),
         "base": {"name": base.name, "sha256": base.sha256} if base else None,
     }
 

@@ -6,8 +6,8 @@ import io
 
 import pytest
 
-from audio_pipeline.app import progress as progress_module
-from audio_pipeline.app.progress import BatchProgress, clock
+from audio_pipeline.app import text as progress_module
+from audio_pipeline.app.text import BatchProgress, clock
 
 
 @pytest.fixture

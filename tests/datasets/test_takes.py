@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from labelled_clips import write_clips
 
+from audio_pipeline.analysis.events import SOUNDS
 from audio_pipeline.analysis.guided import phases_in_comment
 from audio_pipeline.app.cli import main
 from audio_pipeline.audio.recording import open_recording, read_recording
@@ -24,7 +25,6 @@ from audio_pipeline.datasets.takes import (
     write_takes,
 )
 from audio_pipeline.exceptions import InvalidInputError
-from audio_pipeline.model.breakdown import SOUNDS
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def takes(clips: Path) -> list[Take]:
     folds = clip_folds(take_clips(read_dataset(clips)), 3, 0)
-    return list(make_takes(folds, 24, 7, jobs=1))
+    return list(make_takes(folds, 12, 7, jobs=1))
 
 
 def test_folds_hold_whole_groups_and_no_doubt(clips: Path) -> None:

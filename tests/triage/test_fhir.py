@@ -9,7 +9,7 @@ import pytest
 from triage_cases import BASE, CASES, given
 
 from audio_pipeline.triage.answers import parse_answers
-from audio_pipeline.triage.fhir import (
+from audio_pipeline.triage.questionnaire import (
     ABSENT,
     LOINC,
     questionnaire_resource,

@@ -23,7 +23,6 @@ from audio_pipeline.triage.messages import (
     read_messages,
 )
 from audio_pipeline.triage.recommendation import fired_rules, highest, stand
-from audio_pipeline.triage.review import review_page
 from audio_pipeline.triage.rules import (
     DATA,
     LEVELS,
@@ -35,6 +34,7 @@ from audio_pipeline.triage.rules import (
     load_tables,
     parse_condition,
 )
+from benchmarks.triage_page import review_page
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -137,7 +137,7 @@ def test_the_version_changes_with_the_data(tmp_path: Path) -> None:
 
 def test_the_reviewed_page_is_up_to_date() -> None:
     written = (DOCS / "triage.md").read_text(encoding="utf-8")
-    assert written == review_page(), "run: python -m audio_pipeline.triage.review > docs/triage.md"
+    assert written == review_page(), "run: python -m benchmarks.triage_page > docs/triage.md"
 
 
 def test_the_hazard_log_names_tests_and_cases_that_exist() -> None:

@@ -45,17 +45,9 @@ def versions() -> dict[str, str]:
 class Cluster:
     """The workers of a Dask scheduler.
 
-    Parameters
-    ----------
-    address
-        Of the scheduler, like ``tcp://host:8786``.
-
-    Raises
-    ------
-    InvalidInputError
-        When Dask is not installed here, or the workers have other versions than this process.
-    CrepitusError
-        When the scheduler cannot be reached or has no workers.
+    ``address``: of the scheduler, like ``tcp://host:8786``.
+    Raises InvalidInputError when Dask is not installed here, or the workers have other versions
+    than this process; CrepitusError when the scheduler cannot be reached or has no workers.
     """
 
     def __init__(self, address: str) -> None:

@@ -29,7 +29,7 @@ from audio_pipeline.app.batch.store import Pending, Result, Row, RunStore, Store
 from audio_pipeline.app.batch.store_file import STORE_NAME, Recovery, shown
 from audio_pipeline.app.batch.workers import InProcess, LocalWorkers, Outcome, processors
 from audio_pipeline.app.outputs import remove_leftovers, write_json, written
-from audio_pipeline.app.progress import BatchProgress
+from audio_pipeline.app.text import BatchProgress
 from audio_pipeline.audio.discovery import discover, readable
 from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.files import csv_text
@@ -67,60 +67,31 @@ class Executor(Protocol):
 
 @dataclass(frozen=True)
 class BatchRequest:
-    """What a batch is asked to do.
+    """What a batch is asked to do."""
 
-    Parameters
-    ----------
-    inputs
-        Files, folders, globs and URLs, as bytes or text.
-    out
-        The folder for the store and the exports.
-    listed
-        Further names from a list; a missing one is a failed recording, never a refusal.
-    jobs
-        Worker processes, 1 for everything in this process; None for one a processor.
-    cluster
-        Address of a Dask scheduler to work there.
-    formats
-        Exports besides the tables, see :data:`audio_pipeline.app.batch.export.FORMATS`.
-    answers
-        Answers by recording, for recommendations.
-    verify
-        Trust the content of files, not their time stamps.
-    restart
-        Forget what an earlier run left in `out`.
-    overwrite
-        Replace what is in `out` by name, whoever made it.
-    """
-
+    # files, folders, globs and URLs, as bytes or text
     inputs: tuple[str | bytes | os.PathLike[str], ...]
-    out: Path
+    out: Path  # the folder for the store and the exports
+    # further names from a list; a missing one is a failed recording, never a refusal
     listed: tuple[bytes, ...] = ()
+    # worker processes, 1 for everything in this process; None for one a processor
     jobs: int | None = None
-    cluster: str | None = None
+    cluster: str | None = None  # address of a Dask scheduler to work there
+    # exports besides the tables, see :data:`audio_pipeline.app.batch.export.FORMATS`
     formats: tuple[str, ...] = ()
-    answers: AnswersTable | None = None
-    verify: bool = False
-    restart: bool = False
-    overwrite: bool = False
+    answers: AnswersTable | None = None  # answers by recording, for recommendations
+    verify: bool = False  # trust the content of files, not their time stamps
+    restart: bool = False  # forget what an earlier run left in `out`
+    overwrite: bool = False  # replace what is in `out` by name, whoever made it
 
 
 @dataclass(frozen=True)
 class BatchReport:
-    """How a batch ended.
+    """How a batch ended."""
 
-    Parameters
-    ----------
-    document
-        What ``run.json`` holds.
-    failures
-        Name and reason of every failed recording, by name.
-    unreadable
-        Name and reason of every folder that could not be read.
-    """
-
-    document: dict[str, Any]
-    failures: tuple[tuple[str, str], ...]
+    document: dict[str, Any]  # what ``run.json`` holds
+    failures: tuple[tuple[str, str], ...]  # name and reason of every failed recording, by name
+    # name and reason of every folder that could not be read
     unreadable: tuple[tuple[str, str], ...]
 
     @property
@@ -140,27 +111,9 @@ def run_batch(
 ) -> BatchReport:
     """Classify many recordings; what is finished is never done again, see :class:`RunStore`.
 
-    Parameters
-    ----------
-    request
-        What to do.
-    classifier
-        The model.
-    progress
-        Told how it goes.
-
-    Returns
-    -------
-    BatchReport
-        The results are in the folder `request.out`.
-
-    Raises
-    ------
-    InvalidInputError
-        Before any work: nothing to do, a folder that cannot be read, a folder `out` in use or with
-        other settings, a cluster that does not fit.
-    CrepitusError
-        When the work cannot go on, for a full disk for instance; what is finished is kept.
+    Raises InvalidInputError before any work: nothing to do, a folder that cannot be read, a folder
+    `out` in use or with other settings, a cluster that does not fit; CrepitusError when the work
+    cannot go on, for a full disk for instance; what is finished is kept.
     """
     return _Batch(request, classifier, progress or BatchProgress()).run()
 
@@ -374,12 +327,7 @@ def documents(
     A classifier answers for each segment whatever others it is asked about, and documents hold
     rounded numbers, so nothing depends on how recordings were gathered.
 
-    Parameters
-    ----------
-    extractions
-        Of any recordings, failed ones too.
-    classifier
-        The model; asked once for all of them.
+    ``classifier``: the model; asked once for all of them.
     """
     tables = [one.table for one in extractions if one.segments]
     nothing = np.empty((0, len(classifier.feature_names)), np.float32)
@@ -432,10 +380,8 @@ class AnswersTable:
 def read_answers(path: Path) -> AnswersTable:
     """Read and check a whole table.
 
-    Raises
-    ------
-    InvalidInputError
-        When it cannot be read, has an unknown column or answer, or two rows for one recording.
+    Raises InvalidInputError when it cannot be read, has an unknown column or answer, or two rows
+    for one recording.
     """
     name = readable(os.fsencode(path))
     answers: dict[str, Answers] = {}

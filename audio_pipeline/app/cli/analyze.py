@@ -198,7 +198,7 @@ def batch_command(
     """
     from audio_pipeline.app.batch.export import check_exports, parse_formats
     from audio_pipeline.app.batch.run import BatchRequest, read_answers, run_batch
-    from audio_pipeline.app.progress import BatchProgress
+    from audio_pipeline.app.text import BatchProgress
     from audio_pipeline.audio.discovery import read_list
     from audio_pipeline.model.classifier import load_classifier
 
@@ -402,7 +402,7 @@ def features_command(
     from audio_pipeline.analysis.config import AnalysisConfig
     from audio_pipeline.app.cli.options import named_recordings
     from audio_pipeline.app.exports import check_table, write_features
-    from audio_pipeline.app.progress import steps
+    from audio_pipeline.app.text import steps
 
     check_table(table, files, overwrite=overwrite)
     settings = AnalysisConfig()
@@ -445,7 +445,7 @@ def _write_labelled(
     source: Path, table: Path, settings: AnalysisConfig | None, overwrite: bool, as_json: bool
 ) -> None:
     from audio_pipeline.app.exports import write_labelled_features
-    from audio_pipeline.app.progress import steps
+    from audio_pipeline.app.text import steps
     from audio_pipeline.datasets.loading import examples_of, fail_for_unreadable, gather
     from audio_pipeline.datasets.manifest import read_dataset
 
@@ -519,7 +519,7 @@ def segments_command(
     """
     from audio_pipeline.app.cli.options import named_recordings
     from audio_pipeline.app.exports import CutSettings, check_folder, cut_segments
-    from audio_pipeline.app.progress import steps
+    from audio_pipeline.app.text import steps
     from audio_pipeline.model.classifier import load_classifier
 
     check_folder(folder, overwrite=overwrite)

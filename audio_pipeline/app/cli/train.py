@@ -1,4 +1,4 @@
-"""Commands for labelled recordings: train, evaluate, takes, synthesize and review."""
+"""Commands for labelled recordings: train, evaluate, benchmark, takes, synthesize and review."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     metavar="MODEL_DIR|default",
     help="Add these recordings to what a model knows; for few recordings.",
 )
+@trust_option
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same model.")
 @click.option("--folds", default=5, show_default=True, help="Folds of the cross-validation.")
 @click.option(
@@ -90,7 +91,7 @@ if TYPE_CHECKING:
     "thresholds",
     multiple=True,
     metavar="LABEL=P",
-    help="Probability at which a label is sure, instead of one that is chosen.",
+    help="Certainty from which a label is sure, instead of one that is chosen.",
 )
 @click.option("--sample-rate", type=click.IntRange(1000, 192_000), help="Hz to listen at.")
 @click.option("--name", default="", help="Name of the model.")
@@ -110,6 +111,7 @@ def train_command(
     dataset: Path | None,
     folder: Path,
     base: Path | None,
+    trusted: bool,
     seed: int,
     folds: int,
     estimator: str,
@@ -137,8 +139,8 @@ def train_command(
     label, or with label tracks beside the recordings. Any labels will do. Without DATASET, and
     with --synthetic, made sounds are all there is.
     """
-    from audio_pipeline.app.progress import steps
     from audio_pipeline.app.reporting.model_card import card_and_plots
+    from audio_pipeline.app.text import steps
     from audio_pipeline.datasets.augmentation import MadeSettings
     from audio_pipeline.datasets.loading import fail_for_unreadable
     from audio_pipeline.datasets.manifest import permissive_only
@@ -173,7 +175,7 @@ def train_command(
     check_recipe(settings)
     start = None
     if base is not None:
-        start = load_classifier(None if str(base) == "default" else base)
+        start = load_classifier(None if str(base) == "default" else base, trusted=trusted)
     recipe = MadeSettings(synthetic if dataset else 0, seed=seed)
     made = made_by(recipe, embed) if synthetic or embed else None
     with (
@@ -290,7 +292,7 @@ def evaluate_command(
     column `doubt` says yes are shown apart, and recordings whose column `finding` says what should
     be found in them (see `takes`) are judged as wholes.
     """
-    from audio_pipeline.app.progress import steps
+    from audio_pipeline.app.text import steps
     from audio_pipeline.datasets.loading import fail_for_unreadable
     from audio_pipeline.datasets.manifest import read_dataset
     from audio_pipeline.model.classifier import load_classifier
@@ -325,6 +327,152 @@ def evaluate_command(
         if report is not None:
             show(f"Report: {visible(str(report))}")
     fail_for_unreadable(evaluation.data_warnings)
+
+
+@click.command(epilog="Example: crepitus benchmark my_recordings --estimator svm -o my_benchmark")
+@click.argument("dataset", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "-o",
+    "--output",
+    "folder",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the splits, the results and the ranking; new, or of an earlier benchmark.",
+)
+@click.option(
+    "--estimator",
+    "estimators",
+    multiple=True,
+    metavar="NAME",
+    help="As for `train`; may be given again. Without it: all short names.",
+)
+@click.option(
+    "--param",
+    "params",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A parameter of the one estimator, set instead of searched.",
+)
+@click.option(
+    "--splits",
+    "splits_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.json",
+    help="Judge on these splits, as a benchmark has published them.",
+)
+@click.option("--folds", default=5, show_default=True, type=click.IntRange(2, 1000))
+@click.option("--seed", default=0, show_default=True, help="The same seed gives the same result.")
+@where_option
+@click.option("--group-by", default="group", help="Manifest column that keeps recordings together.")
+@allow_outside_option
+@click.option(
+    "--learn-from",
+    multiple=True,
+    metavar="COLUMN=VALUE,...",
+    help="Only rows with one of these values teach; the others judge.",
+)
+@click.option(
+    "--controls/--no-controls",
+    default=True,
+    help="Ask whether the labels can be told from what holds no such sound.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def benchmark_command(
+    dataset: Path | None,
+    folder: Path,
+    estimators: tuple[str, ...],
+    params: tuple[str, ...],
+    splits_file: Path | None,
+    folds: int,
+    seed: int,
+    where: dict[str, str],
+    group_by: str,
+    allow_outside: bool,
+    learn_from: tuple[str, ...],
+    controls: bool,
+    as_json: bool,
+) -> None:
+    """Judge estimators on the same splits of labelled recordings, and rank them.
+
+    DATASET as for `train`. The folder gets splits.json (which recordings are tested together, by
+    the digest of their sound), a result per estimator, which holds every answer, and ranking.html.
+    Results of others on the same splits can be put beside them; without DATASET the folder is
+    ranked again and nothing is judged.
+    """
+    from audio_pipeline.app.outputs import check_page, write_json, write_page
+    from audio_pipeline.app.reporting.pages import benchmark_page
+    from audio_pipeline.app.text import steps
+    from audio_pipeline.datasets.loading import fail_for_unreadable, gather
+    from audio_pipeline.datasets.manifest import read_dataset
+    from audio_pipeline.exceptions import InvalidInputError
+    from audio_pipeline.model import benchmark
+    from audio_pipeline.model.estimator import NAMES, parse_params
+    from audio_pipeline.model.scoring import HEADLINE
+    from audio_pipeline.model.selection import TrainingSettings
+    from audio_pipeline.model.training import check_recipe
+
+    recipes = [
+        TrainingSettings(
+            estimator=name,
+            params=parse_params(params),
+            learn_from=_learn_from(learn_from),
+            controls=controls,
+            folds=folds,
+            seed=seed,
+        )
+        for name in dict.fromkeys(estimators or NAMES)
+    ]
+    if params and len(recipes) > 1:
+        raise click.UsageError("--param needs exactly one --estimator")
+    if dataset is None and not folder.is_dir():
+        raise click.UsageError(f"{folder} is no folder to rank; give a DATASET")
+    for recipe in recipes:
+        check_recipe(recipe)
+    kept, page = folder / "splits.json", folder / "ranking.html"
+    files = [folder / f"{benchmark.file_name(recipe)}.json" for recipe in recipes]
+    if folder.is_dir():
+        check_page(page)
+        for file in (kept, *files):
+            check_output(file, benchmark.is_document, inputs=[splits_file])
+    else:
+        check_new_folder(folder)
+    given = [file for file in (splits_file, kept) if file is not None and file.exists()]
+    if splits_file is not None and splits_file not in given:
+        raise InvalidInputError(f"{splits_file} is not there")
+    found = [benchmark.read_splits(file) for file in given]
+    if len({one.sha256 for one in found}) > 1:
+        raise InvalidInputError(f"{kept} holds other splits than {splits_file}; use a new folder")
+    warnings = []
+    if dataset is not None:
+        with steps() as progress:
+            read = read_dataset(dataset, group_by, allow_outside=allow_outside)
+            material = gather(read.where(where) if where else read, progress=progress)
+            splits = found[0] if found else benchmark.make_splits(material, folds, seed)
+            found = [splits]
+            results = benchmark.run_benchmark(material, splits, recipes, progress)
+            for file, result in zip(files, results, strict=True):
+                folder.mkdir(parents=True, exist_ok=True)
+                write_json(kept, splits.model_dump())
+                write_json(file, result.model_dump())
+        warnings = list(material.data_warnings)
+    others = sorted(set(folder.glob("*.json")) - {kept})
+    ranking = benchmark.rank([benchmark.read_result(file) for file in others])
+    write_page(page, benchmark_page(ranking))
+    if as_json:
+        show_json(
+            {
+                "splits": found[0].sha256 if found else None,
+                "ranking": [[place.to_dict() for place in places] for places in ranking],
+                "warnings": [{"code": one.code, "text": one.text} for one in warnings],
+            }
+        )
+    else:
+        for places in ranking:
+            for place in places:
+                reached = place.result.figure(HEADLINE) or 0.0
+                show(f"{place.rank}. {visible(place.result.estimator)}: {reached:.3f}")
+        show(f"Ranking: {visible(str(page))}")
+    fail_for_unreadable(warnings)
 
 
 @click.command(epilog="Example: crepitus takes my_clips -o my_takes --count 240 --seed 1")
@@ -367,7 +515,7 @@ def takes_command(
     or two joint sounds; half are guided, as `record` makes them. `evaluate` then says how often the
     finding is right, uncertain or wrong.
     """
-    from audio_pipeline.app.progress import steps
+    from audio_pipeline.app.text import steps
     from audio_pipeline.datasets.manifest import read_dataset
     from audio_pipeline.datasets.takes import TakeSettings, write_takes
 
@@ -438,6 +586,7 @@ def synthesize_command(folder: Path, count: int, seed: int, as_json: bool) -> No
 
 @click.command(epilog="Example: crepitus review out")
 @click.argument("source", metavar="DATASET|OUT", type=click.Path(path_type=Path))
+@trust_option
 @click.option("--model", metavar="DIR", type=click.Path(path_type=Path), help="Model folder.")
 @click.option(
     "--port",
@@ -447,7 +596,9 @@ def synthesize_command(folder: Path, count: int, seed: int, as_json: bool) -> No
     help="0 takes any free one.",
 )
 @allow_outside_option
-def review_command(source: Path, model: Path | None, port: int, allow_outside: bool) -> None:
+def review_command(
+    source: Path, trusted: bool, model: Path | None, port: int, allow_outside: bool
+) -> None:
     """Label sounds by ear, one key each, the most informative first.
 
     OUT is the folder of a batch, DATASET what crepitus train reads. A page opens on this machine
@@ -466,7 +617,7 @@ def review_command(source: Path, model: Path | None, port: int, allow_outside: b
     from audio_pipeline.app.server.guards import ServerSettings
     from audio_pipeline.app.server.review import open_queue
 
-    queue = open_queue(source, model, allow_outside=allow_outside)
+    queue = open_queue(source, model, allow_outside=allow_outside, trusted=trusted)
     listener = listen(LOOPBACK, port)
     server = make_server(create_review_app(queue), ServerSettings(), listener)
     waiting = sum(1 for _ in queue.open_items())

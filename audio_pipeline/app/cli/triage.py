@@ -13,9 +13,13 @@ from audio_pipeline.app.cli.options import FiniteRange, overwrite_option
 from audio_pipeline.app.outputs import check_output, written
 from audio_pipeline.app.text import show, show_json
 from audio_pipeline.triage.answers import Answers, load_answers
-from audio_pipeline.triage.fhir import questionnaire_resource
 from audio_pipeline.triage.messages import REGIONS, default_region, load_catalogue
-from audio_pipeline.triage.questionnaire import answers_file, form_document, form_text
+from audio_pipeline.triage.questionnaire import (
+    answers_file,
+    form_document,
+    form_text,
+    questionnaire_resource,
+)
 from audio_pipeline.triage.recommendation import FINDINGS, Sound, explain, recommend, sounds_heard
 
 
@@ -108,7 +112,7 @@ def _save_response(
 ) -> None:
     from datetime import datetime
 
-    from audio_pipeline.triage.fhir import response_resource
+    from audio_pipeline.triage.questionnaire import response_resource
 
     authored = datetime.now().astimezone().isoformat(timespec="seconds")
     resource = response_resource(answers, authored=authored, declined=declined, region=region)

@@ -15,9 +15,10 @@ from audio_pipeline.app.outputs import write_page
 from audio_pipeline.app.reporting.plots import interval_chart, share_chart
 from audio_pipeline.app.reporting.report import LABEL_WORDS, render_page
 from audio_pipeline.model.breakdown import OUTCOMES
-from audio_pipeline.model.scoring import FIGURE_NAMES
+from audio_pipeline.model.scoring import FIGURE_NAMES, HEADLINE
 
 if TYPE_CHECKING:
+    from audio_pipeline.model.benchmark import Place, Result
     from audio_pipeline.model.breakdown import Breakdown, FindingScores
     from audio_pipeline.model.evaluation import Evaluation
 
@@ -38,37 +39,24 @@ SHOWN = 25
 
 @dataclass
 class BatchSummary:
-    """What the page shows of any number of recordings; its size does not grow with them.
-
-    Attributes
-    ----------
-    findings, warnings, levels
-        How often each came.
-    failed
-        Recordings that could not be read, and why; the first `SHOWN`.
-    listen
-        (worth, recording, document) of the recordings worth listening to first.
-    """
+    """What the page shows of any number of recordings; its size does not grow with them."""
 
     recordings: int = 0
     failures: int = 0
     seconds: float = 0.0
-    findings: Counter[str] = field(default_factory=Counter)
+    findings: Counter[str] = field(default_factory=Counter)  # how often each came
     warnings: Counter[str] = field(default_factory=Counter)
     labels: Counter[str] = field(default_factory=Counter)
     levels: Counter[str] = field(default_factory=Counter)
+    # recordings that could not be read, and why; the first `SHOWN`
     failed: list[tuple[str, str]] = field(default_factory=list)
+    # (worth, recording, document) of the recordings worth listening to first
     listen: list[tuple[float, str, Mapping[str, Any]]] = field(default_factory=list)
 
     def add(self, recording: str, document: Mapping[str, Any]) -> None:
         """Count one recording.
 
-        Parameters
-        ----------
-        recording
-            Its name in the tables.
-        document
-            Its entry in the ``analyze --json`` document.
+        ``document``: its entry in the ``analyze --json`` document.
         """
         self.recordings += 1
         if document["status"] != "ok":
@@ -120,25 +108,11 @@ def write_batch_report(
 ) -> None:
     """Write the summary page of a batch.
 
-    Parameters
-    ----------
-    path
-        File to write; it appears whole or not at all.
-    recordings
-        Name in the tables and entry of the ``analyze --json`` document, in any order; read once.
-    title
-        Heading of the page.
-    inputs
-        Files that the batch read; the page is none of them.
-    overwrite
-        Replace what is there, whoever made it; else only a page of ours.
-
-    Raises
-    ------
-    InvalidInputError
-        When something is there that Crepitus did not write.
-    CrepitusError
-        When the file cannot be written.
+    ``path``: file to write; it appears whole or not at all.
+    ``recordings``: name in the tables and entry of the ``analyze --json`` document, in any order;
+        read once.
+    ``overwrite``: replace what is there, whoever made it; else only a page of ours.
+    Raises InvalidInputError when something is there that Crepitus did not write.
     """
     summary = BatchSummary()
     for recording, document in recordings:
@@ -257,12 +231,88 @@ def evaluation_page(evaluation: Evaluation) -> str:
     return render_page(
         "evaluation.html",
         "Crepitus: evaluation",
-        counts=counts,
-        dataset=given["dataset"]["source"],
-        scheme=metrics["scheme"],
+        heading="How well does the model hear?",
+        lead=[counts, f"Dataset: {given['dataset']['source']}. Scheme: {metrics['scheme']}."],
         cautions=[one.text for one in evaluation.data_warnings],
         parts=parts,
     )
+
+
+def benchmark_page(ranking: Sequence[Sequence[Place]]) -> str:
+    """Return the ranking of a benchmark's results as HTML with everything inside."""
+    parts, cautions = [], []
+    for places in ranking:
+        task, first = places[0].result.task, places[0].result
+        title = f"Task {task.sha256[:8]}: {len(first.cases)} recordings"
+        header = ("Estimator", *(text for _, text in RANKED), "Behind the first", "Controls")
+        rows = [
+            (
+                f"{place.rank}. {_estimator_words(place)}",
+                *(_with_interval(place.result, name) for name, _ in RANKED),
+                _behind_words(place),
+                ", ".join(one.name for one in place.result.controls if one.caught) or "none caught",
+            )
+            for place in places
+        ]
+        bars = [
+            (
+                _estimator_words(place),
+                place.result.figure(HEADLINE),
+                place.result.figure(f"{HEADLINE}_low"),
+                place.result.figure(f"{HEADLINE}_high"),
+            )
+            for place in places
+        ]
+        chart = interval_chart("Balanced accuracy, every recording answered", bars)
+        parts.append(_part(title, header, rows, chart))
+        caught = {one.verdict for place in places for one in place.result.controls if one.caught}
+        cautions += sorted(caught)
+    lead = [
+        "Each estimator was judged on recordings of groups it had not seen, with its parameters, "
+        "calibration and thresholds chosen on the other groups. In brackets: 95 % intervals over "
+        "groups.",
+        "Ranked is what was judged on the same splits of the same data. Where the interval of "
+        "what an estimator is behind the first holds 0, the two cannot be told apart.",
+    ]
+    return render_page(
+        "evaluation.html",
+        "Crepitus: benchmark",
+        heading="Which estimator hears best?",
+        lead=lead,
+        cautions=cautions,
+        parts=parts,
+    )
+
+
+RANKED = (
+    (HEADLINE, "Balanced accuracy"),
+    ("auc", "AUC"),
+    ("balanced_accuracy", "of the answers"),
+    ("coverage", "Answered"),
+    ("false_grating_recordings", "False grinding"),
+    ("ece", "Calibration error"),
+)
+"""The figures of a ranking and what they are called."""
+
+
+def _estimator_words(place: Place) -> str:
+    params = ", ".join(f"{name}={value}" for name, value in place.result.params.items())
+    return f"{place.result.estimator}{f' ({params})' if params else ''}"
+
+
+def _with_interval(result: Result, name: str) -> str:
+    value, low, high = (result.figure(f"{name}{end}") for end in ("", "_low", "_high"))
+    interval = "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"
+    return f"{_share(value)}{interval}"
+
+
+def _behind_words(place: Place) -> str:
+    if place.rank == 1:
+        return ""
+    if place.low is None or place.high is None:
+        return f"{place.behind:.3f}"
+    apart = "" if place.told_apart else ", not told apart"
+    return f"{place.behind:.3f} [{place.low:.3f}, {place.high:.3f}]{apart}"
 
 
 def _part(

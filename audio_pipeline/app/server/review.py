@@ -42,31 +42,15 @@ COLUMNS = ("file", "label", "group", "start", "end")
 
 @dataclass(frozen=True)
 class ReviewItem:
-    """A sound to label.
+    """A sound to label."""
 
-    Attributes
-    ----------
-    path
-        The recording.
-    name
-        The recording as a person knows it.
-    start, end
-        Seconds.
-    probabilities
-        What the model thinks.
-    given
-        The label it has already, None when it has none.
-    group
-        Who or what it was recorded from, "" when not known.
-    """
-
-    path: Path
-    name: str
-    start: float
+    path: Path  # the recording
+    name: str  # the recording as a person knows it
+    start: float  # seconds
     end: float
-    probabilities: Mapping[str, float]
-    given: str | None = None
-    group: str = ""
+    probabilities: Mapping[str, float]  # what the model thinks
+    given: str | None = None  # the label it has already, None when it has none
+    group: str = ""  # who or what it was recorded from, "" when not known
 
     @property
     def guess(self) -> str:
@@ -94,17 +78,9 @@ class ReviewItem:
 def most_informative(items: Iterable[ReviewItem], most: int = MOST_ITEMS) -> list[ReviewItem]:
     """Return the sounds to label first, in turn from every likeliest label.
 
-    Parameters
-    ----------
-    items
-        Any number; read once, with memory for `most` of each label.
-    most
-        How many to return.
-
-    Returns
-    -------
-    list of ReviewItem
-        Within a label the most informative first; labels take turns, so that none is forgotten.
+    ``items``: any number; read once, with memory for `most` of each label.
+    ``most``: how many to return.
+    Within a label the most informative first; labels take turns, so that none is forgotten.
     """
     heaps: dict[str, list[tuple[float, int, ReviewItem]]] = {}
     for number, item in enumerate(items):
@@ -124,19 +100,11 @@ def most_informative(items: Iterable[ReviewItem], most: int = MOST_ITEMS) -> lis
 class ReviewQueue:
     """A queue of sounds and the labels made so far, saved after each one.
 
-    Parameters
-    ----------
-    items
-        In the order in which they are asked.
-    labels
-        What a sound may be called.
-    manifest
-        CSV file that ``crepitus train`` reads; labels in it from an earlier review are kept.
-
-    Raises
-    ------
-    InvalidInputError
-        When `manifest` is there but is none of ours.
+    ``items``: in the order in which they are asked.
+    ``labels``: what a sound may be called.
+    ``manifest``: CSV file that ``crepitus train`` reads; labels in it from an earlier review are
+        kept.
+    Raises InvalidInputError when `manifest` is there but is none of ours.
     """
 
     def __init__(self, items: list[ReviewItem], labels: tuple[str, ...], manifest: Path) -> None:
@@ -165,12 +133,8 @@ class ReviewQueue:
     def give(self, number: int, label: str) -> None:
         """Label a sound and save.
 
-        Raises
-        ------
-        ValueError
-            When the label is none of `labels` and not `UNSURE`.
-        CrepitusError
-            When the file cannot be written; the label is then not made.
+        Raises ValueError when the label is none of `labels` and not `UNSURE`; CrepitusError when
+        the file cannot be written; the label is then not made.
         """
         if label not in (*self.labels, UNSURE):
             raise ValueError(label)
@@ -234,15 +198,7 @@ NEXT_ITEMS = 20
 def create_review_app(queue: ReviewQueue) -> FastAPI:
     """Make the application of one review, for this machine alone.
 
-    Parameters
-    ----------
-    queue
-        What to label, and where labels go.
-
-    Returns
-    -------
-    FastAPI
-        An ASGI application.
+    ``queue``: what to label, and where labels go.
     """
     app = plain_app("Crepitus: review")
     review = Review(queue)
@@ -337,17 +293,8 @@ def _window(item: ReviewItem) -> tuple[float, float]:
 def cut(path: Path, start: float, end: float) -> bytes:
     """Return a stretch of a recording as a 16-bit WAV file.
 
-    Parameters
-    ----------
-    path
-        The recording; it is read up to `end` only.
-    start, end
-        Seconds.
-
-    Raises
-    ------
-    RecordingError
-        When it cannot be read, or ends before `start`.
+    ``path``: the recording; it is read up to `end` only.
+    Raises RecordingError when it cannot be read, or ends before `start`.
     """
     import soundfile
 
@@ -373,28 +320,20 @@ REVIEW_FILE = "review.csv"
 
 
 def open_queue(
-    source: Path, model: Path | None = None, *, allow_outside: bool = False
+    source: Path,
+    model: Path | None = None,
+    *,
+    allow_outside: bool = False,
+    trusted: bool = False,
 ) -> ReviewQueue:
     """Return what there is to label in a batch's output folder or in a dataset.
 
-    Parameters
-    ----------
-    source
-        OUT folder of ``crepitus batch``; or a folder or CSV as ``crepitus train`` reads it.
-    model
-        Model folder for a dataset, None for the default one. A batch was heard already.
-    allow_outside
-        Whether a dataset may name recordings outside its own folder.
-
-    Returns
-    -------
-    ReviewQueue
-        Labels go to ``review.csv`` in that folder, or beside that CSV.
-
-    Raises
-    ------
-    InvalidInputError
-        When there is nothing to label.
+    ``source``: OUT folder of ``crepitus batch``; or a folder or CSV as ``crepitus train`` reads it.
+    ``model, trusted``: model folder for a dataset, None for the default one, and whether any
+        estimator in it is loaded. A batch was heard already.
+    ``allow_outside``: whether a dataset may name recordings outside its own folder.
+    Labels go to ``review.csv`` in that folder, or beside that CSV.
+    Raises InvalidInputError when there is nothing to label.
     """
     from audio_pipeline.app.batch.store_file import STORE_NAME
 
@@ -403,7 +342,7 @@ def open_queue(
         items, labels = _of_batch(source)
         manifest = source / REVIEW_FILE
     else:
-        items, labels = _of_dataset(source, model, allow_outside)
+        items, labels = _of_dataset(source, model, allow_outside, trusted)
         is_file = source.is_file()
         manifest = (
             source.with_name(f"{source.stem}-{REVIEW_FILE}") if is_file else source / REVIEW_FILE
@@ -438,13 +377,13 @@ def _path(name: bytes) -> Path | None:
 
 
 def _of_dataset(
-    source: Path, model: Path | None, allow_outside: bool
+    source: Path, model: Path | None, allow_outside: bool, trusted: bool
 ) -> tuple[list[ReviewItem], tuple[str, ...]]:
     from audio_pipeline.datasets.manifest import read_dataset
     from audio_pipeline.model.classifier import load_classifier
 
     dataset = read_dataset(source, allow_outside=allow_outside)
-    classifier = load_classifier(model)
+    classifier = load_classifier(model, trusted=trusted)
     labels = dict.fromkeys((*classifier.labels, *dataset.labels))
     return most_informative(_heard_again(dataset, classifier)), tuple(labels)
 

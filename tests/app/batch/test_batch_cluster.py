@@ -19,7 +19,7 @@ from batch_support import small_model, tables, write_clicks, write_folder
 
 from audio_pipeline.app.batch import cluster as cluster_module
 from audio_pipeline.app.batch.run import BatchRequest, run_batch
-from audio_pipeline.app.progress import BatchProgress
+from audio_pipeline.app.text import BatchProgress
 from audio_pipeline.exceptions import CrepitusError, InvalidInputError
 
 pytest.importorskip("distributed")

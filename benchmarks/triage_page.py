@@ -1,6 +1,6 @@
 """``docs/triage.md``: the tables as a page a clinician can review on paper.
 
-Run ``python -m audio_pipeline.triage.review > docs/triage.md`` after any change of the data.
+Run ``python -m benchmarks.triage_page > docs/triage.md`` after any change of the data.
 """
 
 from __future__ import annotations

@@ -1,0 +1,291 @@
+"""Commands to record people: serve, the page and the HTTP API; and study, the folder of one."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from audio_pipeline.app.cli.options import trust_option
+from audio_pipeline.app.text import show, show_json, visible
+
+CERTIFICATE_WORDS = """\
+The phone's browser will warn that the connection is not private. That is expected: no company
+has signed for this computer. It is your own network, and the page is encrypted all the same.
+Choose "Advanced" or "Show details", then go on to the page. To be sure that it is this computer,
+compare the certificate's SHA-256 fingerprint. It is kept, so the same address warns only once:
+"""
+
+
+@click.command(epilog="Example: crepitus serve --phone")
+@click.option("--host", default=None, help="Address to listen on [default: 127.0.0.1].")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    help="0: any free one.",
+)
+@click.option("--https", is_flag=True, help="Encrypt, with a certificate of your own.")
+@click.option(
+    "--phone",
+    is_flag=True,
+    help="Let a phone on the same network in: HTTPS, a code to scan, a one-time secret.",
+)
+@trust_option
+@click.option(
+    "--model",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=None,
+    help="Model folder [default: the one that comes with Crepitus].",
+)
+@click.option(
+    "--history",
+    is_flag=True,
+    help="Let the page keep results on this machine; whoever uses the page can see them.",
+)
+@click.option("--region", default=None, help="Whose emergency numbers to show: GB, US, EU or AU.")
+def serve_command(
+    host: str | None,
+    port: int,
+    https: bool,
+    phone: bool,
+    trusted: bool,
+    model: Path | None,
+    history: bool,
+    region: str | None,
+) -> None:
+    """Open the page to record on, and the HTTP API.
+
+    By default only this machine can reach it. With --phone it listens on the local network and
+    prints a code: scan it with the phone's camera. Nothing is logged, and nothing is stored
+    unless you say --history and then choose to keep a result.
+    """
+    from audio_pipeline.app.history import History
+    from audio_pipeline.exceptions import CrepitusError
+    from audio_pipeline.triage.messages import default_region, load_catalogue
+
+    region = region or default_region()
+    load_catalogue(region)  # an unknown region is refused before any work
+    try:
+        from audio_pipeline.app.server.app import LOOPBACK, Service
+        from audio_pipeline.app.server.connections import default_path
+        from audio_pipeline.app.server.guards import ServerSettings
+    except ImportError as error:
+        raise CrepitusError(
+            f'the page needs {error.name}; install it with: pip install "crepitus[serve]"'
+        ) from None
+    from audio_pipeline.model.classifier import load_classifier
+
+    load_classifier(model, trusted=trusted)  # so is a model that is missing or altered
+
+    host = host or ("0.0.0.0" if phone else LOOPBACK)  # noqa: S104
+    service = Service(
+        host,
+        port,
+        https or phone,
+        default_path(),
+        region,
+        model,
+        ServerSettings(trust_model=trusted),
+        history=History() if history else None,
+        on_paired=lambda address: _show(address, True),
+    )
+    if service.pairing is None:
+        click.echo(f"Crepitus is at {service.address}  (Ctrl-C stops it)")
+    else:
+        _show(service.address, False)
+        if service.certificate is not None:
+            click.echo(CERTIFICATE_WORDS + service.certificate.fingerprint)
+        else:
+            click.echo(
+                "Without --https the connection is not encrypted and no phone gives this page its"
+                " microphone. Use --phone instead.",
+                err=True,
+            )
+        click.echo("Ctrl-C stops it.")
+    service.run()
+
+
+def _show(address: str, again: bool) -> None:
+    """Print the code to scan; each works for the first device that uses it."""
+    if again:
+        click.echo("A device is paired. To pair another one, scan this new code:")
+    else:
+        click.echo("Scan this with the phone, on the same network:")
+    click.echo(qr_code(address, colour=sys.stdout.isatty()))
+    click.echo(f"Crepitus is at {address}")
+
+
+def qr_code(text: str, *, colour: bool) -> str:
+    """Return a QR code as lines of half blocks, two rows of squares a line.
+
+    ``colour``: black on white whatever the theme of the terminal, as some phones insist on.
+    """
+    import segno
+
+    rows = [list(row) for row in segno.make(text, error="l").matrix_iter(border=2)]
+    if len(rows) % 2:
+        rows.append([0] * len(rows[0]))
+    start, end = ("\x1b[38;5;16;48;5;231m", "\x1b[0m") if colour else ("", "")
+    blocks = {(0, 0): " ", (1, 0): "▀", (0, 1): "▄", (1, 1): "█"}
+    return "\n".join(
+        start + "".join(blocks[bool(t), bool(b)] for t, b in zip(top, bottom, strict=True)) + end
+        for top, bottom in zip(rows[::2], rows[1::2], strict=True)
+    )
+
+
+@click.group(epilog="Example: crepitus study check my_study")
+def study_command() -> None:
+    """Run a study: a folder with consent, protocol, takes and answers, in plain files.
+
+    A person is a code drawn by lot; the key that says who is who lies beside the folder. People
+    are recorded on the page of `crepitus serve --study FOLDER`.
+    """
+
+
+_folder = click.argument("folder", type=click.Path(path_type=Path))
+_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+
+
+@study_command.command(
+    epilog="Example: crepitus study new my_study --title Twists --owner 'A. Miller, Example Clinic'"
+)
+@_folder
+@click.option("--title", required=True, help="What the study is called.")
+@click.option("--owner", required=True, help="Who asks, and how to reach them; people read it.")
+@_json
+def new(folder: Path, title: str, owner: str, as_json: bool) -> None:
+    """Make a new study in FOLDER: settings, consent text, empty tables, and how to go on."""
+    from audio_pipeline.app.study import new_study
+
+    study = new_study(folder, title, owner)
+    if as_json:
+        files = sorted(path.name for path in folder.iterdir())
+        show_json({"folder": str(folder), "key": str(study.key), "files": files})
+        return
+    show(f"Made: {visible(str(folder))}. Read README.md and the consent text in it first.")
+    show(f"The key is apart, in {visible(str(study.key))}: lock it away.")
+    show(f"Next: crepitus serve --phone --study {visible(str(folder))}")
+
+
+@study_command.command(epilog="Example: crepitus study check my_study")
+@_folder
+@_json
+def check(folder: Path, as_json: bool) -> None:
+    """Say what is missing, what was recorded otherwise than planned, and where speech is heard.
+
+    Exit code 1 when a recording is lost, cannot be read, or is not the one that was made.
+    """
+    from audio_pipeline.app.study import open_study
+    from audio_pipeline.app.study_archive import check_study
+    from audio_pipeline.app.text import steps
+
+    study = open_study(folder)
+    with steps() as progress:
+        found = check_study(study, progress)
+    if as_json:
+        show_json(found.to_dict())
+    else:
+        show(
+            f"{found.people} people, {found.sessions} sessions, {found.takes} takes;"
+            f" {len(found.problems)} things to look at."
+        )
+        for one in found.problems:
+            show(f"{one.code:16}{visible(one.where)}: {visible(one.text)}")
+    if found.broken:
+        raise click.exceptions.Exit(1)
+
+
+@study_command.command(epilog="Example: crepitus study export my_study -o archive --mute-speech")
+@_folder
+@click.option(
+    "-o",
+    "--output",
+    "archive",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder for the archive; new or empty.",
+)
+@click.option(
+    "--mute-speech",
+    is_flag=True,
+    help="Put silence where speech may be heard, except in sounds labelled pop or grating.",
+)
+@_json
+def export(folder: Path, archive: Path, mute_speech: bool, as_json: bool) -> None:
+    """Write the pseudonymous archive of those who said yes to sharing.
+
+    FLAC, labels, answers with ages in ten years, no dates and no names; manifest.csv that
+    `crepitus train` reads, Croissant metadata, a REDCap data dictionary and a data card. Whoever
+    left the study is in none. Exit code 1 when a recording cannot be read or was changed.
+    """
+    from audio_pipeline.app.study import open_study
+    from audio_pipeline.app.study_archive import export_study
+    from audio_pipeline.app.text import steps
+
+    study = open_study(folder)
+    with steps() as progress:
+        written = export_study(study, archive, mute_speech=mute_speech, progress=progress)
+    if as_json:
+        show_json(written.to_dict())
+    else:
+        labels = ", ".join(f"{count} {visible(one)}" for one, count in written.labels.items())
+        show(
+            f"{written.takes} takes of {len(written.people)} people in {visible(str(archive))};"
+            f" labels: {labels or 'none yet'}."
+        )
+        for name, reason in written.left_out.items():
+            show(f"Left out: {visible(name)}: {visible(reason)}.")
+    if any("/" in name for name in written.left_out):
+        raise click.exceptions.Exit(1)
+
+
+@study_command.command(
+    epilog="Example: crepitus study withdraw my_study pk3m7xq --delete --models my_models"
+)
+@_folder
+@click.argument("person", metavar="CODE")
+@click.option("--delete", is_flag=True, help="Also delete their takes and answers, for good.")
+@click.option(
+    "--models",
+    "places",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Where to look for models that learnt from them; the folder around the study is, too.",
+)
+@_json
+def withdraw(
+    folder: Path, person: str, delete: bool, places: tuple[Path, ...], as_json: bool
+) -> None:
+    """Take a person out of every later export, and name the models and archives that hold them."""
+    from audio_pipeline.app.study import models_that_saw, open_study
+
+    study = open_study(folder)
+    searched = [Path(folder).absolute().parent, *places]
+    models = models_that_saw(study, person, searched)
+    deleted = study.withdraw(person, delete=delete)
+    archives = [row["archive"] for row in study.exports() if person in _codes(row)]
+    if as_json:
+        show_json(
+            {
+                "withdrawn": person,
+                "deleted": [str(path) for path in deleted],
+                "models": [str(path) for path in models],
+                "archives": archives,
+                "searched": [str(place) for place in searched],
+            }
+        )
+        return
+    show(f"{visible(person)} is in no later export. Deleted: {len(deleted)} files.")
+    for path in models:
+        show(f"This model learnt from them; make it again without them: {visible(str(path))}")
+    for name in archives:
+        show(f"This archive holds them; ask everybody who has it to delete them: {visible(name)}")
+    places_text = ", ".join(visible(str(place)) for place in searched)
+    show(f"Models were looked for in {places_text}; elsewhere there may be others.")
+
+
+def _codes(row: dict[str, str]) -> list[str]:
+    return row["participants"].split(";")
