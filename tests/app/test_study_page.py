@@ -6,6 +6,7 @@ Two made people are recorded through Chromium's fake microphone, each in a brows
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -168,7 +169,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 def site(study: Study) -> Iterator[str]:
     with running(Service(port=0, settings=ServerSettings(workers=1), study=study)) as client:
         while not client.get("/api/v1/health").json()["ready"]:
-            pass
+            time.sleep(0.2)
         yield str(client.base_url).replace("127.0.0.1", "localhost")
 
 
@@ -231,7 +232,7 @@ def test_who_says_no_to_research_leaves_nothing_behind(
         code = person.arrive()
         person.consent(research="no", share="no")
         person.tab.wait_for_selector("#nothing-title:visible")
-        person.tab.click("#use")
+        person.tab.click("#use-only")
         person.tab.wait_for_selector("#start-title:visible")
         assert person.complaints == []
         person.close()

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from audio_pipeline.app.cli.options import trust_option
+from audio_pipeline.app.cli.options import FiniteRange, overwrite_option, trust_option
 from audio_pipeline.app.text import show, show_json, visible
+
+if TYPE_CHECKING:
+    from audio_pipeline.app.study import Study
+    from audio_pipeline.model.metrics import Ints
 
 CERTIFICATE_WORDS = """\
 The phone's browser will warn that the connection is not private. That is expected: no company
@@ -301,3 +307,134 @@ def withdraw(
 
 def _codes(row: dict[str, str]) -> list[str]:
     return row["participants"].split(";")
+
+
+@study_command.command(epilog="Example: crepitus study status my_study --width 0.1 --plot plan.png")
+@_folder
+@click.option(
+    "--predictions",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="TABLE.csv",
+    help="Plan for the share of right answers in what `train --predictions` wrote; by default for "
+    "the share of takes with a labelled pop or grinding sound.",
+)
+@click.option(
+    "--width",
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
+    default=0.1,
+    show_default=True,
+    help="Wanted width of the 95 % interval.",
+)
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Also draw the curve, as .png or .svg.",
+)
+@overwrite_option
+@_json
+def status(
+    folder: Path,
+    predictions: Path | None,
+    width: float,
+    plot: Path | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Say how far a study is, and how many people it needs: people count, not clips.
+
+    From three people on, a simulation draws studies of more people like those of the pilot and
+    says how wide the 95 % interval would be.
+    """
+    from dataclasses import asdict
+
+    from audio_pipeline.app.outputs import check_output
+    from audio_pipeline.app.study import open_study
+    from audio_pipeline.model.metrics import plan_people
+
+    if plot is not None:
+        check_output(plot, endings=(".png", ".svg"), inputs=[predictions], overwrite=overwrite)
+    study = open_study(folder)
+    counts = _counts(study)
+    what, hits, tries = _pilot(study, predictions)
+    plan = plan_people(hits, tries, width) if len(tries) > 2 else None
+    if as_json:
+        show_json({**counts, "planned_for": what, "plan": asdict(plan) if plan else None})
+    else:
+        show(
+            f"{counts['people']} people, {counts['research']} gave to research and"
+            f" {counts['share']} to sharing; {counts['withdrawn']} left."
+        )
+        show(
+            f"{counts['sessions']} sessions, {counts['takes']} takes,"
+            f" {counts['minutes']:.1f} minutes, {counts['labels']} labels."
+        )
+        if plan is None:
+            show(f"No plan yet: {what} is known of {len(tries)} people; three are the least.")
+        else:
+            show(
+                f"{what}: {plan.share:.2f} in {plan.people} people (how alike the sounds of a"
+                f" person are: {plan.icc:.2f} of 1)."
+            )
+            show(
+                f"For a 95 % interval {width:g} wide: about {plan.needed} people; another pilot"
+                f" like this would have said {plan.needed_low} to {plan.needed_high}."
+            )
+            widest = max(high for _, _, _, high in plan.curve)
+            for people, expected, low, high in plan.curve:
+                bar = "#" * max(1, round(40 * expected / widest))
+                mark = " <= wanted" if expected <= width else ""
+                show(f"{people:5} people  {bar:40} {expected:.3f} ({low:.3f}-{high:.3f}){mark}")
+    if plot is not None and plan is not None:
+        from audio_pipeline.app.outputs import replaced
+        from audio_pipeline.app.reporting.plots import plan_chart
+        from audio_pipeline.exceptions import CrepitusError
+
+        drawn = plan_chart(what, width, plan.curve, plot.suffix.lower().removeprefix("."))
+        if not drawn:
+            raise CrepitusError('a plot needs matplotlib: pip install "crepitus[report]"')
+        with replaced(plot) as file:
+            file.write(drawn)
+        show(f"Drawn: {visible(str(plot))}", err=True)
+
+
+def _counts(study: Study) -> dict[str, Any]:
+    from audio_pipeline.app.study_archive import labelled_stretches
+
+    people = study.participants()
+    consents = [one for code, one in study.consents().items() if code in people]
+    notes = [take.note for take in study.takes()]
+    return {
+        "people": len(people),
+        "research": sum(one.research for one in consents),
+        "share": sum(one.share for one in consents),
+        "withdrawn": len(study.withdrawn()),
+        "sessions": len({(note.participant, note.session) for note in notes}),
+        "takes": len(notes),
+        "minutes": round(sum(note.duration for note in notes) / 60, 1),
+        "labels": sum(map(len, labelled_stretches(study).values())),
+    }
+
+
+def _pilot(study: Study, predictions: Path | None) -> tuple[str, Ints, Ints]:
+    """Return what is planned for, and the hits and tries of each person."""
+    import numpy as np
+
+    from audio_pipeline.analysis.events import JOINT_LABELS
+    from audio_pipeline.app.outputs import read_table
+    from audio_pipeline.app.study_archive import labelled_stretches
+
+    found: dict[str, list[bool]] = {}
+    if predictions is not None:
+        what = "Share of right answers"
+        for row in read_table(predictions, ("group", "label", "answer")):
+            found.setdefault(row["group"], []).append(row["answer"] == row["label"])
+    else:
+        what = "Share of takes with a labelled pop or grinding sound"
+        labelled = labelled_stretches(study)
+        for take in study.takes() if labelled else ():
+            clips = labelled.get(os.path.realpath(take.path), ())
+            heard = any(clip.label in JOINT_LABELS for clip in clips)
+            found.setdefault(take.note.participant, []).append(heard)
+    hits = np.array([sum(one) for one in found.values()], dtype=np.int64)
+    return what, hits, np.array([len(one) for one in found.values()], dtype=np.int64)

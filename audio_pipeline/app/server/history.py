@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 
 from audio_pipeline.app.comparison import compare, counted
 from audio_pipeline.app.history import Entry, History, counts_by_week, history_page
-from audio_pipeline.app.server.api import Api, json_input, json_object
+from audio_pipeline.app.server.api import Api, checked_answers, json_input, json_object
 from audio_pipeline.app.server.schemas import (
     ApiError,
     StudyAnswersInput,
@@ -25,6 +25,7 @@ from audio_pipeline.app.server.schemas import (
 from audio_pipeline.app.study import Study
 from audio_pipeline.app.text import show
 from audio_pipeline.exceptions import CrepitusError, InvalidInputError
+from audio_pipeline.triage.interview import Interview
 
 Result = TypeVar("Result")
 
@@ -226,9 +227,12 @@ class StudyApi:
     async def answers(self, code: str, request: Request) -> Response:
         """Keep the answers of the session that a take would belong to now."""
         given = await json_input(request, StudyAnswersInput)
+        interview = Interview(checked_answers(given.safety))
         session = (await _run(partial(self._person, code)))["session"]
         await _run(partial(self._study.keep_answers, code, session, given.answers))
-        return JSONResponse({"session": session}, 201)
+        return JSONResponse(
+            {"session": session, "level": interview.level, "may_twist": interview.may_twist}, 201
+        )
 
     async def take(self, request: Request) -> Response:
         """Keep one take, when the person has said yes to research and it can be read."""
@@ -276,7 +280,6 @@ class StudyApi:
             "participant": code,
             "session": session,
             "take": take,
-            "answered": (code, session) in study.answers(),
             "consent": vars(consent) if known else None,
         }
 

@@ -123,9 +123,13 @@ class StudyConsentInput(Strict):
 
 
 class StudyAnswersInput(Strict):
-    """Answers and outcome fields of a session; null where one was left out."""
+    """Answers and outcome fields of a session; null where one was left out.
+
+    `safety`: all that was answered, to tell whether the person may be asked to twist; not kept.
+    """
 
     answers: dict[str, Any] = Field(max_length=200)
+    safety: dict[str, Any] = Field(max_length=200)
 
 
 class StudyTakeInput(Strict):

@@ -114,7 +114,7 @@ async function saveConsent() {
   const said = Object.fromEntries(Object.entries(chosen).map(([name, value]) => [name, value === "yes"]));
   person = await ask(`/people/${person.participant}/consent`, { version: study.consent_version, ...said });
   if (said.research) return next();
-  $("use").hidden = !said.use;
+  $("use-only").hidden = !said.use;
   return show("nothing");
 }
 
@@ -136,8 +136,9 @@ async function next() {
     return question({ title: found.text, lead: found.lead, why: found.why, questions: [found] });
   }
   for (const outcome of study.outcomes) if (!(outcome.name in given)) return question(numberScreen(outcome), given);
-  if (asked.length || !person.answered) await keepTheAnswers();
-  const why = reasonNotToTwist(questionnaire, interview.answers, interview.may_twist);
+  const told = await keepTheAnswers();
+  if (told.level === "emergency") return emergency();
+  const why = reasonNotToTwist(questionnaire, interview.answers, told.may_twist);
   $("stop-why").textContent = why;
   return show(why ? "stop" : "setup");
 }
@@ -146,9 +147,8 @@ async function keepTheAnswers() {
   const wanted = [...study.questions, ...study.outcomes.map(({ name }) => name)];
   const known = { ...state.answers, ...given };
   const answers = Object.fromEntries(wanted.map((name) => [name, known[name] ?? null]));
-  await ask(`/people/${person.participant}/answers`, { answers });
   asked = [];
-  person.answered = true;
+  return ask(`/people/${person.participant}/answers`, { answers, safety: state.answers });
 }
 
 // own: where the study's own fields go; without it they are answers to our questions.
@@ -217,7 +217,7 @@ async function keepTake(recording) {
 
 // The ordinary page's recorder, without its ways around a guided recording.
 async function borrowRecorder() {
-  const page = new DOMParser().parseFromString(await (await fetch("static/index.html")).text(), "text/html");
+  const page = new DOMParser().parseFromString(await (await fetch("use")).text(), "text/html");
   const section = document.querySelector('section[data-step="record"]');
   section.replaceChildren(...document.importNode(page.querySelector('section[data-step="record"]'), true).childNodes);
   $("how").replaceChildren(...document.importNode(page.getElementById("invitation"), true).childNodes);
