@@ -15,7 +15,7 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 # A change is judged on the examples that the last one passed; new ones are looked for with
 # `pytest --hypothesis-profile=explore`.
-settings.register_profile("steady", derandomize=True, deadline=None)
+settings.register_profile("steady", derandomize=True, deadline=None, max_examples=40)
 settings.register_profile("explore", deadline=None)
 settings.load_profile("steady")
 

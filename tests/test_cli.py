@@ -184,6 +184,7 @@ def test_analyze_shows_people_what_it_heard_and_what_to_do(crepitus: Any) -> Non
     assert max(map(len, told.out.splitlines())) <= 100
 
 
+@pytest.mark.slow
 def test_at_a_terminal_what_was_heard_comes_first_and_questions_are_offered(tmp_path: Path) -> None:
     person = Person("analyze", POPS, cwd=tmp_path, extra={"NO_COLOR": "1"})
     person.wait_for("We heard 2 pops.")
@@ -198,6 +199,7 @@ def test_at_a_terminal_what_was_heard_comes_first_and_questions_are_offered(tmp_
     assert "\x1b[1;" not in person.raw
 
 
+@pytest.mark.slow
 def test_no_questions_means_none(tmp_path: Path) -> None:
     person = Person("analyze", POPS, "--no-questions", cwd=tmp_path)
     person.wait_for("We heard 2 pops.")

@@ -272,12 +272,9 @@ def _compare_turns(
 ) -> tuple[list[int], set[int]] | None:
     """Find the point of the turn at which sounds return.
 
-    Returns
-    -------
-    (list of int, set of int) or None
-        The positions in ``starts`` of the sounds that return at one same point (empty when none
-        does) and the turns heard in: those with a returning sound, else those with any. None
-        when fewer than three whole turns or no sound are there to compare.
+    The positions in ``starts`` of the sounds that return at one same point (empty when none does)
+    and the turns heard in: those with a returning sound, else those with any. None when fewer than
+    three whole turns or no sound are there to compare.
     """
     if len(turns) < 3 or not starts:
         return None

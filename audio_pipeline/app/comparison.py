@@ -41,53 +41,27 @@ NOTES = (
 
 @dataclass(frozen=True)
 class Counts:
-    """What one take holds.
+    """What one take holds."""
 
-    Attributes
-    ----------
-    name
-        For a person.
-    made
-        When; None when not known.
-    seconds
-        How long was listened.
-    model
-        SHA-256 of the model.
-    counts
-        Label to the number of sure events.
-    usable
-        Whether the recording could be used.
-    """
-
-    name: str
-    made: datetime.datetime | None
-    seconds: float
-    model: str
-    counts: dict[str, int]
-    usable: bool
+    name: str  # for a person
+    made: datetime.datetime | None  # when; None when not known
+    seconds: float  # how long was listened
+    model: str  # SHA-256 of the model
+    counts: dict[str, int]  # label to the number of sure events
+    usable: bool  # whether the recording could be used
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One kind of sound in both takes.
+    """One kind of sound in both takes."""
 
-    Attributes
-    ----------
-    label
-        ``pop`` or ``grating``.
-    first, second
-        Its counts.
-    probability
-        How often two takes between which nothing changed differ at least as much, in [0, 1].
-    at_most, at_least
-        Counts in the second take that would mean something, given the first: so many or fewer
-        (None when not even 0 would), so many or more (None past 1,000).
-    """
-
-    label: str
-    first: int
+    label: str  # ``pop`` or ``grating``
+    first: int  # its counts
     second: int
+    # how often two takes between which nothing changed differ at least as much, in [0, 1]
     probability: float
+    # counts in the second take that would mean something, given the first: so many or fewer (None
+    # when not even 0 would), so many or more (None past 1,000)
     at_most: int | None
     at_least: int | None
 
@@ -172,17 +146,9 @@ def counted(
 def compare(first: Counts, second: Counts, *, same_session: bool = False) -> Comparison:
     """Compare two takes of one session.
 
-    Parameters
-    ----------
-    first, second
-        In the order in which they were made.
-    same_session
-        The person says that they are of one session, whatever their times are.
-
-    Raises
-    ------
-    InvalidInputError
-        When they cannot be compared; the reason is one line.
+    ``first, second``: in the order in which they were made.
+    ``same_session``: the person says that they are of one session, whatever their times are.
+    Raises InvalidInputError when they cannot be compared; the reason is one line.
     """
     for take in (first, second):
         if not take.usable or take.seconds <= 0:
@@ -225,14 +191,8 @@ def difference(
 ) -> Difference:
     """Compare the counts of one label.
 
-    Parameters
-    ----------
-    label
-        ``pop`` or ``grating``.
-    first, second
-        Counts.
-    first_seconds, second_seconds
-        How long was listened, above 0.
+    ``label``: ``pop`` or ``grating``.
+    ``first_seconds, second_seconds``: how long was listened, above 0.
     """
     share = second_seconds / (first_seconds + second_seconds)
 
@@ -257,12 +217,8 @@ def difference(
 def chance_of(count: int, total: int, share: float) -> float:
     """Return the two-sided exact binomial probability of a count as unlikely as this one.
 
-    Parameters
-    ----------
-    count, total
-        0 <= count <= total.
-    share
-        Probability of each to fall into `count`, in (0, 1).
+    ``count, total``: 0 <= count <= total.
+    ``share``: probability of each to fall into `count`, in (0, 1).
     """
     # Not scipy.stats, which takes a second to import and a millisecond a test.
     logarithms = np.cumsum(np.log(np.arange(1, total + 1)))

@@ -49,19 +49,12 @@ SEGMENT_COLUMNS: Final = ("clip", "recording", "start", "end", "label", "probabi
 
 @dataclass(frozen=True)
 class CutSettings:
-    """How sounds are cut out.
+    """How sounds are cut out."""
 
-    Attributes
-    ----------
-    around : float
-        Seconds of the recording kept on each side: enough to hear a sound in its place, and for
-        its noise floor.
-    tracks : str
-        ``audacity`` or ``raven``.
-    """
-
+    # seconds of the recording kept on each side: enough to hear a sound in its place, and for its
+    # noise floor
     around: float = 0.5
-    tracks: str = "audacity"
+    tracks: str = "audacity"  # ``audacity`` or ``raven``
 
 
 @dataclass(frozen=True)
@@ -88,29 +81,10 @@ def cut_segments(
     clips. Labels the model is unsure of end in ``?`` and are left out of training until somebody
     removes it.
 
-    Parameters
-    ----------
-    sources : sequence of Path
-    folder : Path
-        Must not exist, or be empty.
-    classifier : Classifier
-    settings : CutSettings or None
-    progress : callable or None
-        Called with (recordings done, recordings).
-    overwrite : bool
-        Replace what was cut into the folder before, labels that were corrected since too.
-
-    Returns
-    -------
-    list of Cut
-        One a recording, in order.
-
-    Raises
-    ------
-    InvalidInputError
-        When the folder is not empty.
-    CrepitusError
-        When it cannot be written.
+    ``folder``: must not exist, or be empty.
+    ``overwrite``: replace what was cut into the folder before, labels that were corrected since
+        too.
+    One a recording, in order.
     """
     settings = settings or CutSettings()
     check_folder(folder, overwrite=overwrite)
@@ -151,12 +125,7 @@ def cut_segments(
 
 
 def check_folder(folder: Path, *, overwrite: bool = False) -> None:
-    """Refuse a folder that holds anything; with `overwrite` anything but what was cut before.
-
-    Raises
-    ------
-    InvalidInputError
-    """
+    """Refuse a folder that holds anything; with `overwrite` anything but what was cut before."""
     if overwrite and folder.is_dir() and any(folder.iterdir()):
         index = folder / SEGMENTS_INDEX
         if (
@@ -266,11 +235,7 @@ def _write_track(stem: Path, event: Event, offset: float, rate: int, tracks: str
 def clips_of(source: Path, windows: Sequence[tuple[float, float]]) -> Iterator[Recording]:
     """Yield stretches of a recording at its own rate, reading it once.
 
-    Parameters
-    ----------
-    source : Path
-    windows : sequence of (start, end)
-        Seconds, rising by start; they may overlap and reach beyond the end.
+    ``windows``: seconds, rising by start; they may overlap and reach beyond the end.
     """
     with open_recording(source) as reader:
         rate = reader.sample_rate
@@ -294,13 +259,7 @@ def check_table(
     *,
     overwrite: bool = False,
 ) -> None:
-    """Refuse a table that cannot be written, or that is somebody's; called before any work.
-
-    Raises
-    ------
-    InvalidInputError
-        As :func:`check_output`; also when Parquet is not installed.
-    """
+    """Refuse a table that cannot be written, or that is somebody's; called before any work."""
     is_csv = table.suffix.lower() != ".parquet"
     if not is_csv and importlib.util.find_spec("pyarrow") is None:
         raise InvalidInputError("Parquet needs pyarrow: pip install 'crepitus[parquet]'")
@@ -322,28 +281,9 @@ def write_features(
 ) -> tuple[int, list[Extraction]]:
     """Write a row for every segment found: CSV, or Parquet where the name ends so.
 
-    Parameters
-    ----------
-    sources : sequence of Path
-    table : Path
-        Written once all recordings are done.
-    settings : AnalysisConfig
-    progress : callable or None
-        Called with (done, total).
-    overwrite : bool
-        Replace a file that is there, whoever made it; else only such a table of ours.
-
-    Returns
-    -------
-    (rows, failed)
-        The number of rows, and the recordings that could not be read.
-
-    Raises
-    ------
-    InvalidInputError
-        As `check_table`.
-    CrepitusError
-        When the file cannot be written.
+    ``table``: written once all recordings are done.
+    ``overwrite``: replace a file that is there, whoever made it; else only such a table of ours.
+    The number of rows, and the recordings that could not be read.
     """
     check_table(table, sources, overwrite=overwrite)
     failed: list[Extraction] = []
@@ -366,19 +306,7 @@ def write_labelled_features(
 ) -> int:
     """Write the sounds of a labelled dataset with their label and group.
 
-    Parameters
-    ----------
-    examples : Bunch
-        As :func:`~audio_pipeline.datasets.loading.load_examples` returns it.
-    table : Path
-    inputs : sequence of Path
-        What was read, and is never written over.
-    overwrite : bool
-
-    Returns
-    -------
-    int
-        The number of rows.
+    ``examples``: as :func:`~audio_pipeline.datasets.loading.load_examples` returns it.
     """
     texts = zip(
         map(printable, examples.recording.tolist()),

@@ -56,32 +56,15 @@ CREATE TABLE entries (
 
 @dataclass(frozen=True)
 class Entry:
-    """One result that was kept.
+    """One result that was kept."""
 
-    Attributes
-    ----------
-    id
-        Its number on this machine.
-    key
-        What makes it the same entry on another machine.
-    made
-        When, with the offset of its time zone.
-    model
-        SHA-256 of the model that listened.
-    recording
-        An entry of ``recordings`` in the ``analyze --json`` document.
-    answers
-        Question id to answer; None where nothing was asked.
-    take_name, take_bytes
-        The recording itself, where it was kept: its name and its size, else None and 0.
-    """
-
-    id: int
-    key: str
-    made: datetime.datetime
-    model: str
-    recording: Mapping[str, Any]
-    answers: Mapping[str, Any] | None
+    id: int  # its number on this machine
+    key: str  # what makes it the same entry on another machine
+    made: datetime.datetime  # when, with the offset of its time zone
+    model: str  # SHA-256 of the model that listened
+    recording: Mapping[str, Any]  # an entry of ``recordings`` in the ``analyze --json`` document
+    answers: Mapping[str, Any] | None  # question id to answer; None where nothing was asked
+    # the recording itself, where it was kept: its name and its size, else None and 0
     take_name: str | None = None
     take_bytes: int = 0
 
@@ -122,10 +105,7 @@ class Entry:
 class History:
     """The results kept on this machine.
 
-    Parameters
-    ----------
-    path
-        The database; None for the one in the user's data folder. It is made when the first
+    ``path``: the database; None for the one in the user's data folder. It is made when the first
         result is kept, readable by its owner only.
     """
 
@@ -143,23 +123,12 @@ class History:
     ) -> Entry:
         """Keep one result.
 
-        Parameters
-        ----------
-        recording
-            An entry of ``recordings`` in the ``analyze --json`` document.
-        model
-            SHA-256 of the model.
-        answers
-            The answers as given, or None.
-        take
-            Name and bytes of the recording, where it is wanted too.
-        made
-            When it was recorded; now when None.
-
-        Raises
-        ------
-        CrepitusError
-            When it is too large, or cannot be written.
+        ``recording``: an entry of ``recordings`` in the ``analyze --json`` document.
+        ``model``: SHA-256 of the model.
+        ``answers``: the answers as given, or None.
+        ``take``: name and bytes of the recording, where it is wanted too.
+        ``made``: when it was recorded; now when None.
+        Raises CrepitusError when it is too large, or cannot be written.
         """
         made = made or datetime.datetime.now().astimezone()
         entry = Entry(0, secrets.token_hex(16), made, model, recording, answers)
@@ -202,10 +171,7 @@ class History:
     def entry(self, number: int) -> Entry:
         """Return one entry.
 
-        Raises
-        ------
-        InvalidInputError
-            When there is none of this number.
+        Raises InvalidInputError when there is none of this number.
         """
         for entry in self.entries():
             if entry.id == number:
@@ -238,10 +204,8 @@ class History:
         The file is a line of JSON, which says how the key is made of the passphrase (scrypt), and
         a Fernet token (AES-128-CBC and HMAC-SHA-256). `read_export` is the way back.
 
-        Raises
-        ------
-        CrepitusError
-            When the passphrase is too short, the takes are too large, or it cannot be written.
+        Raises CrepitusError when the passphrase is too short, the takes are too large, or it cannot
+        be written.
         """
         with whole_file(target) as file:
             file.write(self.exported(passphrase, takes=takes))
@@ -365,15 +329,8 @@ def _entry(row: tuple[Any, ...]) -> Entry:
 def read_export(path: Path, passphrase: str) -> list[dict[str, Any]]:
     """Decrypt an export.
 
-    Returns
-    -------
-    list of dict
-        Entries for `History.merge`.
-
-    Raises
-    ------
-    InvalidInputError
-        When it is no export, or the passphrase is another one.
+    Entries for `History.merge`.
+    Raises InvalidInputError when it is no export, or the passphrase is another one.
     """
     try:
         with open(path, "rb") as file:
@@ -415,11 +372,8 @@ def _fernet(passphrase: str, salt: bytes, n: int, r: int, p: int) -> Any:
 def counts_by_week(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     """Count takes and sounds by ISO week, oldest first, weeks without a take left out.
 
-    Returns
-    -------
-    list of dict
-        ``week`` (2026-W48), ``monday``, ``takes``, ``pops``, ``gratings``, ``findings`` (finding
-        to count). The counts say how often was recorded and heard, not how a back is.
+    ``week`` (2026-W48), ``monday``, ``takes``, ``pops``, ``gratings``, ``findings`` (finding to
+    count). The counts say how often was recorded and heard, not how a back is.
     """
     weeks: dict[tuple[int, int], list[Entry]] = {}
     for entry in entries:
@@ -443,18 +397,10 @@ def history_page(
 ) -> str:
     """Return the page.
 
-    Parameters
-    ----------
-    entries
-        Oldest first.
-    first, last
-        The range of dates; that of the entries, or today, when None.
-
-    Returns
-    -------
-    str
-        HTML that needs nothing else. It never says better or worse: recordings of different days
-        cannot be compared.
+    ``entries``: oldest first.
+    ``first, last``: the range of dates; that of the entries, or today, when None.
+    HTML that needs nothing else. It never says better or worse: recordings of different days cannot
+    be compared.
     """
     from audio_pipeline.app.reporting.report import render_page
     from audio_pipeline.triage.messages import load_catalogue

@@ -8,16 +8,17 @@ needs ``--overwrite`` whoever wrote it, a folder is new or empty, and an input i
 from __future__ import annotations
 
 import csv
+import io
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from audio_pipeline.app.text import json_text
 from audio_pipeline.exceptions import CrepitusError, InvalidInputError
-from audio_pipeline.files import PARTIAL_PATTERN, whole_file, whole_text
+from audio_pipeline.files import PARTIAL_PATTERN, csv_cell, csv_text, whole_file, whole_text
 
 PAGE_ENDINGS = (".html", ".htm")
 GENERATOR = "Crepitus"
@@ -30,6 +31,8 @@ _PAGE_START = (
 
 _LONGEST_HEADER = 2**20
 """Bytes of the first line of a table; 1,000 labels make 50 kB of it."""
+
+_LARGEST_TABLE = 64 << 20
 
 Recogniser = Callable[[Path], bool]
 """Tells whether Crepitus wrote a regular file; may raise OSError or ValueError for "no"."""
@@ -45,23 +48,11 @@ def check_output(
 ) -> None:
     """Refuse an output that would cost a person something; called before any work.
 
-    Parameters
-    ----------
-    path : str or path
-        The file that will be written.
-    ours : callable or None
-        Tells whether Crepitus wrote what is there; None for what a person edits.
-    endings : sequence of str
-        How the name must end, in any case; empty for any name.
-    inputs : iterable of str, bytes, path or None
-        What the command reads; None is left out.
-    overwrite : bool
-        Whether the person said so. An input is no output all the same.
-
-    Raises
-    ------
-    InvalidInputError
-        Names the file and says what to do.
+    ``ours``: tells whether Crepitus wrote what is there; None for what a person edits.
+    ``endings``: how the name must end, in any case; empty for any name.
+    ``inputs``: what the command reads; None is left out.
+    ``overwrite``: whether the person said so. An input is no output all the same.
+    Raises InvalidInputError: names the file and says what to do.
     """
     target = Path(path)
     name = os.fspath(path)
@@ -103,13 +94,7 @@ def check_page(
 
 
 def check_new_folder(folder: Path) -> None:
-    """Refuse a folder that holds anything, or that cannot be made.
-
-    Raises
-    ------
-    InvalidInputError
-        Names the folder.
-    """
+    """Refuse a folder that holds anything, or that cannot be made."""
     try:
         if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
             raise InvalidInputError(
@@ -156,10 +141,7 @@ def parquet_header(path: Path) -> list[str]:
 def written(path: Path, newline: str = "", **options: bool) -> Iterator[Any]:
     """Give a text file that appears whole or not at all.
 
-    Raises
-    ------
-    CrepitusError
-        When it cannot be written; what was there stays.
+    Raises CrepitusError when it cannot be written; what was there stays.
     """
     with writing(path), whole_text(path, newline=newline, **options) as file:
         yield file
@@ -187,12 +169,7 @@ def write_page(
 ) -> None:
     """Write a page, by the rule of :func:`check_output`.
 
-    Raises
-    ------
-    InvalidInputError
-        When something is there that Crepitus did not write.
-    CrepitusError
-        When the file cannot be written.
+    Raises InvalidInputError when something is there that Crepitus did not write.
     """
     check_page(path, inputs, overwrite=overwrite)  # again: it may be long since the command began
     with written(Path(path), newline="\n") as file:
@@ -201,13 +178,7 @@ def write_page(
 
 @contextmanager
 def writing(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn a failing write into one line.
-
-    Raises
-    ------
-    CrepitusError
-        For an OSError; the disk may be full.
-    """
+    """Turn a failing write into one line."""
     try:
         yield
     except FileExistsError:
@@ -216,6 +187,69 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
         raise CrepitusError(
             f"cannot write {os.fspath(path)}: {error.strerror or error}; what was finished is kept"
         ) from None
+
+
+def write_table(
+    path: Path,
+    columns: Sequence[str],
+    rows: Iterable[Mapping[str, object]],
+    *,
+    replace: bool = True,
+) -> None:
+    """Write a CSV table; cells that a row has not are empty, what no column names is left out."""
+    with written(path, replace=replace) as file:
+        writer = csv.writer(file, lineterminator="\r\n")
+        writer.writerow(columns)
+        for row in rows:
+            writer.writerow([csv_cell(str(row.get(name, ""))) for name in columns])
+
+
+def append_row(path: Path, cells: Iterable[str]) -> None:
+    """Add a line to the end of a CSV table; what is there is never touched.
+
+    Raises
+    ------
+    CrepitusError
+        When it cannot be written.
+    """
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\r\n").writerow([csv_cell(cell) for cell in cells])
+    with writing(path), open(path, "r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        if size:
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":  # an editor left the last line open
+                file.write(b"\r\n")
+        file.write(text.getvalue().encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_table(path: Path, needed: Sequence[str]) -> list[dict[str, str]]:
+    """Read a small CSV table whose columns a person may have moved or added to.
+
+    Raises
+    ------
+    InvalidInputError
+        When it cannot be read, is too large, or lacks a column.
+    """
+    try:
+        if path.stat().st_size > _LARGEST_TABLE:
+            raise InvalidInputError(f"{path} is too large (64 MB at most)")
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            missing = set(needed) - set(reader.fieldnames or ())
+            if missing:
+                raise InvalidInputError(f"{path} has no column {min(missing)!r}")
+            return [
+                {name: csv_text(cell or "") for name, cell in row.items() if name is not None}
+                for row in reader
+                if any(row.values())
+            ]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InvalidInputError(f"{path} is not a CSV table in UTF-8: {error}") from None
+    except OSError as error:
+        raise InvalidInputError(f"cannot read {path}: {error.strerror}") from None
 
 
 def remove_leftovers(folder: Path) -> None:

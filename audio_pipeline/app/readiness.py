@@ -36,24 +36,12 @@ TELEPHONE_NAMES = ("hands-free", "handsfree", "bluetooth", "airpods")
 
 @dataclass(frozen=True)
 class Check:
-    """One part of the machine.
+    """One part of the machine."""
 
-    Attributes
-    ----------
-    name : str
-        ``versions``, ``model``, ``codecs``, ``analysis``, ``sound card`` or ``microphone``.
-    status : {"ok", "note", "problem"}
-        A note limits something; a problem keeps files from being analysed.
-    text : str
-        Sentences for people, fit to be read aloud.
-    details : dict
-        Plain values for programs.
-    """
-
-    name: str
-    status: Status
-    text: str
-    details: dict[str, Any] = field(default_factory=dict)
+    name: str  # ``versions``, ``model``, ``codecs``, ``analysis``, ``sound card`` or ``microphone``
+    status: Status  # a note limits something; a problem keeps files from being analysed
+    text: str  # sentences for people, fit to be read aloud
+    details: dict[str, Any] = field(default_factory=dict)  # plain values for programs
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -65,20 +53,19 @@ class Check:
         }
 
 
-def check_machine(device: str | None, model: str | None) -> Iterator[Check]:
+def check_machine(
+    device: str | None, model: str | None, *, trusted: bool = False
+) -> Iterator[Check]:
     """Try everything, one check after the other, so that each can be shown when it is done.
 
-    Parameters
-    ----------
-    device : str or None
-        The microphone to try, as in ``record --device``.
-    model : str or None
-        The model folder; None for the default model.
+    ``device``: the microphone to try, as in ``record --device``.
+    ``model, trusted``: the model folder, None for the default one; whether any estimator in it is
+        loaded.
     """
     yield check_versions()
-    yield _guarded("model", lambda: _check_model(model))
+    yield _guarded("model", lambda: _check_model(model, trusted))
     yield check_codecs()
-    yield _guarded("analysis", lambda: _check_analysis(model))
+    yield _guarded("analysis", lambda: _check_analysis(model, trusted))
     sound_card = _guarded("sound card", _check_sound_card, worst="note")
     yield sound_card
     if sound_card.status == "ok":
@@ -106,10 +93,10 @@ def check_versions() -> Check:
     return Check("versions", "ok", f"{listed}; {platform.platform()}.", {"versions": versions})
 
 
-def _check_model(folder: str | None) -> Check:
+def _check_model(folder: str | None, trusted: bool) -> Check:
     from audio_pipeline.model.classifier import load_classifier
 
-    classifier = load_classifier(folder)
+    classifier = load_classifier(folder, trusted=trusted)
     labels = ", ".join(classifier.labels)
     return Check(
         "model",
@@ -208,11 +195,11 @@ def _amr_silence() -> bytes:
     return b"#!AMR\n" + (b"\x3c" + bytes(31)) * 10
 
 
-def _check_analysis(model: str | None) -> Check:
+def _check_analysis(model: str | None, trusted: bool) -> Check:
     from audio_pipeline.app.capture.live import warm_up
     from audio_pipeline.model.classifier import load_classifier
 
-    classifier = load_classifier(model)
+    classifier = load_classifier(model, trusted=trusted)
     began = time.perf_counter()
     warm_up(classifier)
     seconds = time.perf_counter() - began
@@ -263,16 +250,8 @@ def judge_test_take(
 ) -> Check:
     """Say what a few seconds of quiet tell about a microphone.
 
-    Parameters
-    ----------
-    samples : float32, (n,)
-        A take of a quiet room.
-    sample_rate : int
-        Hz.
-    name : str
-        The device's name; some name their processing.
-    overflows : int
-        How often sound was lost.
+    ``samples``: a take of a quiet room.
+    ``overflows``: how often sound was lost.
     """
     from audio_pipeline.audio.quality import QualityMeter
 

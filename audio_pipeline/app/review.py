@@ -5,50 +5,248 @@ What ``crepitus train`` reads is an export of the file of all acts, made anew af
 
 from __future__ import annotations
 
-import heapq
+import csv
+import hashlib
+import io
 import math
 import os
 import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
-from itertools import zip_longest
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from audio_pipeline.app.review_store import (
-    DECIDED,
-    UNSURE,
-    Act,
-    Key,
-    ReviewStore,
-    said_by,
-    settled,
-    sha256_of,
-    table_of,
-    write_or_remove,
-)
-from audio_pipeline.exceptions import InvalidInputError
+from audio_pipeline.app.outputs import replaced
+from audio_pipeline.exceptions import CrepitusError, InvalidInputError
+from audio_pipeline.files import csv_cell
 from audio_pipeline.model import active_learning
-from audio_pipeline.model.active_learning import APART_SHARE, REFIT_EVERY, Refit
+from audio_pipeline.model.active_learning import APART_SHARE, REFIT_EVERY, Refit, agreement
 
 if TYPE_CHECKING:
     from audio_pipeline.analysis.config import AnalysisConfig
-    from audio_pipeline.datasets.manifest import Dataset, LabelledClip
-    from audio_pipeline.model.classifier import Classifier
-
-MOST_ITEMS: Final = 2000
-"""Sounds in one queue; a longer one would never be worked through, and this one fits in memory."""
 
 COLUMNS: Final = ("file", "label", "group", "start", "end", "drawn", "raters", "note")
 LONGEST_NOTE: Final = 1000
 NEXT_ITEMS: Final = 20
-REVIEW_FILE: Final = "review.csv"
+
+
+UNSURE: Final = "unsure"
+DECIDED: Final = "decided"
+"""The name under which people who differed decide together; no rater can have it."""
+
+_APPLICATION: Final = 0x43525256  # "CRRV"
+
+Key = tuple[str, float, float]
+
+
+@dataclass(frozen=True)
+class Act:
+    """One label as somebody made it; the last one of a rater about a sound is what they say."""
+
+    number: int
+    rater: str
+    key: Key
+    label: str
+    note: str
+
+
+class ReviewStore:
+    """Every act of everybody, in one file that is written whole or not at all.
+
+    Parameters
+    ----------
+    path
+        The SQLite file; made with the first act.
+
+    Raises
+    ------
+    InvalidInputError
+        When the file is there but is none of a review.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.folder = path.parent
+        if path.exists():
+            with self._open() as base:
+                mark = base.execute("PRAGMA application_id").fetchone()[0]
+            if mark != _APPLICATION:
+                raise InvalidInputError(f"{path} was not made by a review; move it away")
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with closing(sqlite3.connect(self.path, timeout=10, isolation_level=None)) as base:
+                yield base
+        except sqlite3.DatabaseError as error:
+            if "not a database" in str(error):
+                raise InvalidInputError(
+                    f"{self.path} was not made by a review; move it away"
+                ) from None
+            raise CrepitusError(f"cannot write {self.path}: {error}") from None
+
+    @contextmanager
+    def changing(self) -> Iterator[sqlite3.Connection]:
+        """Give the file to change; all of it happens, or nothing where the block fails."""
+        with self._open() as base:
+            base.execute("BEGIN IMMEDIATE")
+            base.execute(
+                "CREATE TABLE IF NOT EXISTS acts (number INTEGER PRIMARY KEY AUTOINCREMENT, "
+                "rater TEXT NOT NULL, file TEXT NOT NULL, start REAL NOT NULL, "
+                '"end" REAL NOT NULL, label TEXT NOT NULL, note TEXT NOT NULL)'
+            )
+            base.execute("CREATE TABLE IF NOT EXISTS exports (sha256 TEXT PRIMARY KEY)")
+            base.execute(f"PRAGMA application_id = {_APPLICATION}")
+            try:
+                yield base
+            except BaseException:
+                base.execute("ROLLBACK")
+                raise
+            base.execute("COMMIT")
+
+    def acts(self) -> list[Act]:
+        """Return what is kept, in the order in which it was made."""
+        if not self.path.exists():
+            return []
+        with self._open() as base:
+            return self.read(base)
+
+    def read(self, base: sqlite3.Connection) -> list[Act]:
+        """Return the same within a change."""
+        rows = base.execute(
+            'SELECT number, rater, file, start, "end", label, note FROM acts ORDER BY number'
+        )
+        return [
+            Act(number, rater, (self._absolute(file), start, end), label, note)
+            for number, rater, file, start, end, label, note in rows
+        ]
+
+    def add(self, base: sqlite3.Connection, rater: str, key: Key, label: str, note: str) -> None:
+        """Keep an act."""
+        base.execute(
+            'INSERT INTO acts (rater, file, start, "end", label, note) VALUES (?, ?, ?, ?, ?, ?)',
+            (rater, self.relative(key[0]), *key[1:], label, note),
+        )
+
+    def restore(self, before: Sequence[Act], after: Sequence[Act]) -> None:
+        """Take a change back that could not be exported."""
+        was, is_now = {act.number: act for act in before}, {act.number for act in after}
+        with self.changing() as base:
+            gone = [(number,) for number in is_now - set(was)]
+            base.executemany("DELETE FROM acts WHERE number = ?", gone)
+            for number in set(was) - is_now:
+                act = was[number]
+                self.add(base, act.rater, act.key, act.label, act.note)
+
+    def _absolute(self, file: str) -> str:
+        return os.path.normpath(self.folder / file)
+
+    def relative(self, path: str) -> str:
+        """Return a recording's path as the tables hold it."""
+        return os.path.relpath(path, self.folder).replace(os.sep, "/")
+
+
+def said_by(acts: Iterable[Act]) -> dict[str, dict[Key, Act]]:
+    """Return what each rater says of each sound, in the order in which they said it."""
+    said: dict[str, dict[Key, Act]] = {}
+    for act in acts:
+        own = said.setdefault(act.rater, {})
+        own.pop(act.key, None)
+        own[act.key] = act
+    return said
+
+
+def settled(said: Mapping[str, Mapping[Key, Act]]) -> tuple[dict[Key, str], list[Key]]:
+    """Return what all raters of a sound call it, or what they decided; and what they differ about.
+
+    Returns
+    -------
+    (labels, open) : dict of key to str, list of key
+        In the order in which they were first labelled.
+    """
+    votes: dict[Key, dict[str, str]] = {}
+    for rater, own in said.items():
+        for key, act in own.items():
+            votes.setdefault(key, {})[rater] = act.label
+    labels, differing = {}, []
+    for key, given in votes.items():
+        decided = given.pop(DECIDED, None)
+        if decided is not None or len(set(given.values())) == 1:
+            labels[key] = decided if decided is not None else next(iter(given.values()))
+        else:
+            differing.append(key)
+    return labels, differing
+
+
+def agreements(store: ReviewStore, groups: Mapping[Key, str]) -> dict[str, Any]:
+    """Return how far the raters of a review agree, pair by pair.
+
+    Parameters
+    ----------
+    store
+        Of the review.
+    groups
+        Of the sounds; one without is its own.
+
+    Returns
+    -------
+    dict
+        ``raters``: labels of each; ``pairs``: of those who heard the same sounds, leaving out what
+        one of them was unsure of; ``differing``: sounds about which they differ.
+    """
+    said = said_by(store.acts())
+    raters = sorted(name for name in said if name != DECIDED)
+    pairs = []
+    for first, second in combinations(raters, 2):
+        shared = [
+            key
+            for key, act in said[first].items()
+            if key in said[second] and UNSURE not in {act.label, said[second][key].label}
+        ]
+        found = agreement(
+            [said[first][key].label for key in shared],
+            [said[second][key].label for key in shared],
+            [groups.get(key) or key[0] for key in shared],
+        )
+        pairs.append({"raters": [first, second], **found.to_dict()})
+    return {
+        "raters": {name: len(said[name]) for name in raters},
+        "pairs": pairs,
+        "differing": len(settled(said)[1]),
+    }
+
+
+def sha256_of(body: bytes) -> str:
+    """Return the digest of a table."""
+    return hashlib.sha256(body).hexdigest()
+
+
+def table_of(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bytes:
+    """Return a CSV table as bytes; none without rows."""
+    if not rows:
+        return b""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(header)
+    writer.writerows([[csv_cell(cell) for cell in row] for row in rows])
+    return text.getvalue().encode()
+
+
+def write_or_remove(file: Path, body: bytes) -> None:
+    """Write a table whole or not at all; an empty one has no file."""
+    if body:
+        with replaced(file) as stream:
+            stream.write(body)
+    else:
+        with suppress(FileNotFoundError):
+            file.unlink()
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,44 +311,6 @@ class ReviewItem:
     def apart(self) -> bool:
         """Whether it is one of the fifth that is drawn at random and never learnt from."""
         return self.draw < APART_SHARE
-
-
-def most_informative(items: Iterable[ReviewItem], most: int = MOST_ITEMS) -> list[ReviewItem]:
-    """Return the sounds to label first, and those drawn at random.
-
-    Parameters
-    ----------
-    items
-        Any number; read once, with memory for `most` of each label.
-    most
-        How many to return; a fifth at most are those drawn at random.
-
-    Returns
-    -------
-    list of ReviewItem
-        Within a label the most informative first; labels take turns, so that none is forgotten.
-        Then those drawn, in the order of the draw.
-    """
-    heaps: dict[str, list[tuple[float, int, ReviewItem]]] = {}
-    drawn: list[tuple[float, int, ReviewItem]] = []
-    most_drawn = math.ceil(most * APART_SHARE)
-    for number, item in enumerate(items):
-        if item.apart:
-            heap, entry, size = drawn, (-item.draw, -number, item), most_drawn
-        else:
-            heap, entry = heaps.setdefault(item.guess, []), (item.worth, -number, item)
-            size = most
-        if len(heap) < size:
-            heapq.heappush(heap, entry)
-        elif entry[:2] > heap[0][:2]:
-            heapq.heapreplace(heap, entry)
-    columns = [
-        [entry[2] for entry in sorted(heaps[label], reverse=True)] for label in sorted(heaps)
-    ]
-    turns = (item for turn in zip_longest(*columns) for item in turn if item is not None)
-    random = [entry[2] for entry in sorted(drawn, reverse=True)]
-    chosen = [item for _, item in zip(range(most - len(random)), turns, strict=False)]
-    return chosen + random
 
 
 class ReviewQueue:
@@ -482,161 +642,3 @@ class ReviewQueue:
                 self.items[number] = replace(self.items[number], features=found)
         rows = [item.features for item in self.items if item.features is not None]
         return np.array(rows, np.float32)
-
-
-def open_queue(
-    source: Path,
-    model: Path | None = None,
-    *,
-    allow_outside: bool = False,
-    unlabelled: bool = False,
-    rater: str = "",
-) -> ReviewQueue:
-    """Return what there is to label in a batch's output folder, a dataset or a folder.
-
-    Parameters
-    ----------
-    source
-        OUT folder of ``crepitus batch``; or a folder or CSV as ``crepitus train`` reads it.
-    model
-        Model folder for a dataset, None for the default one. A batch was heard already.
-    allow_outside
-        Whether a dataset may name recordings outside its own folder.
-    unlabelled
-        Whether the names of its folders are no labels: every sound found in any recording is asked
-        about, and a folder in `source` is who they were recorded from.
-    rater
-        Who labels; a short name, or :data:`DECIDED`.
-
-    Returns
-    -------
-    ReviewQueue
-        Labels go to ``review.csv`` in that folder, or beside that CSV.
-
-    Raises
-    ------
-    InvalidInputError
-        When there is nothing to label.
-    """
-    from audio_pipeline.app.batch.store_file import STORE_NAME
-
-    if rater and not (rater.isidentifier() and len(rater) <= 40):
-        raise InvalidInputError(f"the rater {rater[:40]!r}: write letters, digits and _ only")
-    source = Path(os.path.abspath(source))
-    settings: AnalysisConfig | None = None
-    if (source / STORE_NAME).is_file():
-        items, labels = _of_batch(source)
-    elif unlabelled:
-        items, labels, settings = _of_recordings(source, model)
-    else:
-        items, labels, settings = _of_dataset(source, model, allow_outside)
-    if not items:
-        raise InvalidInputError(f"{source} holds no sound to label")
-    return ReviewQueue(items, labels, manifest_of(source), rater, settings)
-
-
-def manifest_of(source: Path) -> Path:
-    """Return where the labels of a review of a folder or CSV go."""
-    source = Path(os.path.abspath(source))
-    if source.is_file():
-        return source.with_name(f"{source.stem}-{REVIEW_FILE}")
-    return source / REVIEW_FILE
-
-
-def _of_batch(out: Path) -> tuple[list[ReviewItem], tuple[str, ...]]:
-    from audio_pipeline.app.batch.store import StoreReader
-
-    def items() -> Iterator[ReviewItem]:
-        for row in store.rows(status="ok"):
-            path = _path(row.path)
-            for event in row.document["events"] if path else ():
-                assert path is not None
-                yield ReviewItem(
-                    path, row.recording, event["start"], event["end"], event["probabilities"]
-                )
-
-    with StoreReader(out) as store:
-        return most_informative(items()), store.labels
-
-
-def _path(name: bytes) -> Path | None:
-    """Return a path that a manifest can hold: bytes that are not UTF-8 cannot stand in one."""
-    try:
-        return Path(os.path.abspath(name.decode("utf-8")))
-    except UnicodeDecodeError:
-        return None
-
-
-def _of_dataset(
-    source: Path, model: Path | None, allow_outside: bool
-) -> tuple[list[ReviewItem], tuple[str, ...], AnalysisConfig]:
-    from audio_pipeline.datasets.manifest import read_dataset
-    from audio_pipeline.model.classifier import load_classifier
-
-    dataset = read_dataset(source, allow_outside=allow_outside)
-    classifier = load_classifier(model)
-    labels = dict.fromkeys((*classifier.labels, *dataset.labels))
-    items = most_informative(_heard_again(dataset, classifier))
-    return items, tuple(labels), classifier.settings
-
-
-def _of_recordings(
-    folder: Path, model: Path | None
-) -> tuple[list[ReviewItem], tuple[str, ...], AnalysisConfig]:
-    from audio_pipeline.analysis.pipeline import extract
-    from audio_pipeline.audio.discovery import discover
-    from audio_pipeline.model.classifier import load_classifier
-
-    classifier = load_classifier(model)
-
-    def items() -> Iterator[ReviewItem]:
-        for path in sorted(path for one in found if (path := _path(one.name))):
-            parts = path.relative_to(folder).parts
-            extraction = extract(path, classifier.settings)
-            chances = classifier.predict_proba(extraction.table)
-            rows = zip(extraction.segments, extraction.table, chances, strict=True)
-            for segment, features, row in rows:
-                yield ReviewItem(
-                    path,
-                    "/".join(parts),
-                    segment.start,
-                    segment.end,
-                    dict(zip(classifier.labels, map(float, row), strict=True)),
-                    None,
-                    parts[0] if len(parts) > 1 else "",
-                    features,
-                )
-
-    found = list(discover([os.fsencode(folder)]))
-    return most_informative(items()), classifier.labels, classifier.settings
-
-
-def _heard_again(dataset: Dataset, classifier: Classifier) -> Iterator[ReviewItem]:
-    """Yield every labelled stretch of a dataset with what the model thinks of it."""
-    from audio_pipeline.analysis.pipeline import extract
-
-    for name, clips in dataset.recordings.items():
-        regions = [(c.start, c.end) for c in clips if c.start is not None and c.end is not None]
-        extraction = extract(clips[0].path, classifier.settings, regions=regions or None)
-        chances = classifier.predict_proba(extraction.table)
-        rows = zip(extraction.segments, extraction.table, chances, strict=True)
-        for segment, features, row in rows:
-            clip = _labelled(clips, segment.start, segment.end)
-            yield ReviewItem(
-                Path(os.path.abspath(clip.path)),
-                name,
-                segment.start,
-                segment.end,
-                dict(zip(classifier.labels, map(float, row), strict=True)),
-                clip.label,
-                clip.group if dataset.has_groups else "",
-                features,
-            )
-
-
-def _labelled(clips: tuple[LabelledClip, ...], start: float, end: float) -> LabelledClip:
-    """Return the clip whose stretch lies closest to a segment's."""
-    return min(
-        clips,
-        key=lambda clip: abs((clip.start or 0.0) - start) + abs((clip.end or 0.0) - end),
-    )

@@ -37,15 +37,8 @@ _UNUSUAL_IN_LINES = re.compile(r"[^ -~\n]")
 def visible(text: str) -> str:
     r"""Return text in which every control, escape and direction character can be seen.
 
-    Parameters
-    ----------
-    text : str
-        Anything, bytes of a path that are not UTF-8 (as surrogates) too.
-
-    Returns
-    -------
-    str
-        Valid Unicode on one line; applied again it stays the same.
+    ``text``: anything, bytes of a path that are not UTF-8 (as surrogates) too.
+    Valid Unicode on one line; applied again it stays the same.
 
     Examples
     --------
@@ -77,10 +70,7 @@ def show_json(document: Any, indent: int | None = None) -> None:
 def json_text(document: Any, indent: int | None = None) -> str:
     """Return JSON that holds every name exactly and no character that is not seen.
 
-    Raises
-    ------
-    ValueError
-        For a number that JSON does not have (NaN, infinity).
+    Raises ValueError for a number that JSON does not have (NaN, infinity).
     """
     text = json.dumps(document, ensure_ascii=False, indent=indent, allow_nan=False)
     return _UNUSUAL_IN_LINES.sub(
@@ -99,15 +89,9 @@ def show_failures(
 ) -> None:
     """Say what failed, the first few by name, and end the command with exit code 1 if any did.
 
-    Parameters
-    ----------
-    failures : sequence of (name, reason)
-    total : int
-        Of how many.
-    where : str
-        What lists them all.
-    brief : bool
-        On one line, with the first only: a document tells the rest.
+    ``total``: of how many.
+    ``where``: what lists them all.
+    ``brief``: on one line, with the first only: a document tells the rest.
     """
     import click
 
@@ -129,15 +113,8 @@ def show_failures(
 def file_name(text: str) -> str:
     """Return text as part of a file name: no folder, no control character, at most 60 bytes.
 
-    Parameters
-    ----------
-    text : str
-        A label, or the name of a recording without its ending.
-
-    Returns
-    -------
-    str
-        Never empty, never only dots.
+    ``text``: a label, or the name of a recording without its ending.
+    Never empty, never only dots.
     """
     shown = re.sub(r'[\\/:*?"<>|\x00]', "_", visible(text)).strip(". ")
     return shown.encode("utf-8")[:60].decode("utf-8", errors="ignore").strip(". ") or "_"
@@ -187,17 +164,10 @@ def steps() -> Iterator[Step]:
 class BatchProgress:
     """Counts what a batch has finished, and shows it.
 
-    Parameters
-    ----------
-    stream
-        A terminal gets a bar, anything else a line every :data:`PLAIN_SECONDS`; None shows nothing.
-
-    Attributes
-    ----------
-    recordings, failed
-        Finished so far in this run, and how many of them failed.
-    audio_seconds
-        Sound analysed in this run.
+    ``stream``: a terminal gets a bar, anything else a line every :data:`PLAIN_SECONDS`; None shows
+        nothing.
+    ``recordings, failed``: finished so far in this run, and how many of them failed.
+    ``audio_seconds``: sound analysed in this run.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:

@@ -30,20 +30,10 @@ _SOUNDFILE_KINDS = frozenset({"wav", "rf64", "w64", "aiff", "au", "caf", "flac"}
 def open_decoder(handle: BinaryIO) -> Decoder:
     """Choose a decoder by the first bytes of a file.
 
-    Parameters
-    ----------
-    handle : binary file
-        Open for reading and seekable, at any position. It stays open when the decoder is closed.
-
-    Returns
-    -------
-    Decoder
-        With at least one sample to be read.
-
-    Raises
-    ------
-    RecordingError
-        If the file is empty, is no sound file, or holds no sound.
+    ``handle``: open for reading and seekable, at any position. It stays open when the decoder is
+        closed.
+    With at least one sample to be read.
+    Raises RecordingError: if the file is empty, is no sound file, or holds no sound.
     """
     handle.seek(0)
     head = handle.read(HEAD_BYTES)
@@ -73,15 +63,8 @@ def open_decoder(handle: BinaryIO) -> Decoder:
 def sniff(head: bytes) -> str:
     """Tell what a file is by its first bytes.
 
-    Parameters
-    ----------
-    head : bytes
-        The first 64 bytes or more.
-
-    Returns
-    -------
-    str
-        ``wav``, ``mp4``, ...; ``id3`` for a tag in front of something else; ``unknown``.
+    ``head``: the first 64 bytes or more.
+    ``wav``, ``mp4``, ...; ``id3`` for a tag in front of something else; ``unknown``.
     """
     start = head[:4]
     if start in (b"RIFF", b"RIFX") and head[8:12] == b"WAVE":
@@ -183,14 +166,9 @@ class _Shielded:
 class SoundFileDecoder:
     """Reads through libsndfile; where that gives up on damage, FFmpeg takes over.
 
-    Parameters
-    ----------
-    file : soundfile.SoundFile
-        Open, at its start.
-    handle : binary file
-        What `file` reads from.
-    kind : str
-        As `sniff` has it.
+    ``file``: open, at its start.
+    ``handle``: what `file` reads from.
+    ``kind``: as `sniff` has it.
     """
 
     def __init__(self, file: Any, handle: BinaryIO, kind: str) -> None:

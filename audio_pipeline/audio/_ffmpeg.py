@@ -118,17 +118,10 @@ class MediaDecoder:
     Sound that is missing between two time stamps (a damaged packet, a pause of the recorder, a
     sound track that starts after the picture) becomes zeros, so times stay on the person's clock.
 
-    Parameters
-    ----------
-    handle : binary file
-        Open for reading and seekable. It stays open when the decoder is closed.
-    kind : str
-        As `_decoders.sniff` has it.
-
-    Raises
-    ------
-    RecordingError
-        If it cannot be opened, has no sound track, or no sample of it can be decoded.
+    ``handle``: open for reading and seekable. It stays open when the decoder is closed.
+    ``kind``: as `_decoders.sniff` has it.
+    Raises RecordingError: if it cannot be opened, has no sound track, or no sample of it can be
+    decoded.
     """
 
     def __init__(self, handle: BinaryIO, kind: str) -> None:
@@ -369,10 +362,7 @@ class MediaDecoder:
 class _Storage:
     """Frames of one sample format collected in one array, and turned into mono float32 at once.
 
-    Parameters
-    ----------
-    frame : av.AudioFrame
-        The first one; all others have its format and channels.
+    ``frame``: the first one; all others have its format and channels.
     """
 
     def __init__(self, frame: Any) -> None:

@@ -28,21 +28,12 @@ _LONGEST_OGG_PAGE = 27 + 255 + 255 * 255
 class Decoder(Protocol):
     """What a recording is read through.
 
-    Attributes
-    ----------
-    sample_rate : int
-        Hz.
-    channels : int
-        Channels in the file; `read` mixes them to one by their mean.
-    format : str
-        Container and codec in words a person may know, like ``mp4 aac``.
-    duration : float or None
-        Seconds as the file's header says; None where it does not.
-    truncated : bool
-        True once it is known that sound is missing.
-    comment : str
-        What the file says about itself, where that can be read; recordings of our own say when
-        which part of the guided recording was performed.
+    ``channels``: channels in the file; `read` mixes them to one by their mean.
+    ``format``: container and codec in words a person may know, like ``mp4 aac``.
+    ``duration``: seconds as the file's header says; None where it does not.
+    ``truncated``: true once it is known that sound is missing.
+    ``comment``: what the file says about itself, where that can be read; recordings of our own say
+        when which part of the guided recording was performed.
     """
 
     sample_rate: int
@@ -62,10 +53,7 @@ class Decoder(Protocol):
 def check_shape(sample_rate: int, channels: int) -> None:
     """Refuse a header that no recorder writes.
 
-    Raises
-    ------
-    RecordingError
-        If the rate or the number of channels is out of range.
+    Raises RecordingError: if the rate or the number of channels is out of range.
     """
     if not 0 < sample_rate <= MAX_SAMPLE_RATE:
         raise RecordingError(
@@ -79,15 +67,8 @@ def check_shape(sample_rate: int, channels: int) -> None:
 def mix(samples: npt.NDArray[np.float32]) -> Samples:
     """Mix channels to one by their mean.
 
-    Parameters
-    ----------
-    samples : float32, (n, channels)
-        In any memory order.
-
-    Returns
-    -------
-    float32, (n,)
-        By slices: numpy's mean over a short axis is 25 times slower (docs/performance.md).
+    ``samples``: in any memory order.
+    By slices: numpy's mean over a short axis is 25 times slower (docs/performance.md).
     """
     channels = samples.shape[1]
     if channels == 1:
@@ -102,10 +83,7 @@ def mix(samples: npt.NDArray[np.float32]) -> Samples:
 def ogg_cut_short(handle: BinaryIO) -> bool:
     """Tell whether the last page of an Ogg file is whole and marked as the last one.
 
-    Parameters
-    ----------
-    handle : binary file
-        Open for reading and seekable; its position is kept.
+    ``handle``: open for reading and seekable; its position is kept.
     """
     position = handle.tell()
     end = handle.seek(0, 2)

@@ -388,3 +388,91 @@ def _agreement(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     if heard.sum() < _LEAST_SHARED_FRAMES:
         return 0.0
     return float(np.median(np.abs((a * b).sum(axis=1)[heard]) / energy[heard]))
+
+
+_VOICE_RATE: Final = 16_000
+_VOICE_FRAME: Final = 640
+"""40 ms: two periods of the lowest voice and more."""
+_VOICE_HOP: Final = 160
+_VOICE_PITCH: Final = (70.0, 400.0)  # Hz
+_VOICE_PERIODICITY: Final = 0.6
+_VOICE_STEP: Final = 0.12  # of the pitch, from one frame to the next
+_VOICE_GLIDE: Final = 0.01  # mains hum and machines keep their pitch, a voice does not
+_VOICE_FRAMES: Final = 8
+_VOICE_LEVEL: Final = -70.0  # dB of full scale
+_VOICE_PAUSE: Final = 0.5  # s: what lies between two syllables is speech as well
+
+
+def voice_stretches(recording: Recording) -> tuple[tuple[float, float], ...]:
+    """Return where somebody may be speaking: where a pitch of a voice is held, and moves.
+
+    A frame of 40 ms is voiced when its normalised autocorrelation (bias of the window removed)
+    reaches 0.6 at a lag of 70 to 400 Hz, most of its power lies between 100 and 4000 Hz, and its
+    neighbours have nearly the same pitch. Eight such frames in a row, 80 ms, whose pitch moves by
+    1 % or more, are a voice. Stretches less than half a second apart are one. Whispering and
+    unvoiced sounds alone are not found.
+
+    Returns
+    -------
+    tuple of (float, float)
+        (start, end) in s, in order, widened by a quarter of a second; empty when nothing is heard.
+    """
+    samples = at_rate(recording, _VOICE_RATE)
+    runs: list[tuple[int, int]] = []
+    held: list[tuple[int, float]] = []
+    block = 1000 * _VOICE_HOP
+    voiced: list[NDArray[np.bool_]] = []
+    pitches: list[Floats] = []
+    for start in range(0, max(1, len(samples) - _VOICE_FRAME + 1), block):
+        piece = samples[start : start + block + _VOICE_FRAME - _VOICE_HOP]
+        if len(piece) < _VOICE_FRAME:
+            piece = np.pad(piece, (0, _VOICE_FRAME - len(piece)))
+        one, pitch = _voiced_frames(piece)
+        voiced.append(one)
+        pitches.append(pitch)
+    mask, pitch = np.concatenate(voiced), np.concatenate(pitches)
+    near = np.abs(np.diff(np.log(pitch))) < _VOICE_STEP
+    mask[1:] &= near
+    for index in range(len(mask) + 1):
+        if index < len(mask) and mask[index]:
+            held.append((index, pitch[index]))
+            continue
+        heights = [height for _, height in held]
+        if len(held) >= _VOICE_FRAMES and max(heights) > (1 + _VOICE_GLIDE) * min(heights):
+            runs.append((held[0][0] - 1, held[-1][0]))
+        held = []
+    found: list[tuple[float, float]] = []
+    for first, last in runs:
+        begin = max(0.0, first * _VOICE_HOP / _VOICE_RATE - _VOICE_PAUSE / 2)
+        end = (last * _VOICE_HOP + _VOICE_FRAME) / _VOICE_RATE + _VOICE_PAUSE / 2
+        end = min(recording.duration, end)
+        if found and begin <= found[-1][1]:
+            found[-1] = (found[-1][0], end)
+        else:
+            found.append((begin, end))
+    return tuple(found)
+
+
+def _voiced_frames(samples: NDArray[np.float32]) -> tuple[NDArray[np.bool_], Floats]:
+    """Return which frames are voiced, and the likeliest pitch of each in Hz."""
+    frames = np.lib.stride_tricks.sliding_window_view(samples, _VOICE_FRAME)[::_VOICE_HOP]
+    frames = frames - frames.mean(axis=1, keepdims=True, dtype=np.float64)
+    window = np.hanning(_VOICE_FRAME)
+    size = 2048
+    power = np.abs(np.fft.rfft(frames * window, size)) ** 2
+    bias = np.fft.irfft(np.abs(np.fft.rfft(window, size)) ** 2)[:_VOICE_FRAME]
+    lowest, highest = (round(_VOICE_RATE / pitch) for pitch in reversed(_VOICE_PITCH))
+    lags = np.fft.irfft(power)[:, : highest + 1]
+    ratio = lags / np.maximum(lags[:, :1], _SILENCE) / (bias[: highest + 1] / bias[0])
+    ratio = ratio[:, lowest:]
+    frequency = np.fft.rfftfreq(size, 1 / _VOICE_RATE)
+    inside = power[:, (frequency >= 100) & (frequency < 4000)].sum(axis=1)
+    level = 10 * np.log10(np.maximum((frames**2).mean(axis=1), _SILENCE))
+    mask = (
+        (ratio.max(axis=1) > _VOICE_PERIODICITY)
+        & (inside > 0.5 * power.sum(axis=1))
+        & (level > _VOICE_LEVEL)
+    )
+    # The shortest lag that is nearly as good: twice a period fits a voice as well as one.
+    first = (ratio >= 0.9 * ratio.max(axis=1, keepdims=True)).argmax(axis=1)
+    return mask, _VOICE_RATE / (lowest + first)

@@ -90,12 +90,8 @@ def duty_cycle_10ms(clips: Clips) -> Float64:
 class _ImpactTrain:
     """The impacts of a segment with two or more of them.
 
-    Attributes
-    ----------
-    times, iois, log_iois : ndarray of float64
-        Of impacts in seconds, and the inter-onset intervals between them.
-    peaks : ndarray of float32
-        Of the onset envelope, dB.
+    ``times, iois, log_iois``: of impacts in seconds, and the inter-onset intervals between them.
+    ``peaks``: of the onset envelope, dB.
     """
 
     def __init__(self, clip: SegmentClip, step: float) -> None:

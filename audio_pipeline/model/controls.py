@@ -330,10 +330,7 @@ def _swapped(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.str_]] | None:
     """Put the sounds of another label and group into the quiet of each recording, and ask.
 
-    Returns
-    -------
-    (own, answer, groups) or None
-        The label of the person's own recording, the likeliest label heard, the person's group.
+    The label of the person's own recording, the likeliest label heard, the person's group.
     """
     paths = {clip.name: clip.path for clip in material.dataset.clips}
     usable = [n for n, case in enumerate(cases) if case.extraction.segments and quiet_span(case)]

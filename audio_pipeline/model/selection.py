@@ -485,10 +485,7 @@ class _Weighted:
     ) -> Floats:
         """Return calibrated answers about each tested row by an estimator that saw no such group.
 
-        Returns
-        -------
-        float64 array, shape (n, n_labels)
-            NaN for rows that no fold tests.
+        NaN for rows that no fold tests.
         """
         (whole,) = calibrated.calibrated_classifiers_
         answers = np.full((len(X), len(calibrated.classes_)), np.nan)

@@ -63,11 +63,8 @@ class NoiseFloorConfig:
 class _Blocks(NamedTuple):
     """What is remembered of n blocks.
 
-    Attributes
-    ----------
-    stationary : ndarray of bool, shape (n,)
-    low, lowest, highest : ndarray of float32, shape (bands, n)
-        In dB: the level that a fifth and a twentieth of the frames stay below, and the highest.
+    ``low, lowest, highest``: in dB: the level that a fifth and a twentieth of the frames stay
+        below, and the highest.
     """
 
     stationary: NDArray[np.bool_]
@@ -170,12 +167,8 @@ class NoiseFloor:
     def _floors(self, blocks: Float32, count: int) -> Float32:
         """Return the floors of the next blocks, float32 (bands, count) in dB, and learn from them.
 
-        Parameters
-        ----------
-        blocks : ndarray of float32, shape (bands, n, frames)
-            Those of them that are whole, n <= count.
-        count : int
-            Number of blocks that have begun.
+        ``blocks``: those of them that are whole, n <= count.
+        ``count``: number of blocks that have begun.
         """
         heard = np.isfinite(blocks[0])
         if heard.all():

@@ -17,6 +17,7 @@ from audio_pipeline.datasets.conditions import (
     linked_groups,
     measure_conditions,
     recording_conditions,
+    voice_stretches,
 )
 from audio_pipeline.model.metrics import is_shortcut, probe_balanced_accuracy, shortcut_warning
 from audio_pipeline.model.selection import grouped_folds
@@ -182,3 +183,27 @@ def test_a_probe_counts_by_what_the_model_adds() -> None:
     assert not is_shortcut(0.40, 0.38, 3, 1000)
     assert not is_shortcut(0.67, 1.0, 3, 24), "luck"
     assert is_shortcut(1.0, 1.0, 3, 24)
+
+
+def _voice(seconds: float, pitch: float, glide: float, rate: int = 22050) -> np.ndarray:
+    """Return a buzz with the overtones of a voice, whose pitch glides by so many octaves."""
+    time = np.arange(round(seconds * rate)) / rate
+    phase = np.cumsum(pitch * 2 ** (glide * time / seconds)) / rate
+    tones = [np.sin(2 * np.pi * k * phase) / k for k in range(1, 12)]
+    return (0.1 * np.sum(tones, axis=0)).astype(np.float32)
+
+
+@given(st.floats(90, 300), st.floats(0.1, 0.5), st.floats(0.3, 1.0))
+@settings(max_examples=20, deadline=None)
+def test_a_gliding_pitch_is_a_voice_where_it_is(pitch: float, glide: float, seconds: float) -> None:
+    quiet = 1e-4 * np.random.default_rng(0).standard_normal(22050).astype(np.float32)
+    samples = np.concatenate([quiet, _voice(seconds, pitch, glide), quiet])
+    [(start, end)] = voice_stretches(Recording(samples, 22050))
+    assert 0.6 < start < 1.1
+    assert 0.9 + seconds < end < 1.4 + seconds
+
+
+def test_hum_noise_and_nothing_are_no_voice() -> None:
+    noise = 0.05 * np.random.default_rng(1).standard_normal(44100).astype(np.float32)
+    for samples in (_voice(2.0, 100.0, 0.0), noise, np.zeros(0, np.float32), noise[:100]):
+        assert voice_stretches(Recording(samples, 22050)) == ()

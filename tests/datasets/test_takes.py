@@ -35,7 +35,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def takes(clips: Path) -> list[Take]:
     folds = clip_folds(take_clips(read_dataset(clips)), 3, 0)
-    return list(make_takes(folds, 24, 7, jobs=1))
+    return list(make_takes(folds, 12, 7, jobs=1))
 
 
 def test_folds_hold_whole_groups_and_no_doubt(clips: Path) -> None:

@@ -26,6 +26,7 @@ def test_a_clean_set_raises_no_alarm(tmp_path: Path) -> None:
     assert caught(write_planted(tmp_path / "data", "clean", 0), 0) == []
 
 
+@pytest.mark.slow
 def test_a_planted_confound_is_caught(tmp_path: Path) -> None:
     names = caught(write_planted(tmp_path / "data", "device", 0, people=5), 0)
     assert EXPECTED["device"] & set(names)
@@ -33,6 +34,12 @@ def test_a_planted_confound_is_caught(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("plant", ["hum", "loudness", "order"])
+def test_some_planted_confounds_are_caught(plant: str, tmp_path: Path) -> None:
+    assert EXPECTED[plant] & set(caught(write_planted(tmp_path / "data", plant, 1), 1))
+
+
+@pytest.mark.soak
 @pytest.mark.parametrize("plant", [one for one in PLANTS if one != "clean"])
 @pytest.mark.parametrize("seed", [1, 2])
 def test_every_planted_confound_is_caught(plant: str, seed: int, tmp_path: Path) -> None:

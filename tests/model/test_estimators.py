@@ -15,6 +15,9 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from audio_pipeline import load_classifier, load_examples, make_classifier, train
 from audio_pipeline.app.cli import main
+from audio_pipeline.app.readiness import check_machine
+from audio_pipeline.app.server.guards import ServerSettings
+from audio_pipeline.app.server.pool import WorkerProcess
 from audio_pipeline.datasets.manifest import read_dataset
 from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.features.transformer import FEATURE_NAMES
@@ -93,10 +96,15 @@ def test_the_tools_of_scikit_learn_work_on_examples(people: Path, tmp_path: Path
     ("name", "kind", "params"),
     [
         ("sklearn.linear_model.LogisticRegression", "LogisticRegression", ["--param", "C=0.5"]),
-        ("boosting", "HistGradientBoostingClassifier", ["--param", "max_iter=10"]),
-        ("extra_trees", "ExtraTreesClassifier", ["--param", "n_estimators=8"]),
         ("neighbors", "KNeighborsClassifier", []),
-        ("svm", "SVC", []),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                ("boosting", "HistGradientBoostingClassifier", ["--param", "max_iter=10"]),
+                ("extra_trees", "ExtraTreesClassifier", ["--param", "n_estimators=8"]),
+                ("svm", "SVC", []),
+            )
+        ),
     ],
 )
 def test_other_estimators_from_the_command_line(
@@ -133,6 +141,13 @@ def test_other_estimators_from_the_command_line(
             main(["analyze", recording, "--model", str(folder), "--json"])
         assert done.value.code == 2
         assert "--trust-model" in capsys.readouterr().err
+        for trusted, status in ((True, "ok"), (False, "problem")):
+            checks = check_machine(None, str(folder), trusted=trusted)
+            assert next(one.status for one in checks if one.name == "model") == status
+        if kind == "SVC":
+            worker = WorkerProcess(folder, ServerSettings(trust_model=True))
+            assert worker.wait_until_ready()["sha256"] == model.sha256
+            worker.close()
 
 
 def test_an_estimator_of_ones_own_from_python(people: Path, tmp_path: Path) -> None:

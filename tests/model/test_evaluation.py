@@ -308,6 +308,7 @@ def test_the_page_needs_nothing_else(evaluation: Evaluation) -> None:
     Links().feed(page)
 
 
+@pytest.mark.slow
 def test_what_the_model_was_trained_on_is_left_out(
     model: Classifier, strangers: Path, tmp_path: Path
 ) -> None:

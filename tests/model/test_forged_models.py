@@ -224,6 +224,7 @@ def test_deep_and_wide_json(model: Path) -> None:
 # --- estimator.skops -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_directory_that_lies_about_sizes(model: Path) -> None:
     members = _members(model)
     name = next(name for name in members if name.endswith(".npy"))
@@ -516,8 +517,9 @@ def _mutated(rng: random.Random, members: dict[str, bytes]) -> bytes:
     return bytes(data)
 
 
-def test_mutated_models_are_refused_or_answer(model: Path) -> None:
-    """Several hundred forgeries in a process of their own, so that a crash would be seen."""
+@pytest.mark.parametrize("count", [60, pytest.param(400, marks=pytest.mark.slow)])
+def test_mutated_models_are_refused_or_answer(model: Path, count: int) -> None:
+    """Many forgeries in a process of their own, so that a crash would be seen."""
     original = (model / "estimator.skops").read_bytes()
     script = Path(__file__)
     code = (
@@ -525,11 +527,11 @@ def test_mutated_models_are_refused_or_answer(model: Path) -> None:
         "import importlib.util as u;"
         f"s = u.spec_from_file_location('forged', {str(script)!r});"
         "m = u.module_from_spec(s); s.loader.exec_module(m);"
-        "m.run_mutations(sys.argv[1])"
+        "m.run_mutations(sys.argv[1], int(sys.argv[3]))"
     )
     root = str(script.parents[2])
     done = subprocess.run(
-        [sys.executable, "-c", code, str(model), root],
+        [sys.executable, "-c", code, str(model), root, str(count)],
         capture_output=True,
         text=True,
         timeout=280,
@@ -538,22 +540,22 @@ def test_mutated_models_are_refused_or_answer(model: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-2000:]
     counts = json.loads(done.stdout)
-    assert counts["refused"] + counts["loaded"] == counts["cases"] >= 400
-    assert counts["refused"] > 200
+    assert counts["refused"] + counts["loaded"] == counts["cases"] == count
+    assert counts["refused"] > count // 2
     assert counts["slowest"] < 10
     assert counts["grown_mb"] < 300
     assert (model / "estimator.skops").read_bytes() != original
 
 
-def run_mutations(folder_name: str) -> None:
-    """Load 400 mutations; anything but a refusal or sound probabilities ends the process."""
+def run_mutations(folder_name: str, count: int) -> None:
+    """Load mutations; anything but a refusal or sound probabilities ends the process."""
     folder = Path(folder_name)
     members = _members(folder)
     load_classifier(folder).predict_proba(_ROWS)  # what is imported late is not counted
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     counts = {"cases": 0, "refused": 0, "loaded": 0}
     slowest = 0.0
-    for seed in range(400):
+    for seed in range(count):
         _put_estimator(folder, _mutated(random.Random(seed), members))
         begun = time.process_time()
         counts["cases"] += 1

@@ -182,6 +182,7 @@ def test_doubts_are_said(doubtful: Training) -> None:
     assert doubtful.metrics["n_recordings"] == 25
 
 
+@pytest.mark.slow
 def test_starting_from_a_model_keeps_its_labels_and_adds_new_ones(
     trained: tuple[Training, Path], tmp_path: Path
 ) -> None:
@@ -351,6 +352,7 @@ def test_made_sounds_alone_and_beside_real_ones(
     assert model.description["training"]["made_events"] > 0
 
 
+@pytest.mark.slow
 def test_what_is_published_was_measured_out_of_fold(tmp_path: Path) -> None:
     folder = write_clips(tmp_path / "clips")
     rows = (folder / "manifest.csv").read_text().splitlines()

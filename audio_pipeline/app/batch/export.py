@@ -161,25 +161,10 @@ def check_exports(
 ) -> None:
     """Refuse, before any work, to write over what is a person's in an output folder.
 
-    Parameters
-    ----------
-    out
-        The folder.
-    formats
-        Of :data:`FORMATS`.
-    inputs
-        What the command reads.
-    batch
-        Whether a batch writes them: the tables always, and ``run.json``.
-    answers
-        Whether recommendations will be written too.
-    overwrite
-        Whether the person said so.
-
-    Raises
-    ------
-    InvalidInputError
-        Names the file; see :func:`check_output`.
+    ``batch``: whether a batch writes them: the tables always, and ``run.json``.
+    ``answers``: whether recommendations will be written too.
+    ``overwrite``: whether the person said so.
+    Raises InvalidInputError, which names the file; see :func:`check_output`.
     """
     if os.path.lexists(out) and not out.is_dir():
         raise InvalidInputError(f"cannot make the folder {out}: a file has this name")
@@ -236,10 +221,7 @@ def _is_json_lines(path: Path) -> bool:
 def parse_formats(text: str) -> tuple[str, ...]:
     """Return the names in a list like ``csv,raven``, each once.
 
-    Raises
-    ------
-    InvalidInputError
-        For an unknown format, or one whose package is not installed.
+    Raises InvalidInputError for an unknown format, or one whose package is not installed.
     """
     names = tuple(dict.fromkeys(name.strip().lower() for name in text.split(",") if name.strip()))
     for name in names:
@@ -307,12 +289,8 @@ def write_labels(kind: str, store: StoreReader, out: Path, overwrite: bool = Fal
     The file of ``rec/a.wav`` is ``OUT/audacity/rec/a.wav.txt`` or
     ``OUT/raven/rec/a.wav.Table.1.selections.txt``.
 
-    Raises
-    ------
-    InvalidInputError
-        When a file is in the way that a person made or changed, unless `overwrite`.
-    CrepitusError
-        When one cannot be written.
+    Raises InvalidInputError when a file is in the way that a person made or changed, unless
+    `overwrite`; CrepitusError when one cannot be written.
     """
     ending, text = KINDS[kind]
     folder = out / kind
@@ -335,13 +313,7 @@ def write_labels(kind: str, store: StoreReader, out: Path, overwrite: bool = Fal
 
 
 def check_labels(out: Path, kind: str) -> None:
-    """Refuse, before any work, when a person made or changed a label file.
-
-    Raises
-    ------
-    InvalidInputError
-        Names the first of them.
-    """
+    """Refuse, before any work, when a person made or changed a label file."""
     folder = out / kind
     known = _Known(folder)
     for path in sorted(folder.rglob(f"*{KINDS[kind][0]}")):
@@ -352,11 +324,8 @@ def check_labels(out: Path, kind: str) -> None:
 def write_labels_beside(store: StoreReader, kind: str, *, overwrite: bool = False) -> None:
     """Write the same files beside the recordings, where programs look for them.
 
-    Raises
-    ------
-    InvalidInputError
-        Before anything is written, when another file is in the way (unless `overwrite`) or a
-        recording is a URL.
+    Raises InvalidInputError before anything is written, when another file is in the way (unless
+    `overwrite`) or a recording is a URL.
     """
     ending, text = KINDS[kind]
     for row in store.rows(status="ok"):

@@ -113,26 +113,12 @@ class Totals:
 class StoreReader:
     """Read the store of an output folder.
 
-    Parameters
-    ----------
-    out
-        The folder.
-    accept_damage
-        Read the rows that are whole of a damaged store; :attr:`recovery` says what is lost.
-
-    Attributes
-    ----------
-    key
-        What the results depend on: settings, model, labels.
-    recovery
-        None where nothing was damaged.
-
-    Raises
-    ------
-    InvalidInputError
-        When the folder holds no store, or one of another schema.
-    CrepitusError
-        When the store is damaged, and what is whole of it was not asked for or says nothing.
+    ``accept_damage``: read the rows that are whole of a damaged store; :attr:`recovery` says what
+        is lost.
+    ``key``: what the results depend on: settings, model, labels.
+    ``recovery``: None where nothing was damaged.
+    Raises InvalidInputError when the folder holds no store, or one of another schema; CrepitusError
+    when the store is damaged, and what is whole of it was not asked for or says nothing.
     """
 
     key: dict[str, Any]
@@ -219,22 +205,11 @@ class StoreReader:
 class RunStore(StoreReader):
     """The store of one output folder, to be written by this process alone.
 
-    Parameters
-    ----------
-    out
-        The folder; made when it is not there.
-    key
-        What the results depend on, in JSON values: settings, model, labels.
-    restart
-        Forget everything an earlier run left.
-
-    Raises
-    ------
-    InvalidInputError
-        When another process works in the folder, or it holds a run with another key, or nothing
-        that can be used.
-    CrepitusError
-        When the store cannot be written.
+    ``out``: the folder; made when it is not there.
+    ``key``: what the results depend on, in JSON values: settings, model, labels.
+    ``restart``: forget everything an earlier run left.
+    Raises InvalidInputError when another process works in the folder, or it holds a run with
+    another key, or nothing that can be used; CrepitusError when the store cannot be written.
     """
 
     def __init__(self, out: Path, key: Mapping[str, Any], *, restart: bool = False) -> None:
@@ -372,10 +347,8 @@ def _columns(document: Mapping[str, Any]) -> tuple[Any, ...]:
 class FolderLock:
     """Hold a folder until :meth:`release` or the end of the process, however it ends.
 
-    Raises
-    ------
-    InvalidInputError
-        When another process holds the folder, or it cannot be written or locked.
+    Raises InvalidInputError when another process holds the folder, or it cannot be written or
+    locked.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -93,23 +93,12 @@ GOES_ON = "the same batch command keeps what is whole and does the rest again"
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """What was left of a damaged store.
+    """What was left of a damaged store."""
 
-    Parameters
-    ----------
-    kept
-        Results that are whole.
-    lost
-        Results that are not; None where the damage took their number too.
-    listed
-        Recordings that the last listing had; None as above.
-    damaged
-        Name of the damaged file, which is kept; None where it stays in place.
-    """
-
-    kept: int
-    lost: int | None
-    listed: int | None
+    kept: int  # results that are whole
+    lost: int | None  # results that are not; None where the damage took their number too
+    listed: int | None  # recordings that the last listing had; None as above
+    # name of the damaged file, which is kept; None where it stays in place
     damaged: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -196,12 +185,7 @@ def create(path: Path, key: Mapping[str, Any]) -> sqlite3.Connection:
 def checked(path: Path) -> sqlite3.Connection:
     """Open a store in which everything is as it was written.
 
-    Raises
-    ------
-    Damaged
-        When something is not.
-    CrepitusError
-        When it cannot be read.
+    Raises Damaged when something is not; CrepitusError when it cannot be read.
     """
     try:
         if _journal(path).exists():
@@ -278,19 +262,11 @@ def _check_rows(base: sqlite3.Connection, table: str, columns: str, secret: byte
 def recover(path: Path, target: Path, key: Mapping[str, Any] | None) -> Recovery:
     """Make a new store of the rows of a damaged one that are whole.
 
-    Parameters
-    ----------
-    path
-        The damaged store.
-    target
-        Where the new one goes.
-    key
-        Of the run that wants it; without it the damaged store has to know its own.
-
-    Raises
-    ------
-    InvalidInputError
-        When the store belongs to another run, or nothing is left to recognise it by.
+    ``path``: the damaged store.
+    ``target``: where the new one goes.
+    ``key``: of the run that wants it; without it the damaged store has to know its own.
+    Raises InvalidInputError when the store belongs to another run, or nothing is left to recognise
+    it by.
     """
     facts: dict[str, Any] = {}
     for _, *values, checksum in (one for one in records(path) if len(one) == 4):
@@ -447,11 +423,8 @@ def records(path: Path) -> Iterator[tuple[Any, ...]]:
     What comes out may be wrong or deleted long ago: a checksum tells. An INTEGER PRIMARY KEY is
     None here, and a REAL may come as int: so the format keeps them.
 
-    Parameters
-    ----------
-    path
-        A file that is, or was, an SQLite database with pages of :data:`PAGE_SIZE` bytes; of any
-        other file nothing is yielded.
+    ``path``: a file that is, or was, an SQLite database with pages of :data:`PAGE_SIZE` bytes; of
+        any other file nothing is yielded.
     """
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size

@@ -78,21 +78,12 @@ _TIMEOUT_PER_BYTE = 20.0 / 2**20
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of one recording.
+    """What came of one recording."""
 
-    Parameters
-    ----------
-    pending
-        The recording, with the identity it had when it was read.
-    digest
-        SHA-256 of its content in hexadecimal, where that was asked for.
-    extraction
-        Segments and features, or the reason of the failure; None where the content is that of the
-        earlier result.
-    """
-
-    pending: Pending
-    digest: str | None
+    pending: Pending  # the recording, with the identity it had when it was read
+    digest: str | None  # SHA-256 of its content in hexadecimal, where that was asked for
+    # segments and features, or the reason of the failure; None where the content is that of the
+    # earlier result
     extraction: Extraction | None
 
 
@@ -104,16 +95,8 @@ def examine_all(
 ) -> list[Outcome]:
     """Look at some recordings; what is wrong with one ends up in its outcome, not as an exception.
 
-    Parameters
-    ----------
-    chunk
-        The recordings.
-    settings
-        Those of the model.
-    verify
-        Hash the content; with the same content as before the earlier result stands.
-    before
-        Told about each recording before it is opened.
+    ``verify``: hash the content; with the same content as before the earlier result stands.
+    ``before``: told about each recording before it is opened.
     """
     heard = []
     for pending in chunk:
@@ -231,10 +214,7 @@ def _failed(reason: str) -> Extraction:
 def fetched(url: bytes) -> Iterator[BinaryIO]:
     """Give the content of a URL as a file that can be sought in; it is gone afterwards.
 
-    Raises
-    ------
-    RecordingError
-        When the server does not give it.
+    Raises RecordingError when the server does not give it.
     """
     system, path = file_system(url)
     with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as copy:
@@ -253,15 +233,9 @@ def fetched(url: bytes) -> Iterator[BinaryIO]:
 class Chunks:
     """Recordings cut into chunks.
 
-    Parameters
-    ----------
-    pending
-        The recordings.
-    count, size
-        A chunk ends with this many recordings or bytes.
-    consumers
-        How many processes take chunks. When little is left, each chunk is a small part of it, so
-        that at the end nobody has much more to do than the others.
+    ``count, size``: a chunk ends with this many recordings or bytes.
+    ``consumers``: how many processes take chunks. When little is left, each chunk is a small part
+        of it, so that at the end nobody has much more to do than the others.
     """
 
     def __init__(
@@ -298,11 +272,6 @@ class InProcess:
 
     A note in the output folder says which one is at hand. When a run dies there, the next one looks
     at that recording in a process of its own: if its decoder crashes, only that process dies.
-
-    Parameters
-    ----------
-    out
-        The output folder.
     """
 
     def __init__(self, out: Path) -> None:
@@ -351,13 +320,7 @@ def processors() -> int:
 
 
 class LocalWorkers:
-    """Some worker processes; they start while the caller does something else.
-
-    Parameters
-    ----------
-    jobs
-        How many.
-    """
+    """Some worker processes; they start while the caller does something else."""
 
     def __init__(self, jobs: int) -> None:
         self._workers = [_start() for _ in range(jobs)]

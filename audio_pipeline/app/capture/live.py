@@ -38,13 +38,6 @@ class LiveAnalysis:
 
     Loading the analysis code takes seconds on some machines; that happens here too, while the
     sound is already being recorded.
-
-    Parameters
-    ----------
-    sample_rate : int
-        Hz.
-    classifier : Classifier
-        The model.
     """
 
     def __init__(self, sample_rate: int, classifier: Classifier) -> None:
@@ -79,12 +72,7 @@ class LiveAnalysis:
     def finish(self, take: CaptureFile, source: str) -> Analysis:
         """Wait for the rest and return the analysis of the whole take.
 
-        Parameters
-        ----------
-        take : CaptureFile
-            What was pushed; analysed afresh if this machine could not keep up.
-        source : str
-            The recording's name in the result.
+        ``take``: what was pushed; analysed afresh if this machine could not keep up.
         """
         if not self._gave_up:
             self._waiting.put(None)
@@ -136,11 +124,8 @@ def load_in_background(
 ) -> Future[Classifier]:
     """Load a model, and then what an analysis needs, while a person reads or answers.
 
-    Parameters
-    ----------
-    folder, trusted
-        As of :func:`audio_pipeline.model.classifier.load_classifier`, whose errors the result
-        raises.
+    ``folder, trusted``: as of :func:`audio_pipeline.model.classifier.load_classifier`, whose errors
+        the result raises.
     """
     loading: Future[Classifier] = Future()
 
@@ -168,17 +153,8 @@ final, with room to spare."""
 class ClipKeeper:
     """Writes a FLAC file for each event, with 1 s of sound on both sides where there is any.
 
-    Parameters
-    ----------
-    folder : Path
-        Made if it is not there.
-    sample_rate : int
-        Hz.
-
-    Raises
-    ------
-    CrepitusError
-        When the folder cannot be made.
+    ``folder``: made if it is not there.
+    Raises CrepitusError when the folder cannot be made.
     """
 
     def __init__(self, folder: Path, sample_rate: int) -> None:
@@ -259,21 +235,10 @@ class LevelConfig:
 class LevelMeter:
     """Follows the level of a stream of blocks.
 
-    Parameters
-    ----------
-    sample_rate : int
-        Hz.
-    settings : LevelConfig, optional
-        When to warn.
-    quality : QualityConfig, optional
-        Where the verdict on the whole take draws its lines, so that both say the same.
-
-    Attributes
-    ----------
-    bar_dbfs : float
-        The meter's bar: jumps to a peak, falls slowly; from -90 to 0.
-    advice : {"good", "silent", "quiet", "loud", "noisy"}
-        What is the matter now.
+    ``settings``: when to warn.
+    ``quality``: where the verdict on the whole take draws its lines, so that both say the same.
+    ``bar_dbfs``: the meter's bar: jumps to a peak, falls slowly; from -90 to 0.
+    ``advice``: what is the matter now.
     """
 
     def __init__(
@@ -351,17 +316,8 @@ class VoiceSettings:
 class VoiceMeter:
     """Follows a stream of blocks.
 
-    Parameters
-    ----------
-    sample_rate : int
-        Hz.
-    settings : VoiceSettings, optional
-        What counts as a voice.
-
-    Attributes
-    ----------
-    speaking : bool
-        Whether the last `window_seconds` hold a voice.
+    ``settings``: what counts as a voice.
+    ``speaking``: whether the last `window_seconds` hold a voice.
     """
 
     def __init__(self, sample_rate: int, settings: VoiceSettings | None = None) -> None:

@@ -43,27 +43,14 @@ class Moment:
 
 @dataclass(frozen=True)
 class Capture:
-    """How a capture went.
+    """How a capture went."""
 
-    Attributes
-    ----------
-    phases : tuple of Phase
-        What was performed of the protocol; empty for a free recording.
-    failure : CrepitusError or None
-        Why it ended early: the microphone was pulled out, the disk is full.
-    overflows : int
-        How often sound was lost.
-    lost_seconds : float
-        How much of it is known, s.
-    kept : bool
-        The file that was asked for is there.
-    """
-
-    phases: tuple[Phase, ...]
+    phases: tuple[Phase, ...]  # what was performed of the protocol; empty for a free recording
+    # why it ended early: the microphone was pulled out, the disk is full
     failure: CrepitusError | None
-    overflows: int
-    lost_seconds: float
-    kept: bool = False
+    overflows: int  # how often sound was lost
+    lost_seconds: float  # how much of it is known, s
+    kept: bool = False  # the file that was asked for is there
 
 
 def count_in(
@@ -71,10 +58,7 @@ def count_in(
 ) -> bool:
     """Count down while the microphone is already open; what it hears meanwhile is dropped.
 
-    Returns
-    -------
-    bool
-        False when somebody asked to stop.
+    False when somebody asked to stop.
     """
     for left in range(seconds, 0, -1):
         show(left)
@@ -100,22 +84,8 @@ def capture(
 
     Never raises for what can happen to a microphone or a disk: the take counts.
 
-    Parameters
-    ----------
-    microphone : Microphone
-        Open.
-    take : CaptureFile
-        Gets every block first.
-    live : LiveAnalysis
-        Gets every block second.
-    seconds : float
-        Length of sound after which the take is whole.
-    planned : sequence of Phase
-        The protocol, empty for none.
-    stop : callable
-        Asked after every block.
-    show : callable
-        Told after every block.
+    ``seconds``: length of sound after which the take is whole.
+    ``planned``: the protocol, empty for none.
     """
     meter = LevelMeter(microphone.sample_rate)
     wanted = round(seconds * microphone.sample_rate)
@@ -163,21 +133,7 @@ def keep_take(capture: Capture, take: CaptureFile, metadata: Mapping[str, str]) 
 def conclude_take(
     capture: Capture, take: CaptureFile, live: LiveAnalysis, classifier: Classifier, source: str
 ) -> Analysis:
-    """Return the analysis of a finished take, with what its protocol and its losses tell.
-
-    Parameters
-    ----------
-    capture : Capture
-        How it went.
-    take : CaptureFile
-        Saved or not.
-    live : LiveAnalysis
-        That heard it.
-    classifier : Classifier
-        The model.
-    source : str
-        The recording's name in the result.
-    """
+    """Return the analysis of a finished take, with what its protocol and its losses tell."""
     analysis = live.finish(take, source)
     if capture.overflows and analysis.quality is not None:
         warning = QualityWarning("sound_lost", lost_sound_line(capture))

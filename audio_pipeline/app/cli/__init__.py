@@ -7,6 +7,7 @@ import io
 import os
 import sys
 from contextlib import suppress
+from importlib.abc import MetaPathFinder
 from typing import Any
 
 import click
@@ -28,6 +29,7 @@ COMMANDS: dict[str, str] = {
     "history": "The results that you kept on this machine.",
     "compare": "Two takes of one session side by side.",
     "serve": "Open the page to record on, and the HTTP API.",
+    "study": "Run a study: consent, protocol, people, archive.",
     "train": "Train a model on labelled recordings.",
     "evaluate": "Measure a model on labelled recordings.",
     "benchmark": "Judge estimators on the same splits, and rank them.",
@@ -48,7 +50,7 @@ HOMES: dict[str, str] = {
     **dict.fromkeys(("evaluate", "benchmark", "takes", "synthesize"), "train"),
     **dict.fromkeys(("questions", "why"), "triage"),
     "compare": "history",
-    "review": "serve",
+    **dict.fromkeys(("serve", "review"), "study"),
 }
 
 
@@ -93,12 +95,25 @@ def main(arguments: list[str] | None = None) -> Any:
     # Before any numeric library is loaded: on small arrays their threads only hinder each other.
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
-    # Where pandas is installed scikit-learn loads it, and with it the allocator of pyarrow, whose
-    # thread in the background would keep the batch from forking its workers.
-    os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
+    if not any(isinstance(finder, _WithoutPandas) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _WithoutPandas())
     _open_standard_streams()
     code = _run(arguments)
     sys.exit(_flush(code))
+
+
+class _WithoutPandas(MetaPathFinder):
+    """Keeps scikit-learn from loading pandas only to know whether it is there.
+
+    That takes as long as librosa, and the thread of pyarrow's allocator would keep the batch from
+    forking its workers. Whoever asks for pandas after that gets it.
+    """
+
+    def find_spec(self, name: str, path: object, target: object = None) -> None:
+        """Refuse pandas while ``sklearn.utils.fixes`` is being loaded."""
+        fixes = sys.modules.get("sklearn.utils.fixes") if name == "pandas" else None
+        if fixes is not None and not hasattr(fixes, "np_version"):
+            raise ModuleNotFoundError("not needed to hear anything", name=name)
 
 
 def _run(arguments: list[str] | None) -> int:

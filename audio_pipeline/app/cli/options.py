@@ -71,10 +71,7 @@ trust_option = click.option(
 def named_recordings(names: Sequence[str]) -> list[Path]:
     """Return the recordings behind names, by the same rules as ``crepitus batch``.
 
-    Raises
-    ------
-    InvalidInputError
-        When a name is not there, or no recording is found.
+    Raises InvalidInputError when a name is not there, or no recording is found.
     """
     found = sorted({os.fsdecode(one.name) for one in discover(os.fsencode(name) for name in names)})
     if not found:

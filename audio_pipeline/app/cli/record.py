@@ -561,9 +561,10 @@ MARKS = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}
 
 @click.command(epilog="Example: crepitus check")
 @click.option("--device", metavar="NAME", help="Microphone: its name, part of it, or its number.")
+@trust_option
 @click.option("--model", metavar="DIR", help="Model folder; the shipped one by default.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def check_command(device: str | None, model: str | None, as_json: bool) -> None:
+def check_command(device: str | None, trusted: bool, model: str | None, as_json: bool) -> None:
     """Say whether this machine is ready: sound card, microphone, codecs, model.
 
     Tries each for real: decodes a tiny file of every format, analyses a test sound, records
@@ -583,7 +584,7 @@ def check_command(device: str | None, model: str | None, as_json: bool) -> None:
         err=True,
     )
     checks = []
-    for check in check_machine(device, model):
+    for check in check_machine(device, model, trusted=trusted):
         checks.append(check)
         if not as_json:
             text = f"{MARKS[check.status]}  {check.name}: {check.text}"

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     metavar="MODEL_DIR|default",
     help="Add these recordings to what a model knows; for few recordings.",
 )
+@trust_option
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same model.")
 @click.option("--folds", default=5, show_default=True, help="Folds of the cross-validation.")
 @click.option(
@@ -110,6 +111,7 @@ def train_command(
     dataset: Path | None,
     folder: Path,
     base: Path | None,
+    trusted: bool,
     seed: int,
     folds: int,
     estimator: str,
@@ -173,7 +175,7 @@ def train_command(
     check_recipe(settings)
     start = None
     if base is not None:
-        start = load_classifier(None if str(base) == "default" else base)
+        start = load_classifier(None if str(base) == "default" else base, trusted=trusted)
     recipe = MadeSettings(synthetic if dataset else 0, seed=seed)
     made = made_by(recipe, embed) if synthetic or embed else None
     with (

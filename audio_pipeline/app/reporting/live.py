@@ -37,12 +37,7 @@ ADVICE: dict[Advice, tuple[str, str]] = {
 def cue(phase: Phase, moment: float) -> tuple[str, float]:
     """Return what to do at a moment of a phase, and how far the body has turned, in [0, 1].
 
-    Parameters
-    ----------
-    phase : Phase
-        The phase it is.
-    moment : float
-        s on the recording's clock, within the phase.
+    ``moment``: s on the recording's clock, within the phase.
     """
     if phase.kind == "quiet":
         return "Keep still and quiet. We listen to the room.", 0.0
@@ -69,14 +64,9 @@ def describe(event: LiveEvent) -> str:
 class TakeScreen:
     """Draws a take in progress, in place on a terminal, else as one line a phase.
 
-    Parameters
-    ----------
-    console : Console
-        Usually on standard error; standard output is for the result.
-    phases : sequence of Phase
-        The guided protocol; empty for a free recording.
-    seconds : float or None
-        When the take ends by itself.
+    ``console``: usually on standard error; standard output is for the result.
+    ``phases``: the guided protocol; empty for a free recording.
+    ``seconds``: when the take ends by itself.
     """
 
     def __init__(self, console: Console, phases: Sequence[Phase], seconds: float | None) -> None:

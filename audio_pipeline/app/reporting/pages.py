@@ -39,37 +39,24 @@ SHOWN = 25
 
 @dataclass
 class BatchSummary:
-    """What the page shows of any number of recordings; its size does not grow with them.
-
-    Attributes
-    ----------
-    findings, warnings, levels
-        How often each came.
-    failed
-        Recordings that could not be read, and why; the first `SHOWN`.
-    listen
-        (worth, recording, document) of the recordings worth listening to first.
-    """
+    """What the page shows of any number of recordings; its size does not grow with them."""
 
     recordings: int = 0
     failures: int = 0
     seconds: float = 0.0
-    findings: Counter[str] = field(default_factory=Counter)
+    findings: Counter[str] = field(default_factory=Counter)  # how often each came
     warnings: Counter[str] = field(default_factory=Counter)
     labels: Counter[str] = field(default_factory=Counter)
     levels: Counter[str] = field(default_factory=Counter)
+    # recordings that could not be read, and why; the first `SHOWN`
     failed: list[tuple[str, str]] = field(default_factory=list)
+    # (worth, recording, document) of the recordings worth listening to first
     listen: list[tuple[float, str, Mapping[str, Any]]] = field(default_factory=list)
 
     def add(self, recording: str, document: Mapping[str, Any]) -> None:
         """Count one recording.
 
-        Parameters
-        ----------
-        recording
-            Its name in the tables.
-        document
-            Its entry in the ``analyze --json`` document.
+        ``document``: its entry in the ``analyze --json`` document.
         """
         self.recordings += 1
         if document["status"] != "ok":
@@ -121,25 +108,11 @@ def write_batch_report(
 ) -> None:
     """Write the summary page of a batch.
 
-    Parameters
-    ----------
-    path
-        File to write; it appears whole or not at all.
-    recordings
-        Name in the tables and entry of the ``analyze --json`` document, in any order; read once.
-    title
-        Heading of the page.
-    inputs
-        Files that the batch read; the page is none of them.
-    overwrite
-        Replace what is there, whoever made it; else only a page of ours.
-
-    Raises
-    ------
-    InvalidInputError
-        When something is there that Crepitus did not write.
-    CrepitusError
-        When the file cannot be written.
+    ``path``: file to write; it appears whole or not at all.
+    ``recordings``: name in the tables and entry of the ``analyze --json`` document, in any order;
+        read once.
+    ``overwrite``: replace what is there, whoever made it; else only a page of ours.
+    Raises InvalidInputError when something is there that Crepitus did not write.
     """
     summary = BatchSummary()
     for recording, document in recordings:

@@ -36,44 +36,20 @@ FRAMES_PER_COLUMN = 12
 
 @dataclass(frozen=True)
 class Picture:
-    """What is drawn of a recording.
+    """What is drawn of a recording."""
 
-    Parameters
-    ----------
-    lows, highs
-        float32 (columns,): smallest and largest sample of each column.
-    levels
-        float32 (rows, columns): loudest power of each column and frequency band in dB, row 0 at
-        0 Hz.
-    top_hz
-        Frequency of the upper edge.
-    """
-
-    lows: Float32
+    lows: Float32  # float32 (columns,): smallest and largest sample of each column
     highs: Float32
+    # float32 (rows, columns): loudest power of each column and frequency band in dB, row 0 at 0 Hz
     levels: Float32
-    top_hz: float
+    top_hz: float  # frequency of the upper edge
 
 
 def draw(source: Source | Recording, duration: float) -> Picture:
     """Read a recording once and keep what a picture needs.
 
-    Parameters
-    ----------
-    source
-        As for `open_recording`.
-    duration
-        Seconds, as analysed.
-
-    Returns
-    -------
-    Picture
-        With fewer than `COLUMNS` columns for very short recordings.
-
-    Raises
-    ------
-    RecordingError
-        When the recording can no longer be read.
+    With fewer than `COLUMNS` columns for very short recordings.
+    Raises RecordingError when the recording can no longer be read.
     """
     with open_recording(source) as reader:
         rate = reader.sample_rate
@@ -175,12 +151,8 @@ def heat_palette() -> NDArray[np.uint8]:
 def indexed_png(pixels: NDArray[np.uint8], palette: NDArray[np.uint8]) -> bytes:
     """Return a PNG of 8-bit palette indices.
 
-    Parameters
-    ----------
-    pixels
-        uint8 (height, width).
-    palette
-        uint8 (256, 3), red, green, blue.
+    ``pixels``: uint8 (height, width).
+    ``palette``: uint8 (256, 3), red, green, blue.
     """
 
     def chunk(kind: bytes, data: bytes) -> bytes:
@@ -209,19 +181,10 @@ def share_chart(
 ) -> str:
     """Draw a line between shares.
 
-    Parameters
-    ----------
-    title, across, up : str
-        What is shown, and the names of the axes.
-    points : sequence of (x, y)
-        Both in [0, 1].
-    diagonal : bool
-        Draw where x equals y, for calibration.
-
-    Returns
-    -------
-    str
-        An SVG element that says what it shows; empty where matplotlib is not installed.
+    ``title, across, up``: what is shown, and the names of the axes.
+    ``points``: both in [0, 1].
+    ``diagonal``: draw where x equals y, for calibration.
+    An SVG element that says what it shows; empty where matplotlib is not installed.
     """
 
     def draw_line(axes: Any) -> None:
@@ -239,16 +202,7 @@ def interval_chart(
 ) -> str:
     """Draw one bar per row, with its interval.
 
-    Parameters
-    ----------
-    title : str
-    rows : sequence of (name, value, low, high)
-        In [0, 1]; None is left out.
-
-    Returns
-    -------
-    str
-        As of `share_chart`.
+    ``rows``: in [0, 1]; None is left out.
     """
 
     def draw_bars(axes: Any) -> None:

@@ -49,63 +49,32 @@ class ShownSource:
 
 @dataclass(frozen=True)
 class ShownAdvice:
-    """A recommendation, ready to be drawn.
+    """A recommendation, ready to be drawn."""
 
-    Attributes
-    ----------
-    level, title, who, when
-        The verdict.
-    where_to_go
-        What to do first, in sentences.
-    why
-        Reasons of what is known, highest first, each point once; empty when `no_reason` is not.
-    no_reason
-        Said instead, where nothing that was told is a reason.
-    also
-        Other reasons, for whoever wants to read on.
-    urgent, unknown
-        Safety questions without a clear answer: those of an emergency, and the others.
-    check
-        Answers that cannot all be right.
-    sound
-        What the recording means for the result.
-    explanation
-        Why a back cracks, the part that fits what was heard first.
-    advice
-        What may help.
-    watch, watch_today, watch_later
-        What to watch out for: what to call for, what to ask about the same day, and later.
-    limits
-        What this could not check.
-    unanswered
-        What the questions without an answer are about.
-    sources
-        Where the reasons come from.
-    rules
-        Version of the rules, in words.
-    """
-
-    level: str
+    level: str  # the verdict
     title: str
     who: str
     when: str
-    where_to_go: tuple[str, ...]
+    where_to_go: tuple[str, ...]  # what to do first, in sentences
+    # reasons of what is known, highest first, each point once; empty when `no_reason` is not
     why: tuple[ShownReason, ...]
-    no_reason: str
-    also: tuple[ShownReason, ...]
+    no_reason: str  # said instead, where nothing that was told is a reason
+    also: tuple[ShownReason, ...]  # other reasons, for whoever wants to read on
+    # safety questions without a clear answer: those of an emergency, and the others
     urgent: Listing
     unknown: Listing
-    check: tuple[str, ...]
-    sound: str
-    explanation: tuple[str, ...]
-    advice: tuple[str, ...]
+    check: tuple[str, ...]  # answers that cannot all be right
+    sound: str  # what the recording means for the result
+    explanation: tuple[str, ...]  # why a back cracks, the part that fits what was heard first
+    advice: tuple[str, ...]  # what may help
+    # what to watch out for: what to call for, what to ask about the same day, and later
     watch: Listing
     watch_today: Listing
     watch_later: Listing
-    limits: str
-    unanswered: tuple[str, ...]
-    sources: tuple[ShownSource, ...]
-    rules: str
+    limits: str  # what this could not check
+    unanswered: tuple[str, ...]  # what the questions without an answer are about
+    sources: tuple[ShownSource, ...]  # where the reasons come from
+    rules: str  # version of the rules, in words
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -115,16 +84,8 @@ class ShownAdvice:
 def shown_advice(recommendation: Recommendation) -> ShownAdvice:
     """Put a recommendation into words.
 
-    Parameters
-    ----------
-    recommendation
-        Its catalogue gives language and region.
-
-    Returns
-    -------
-    ShownAdvice
-        On an emergency: what it is, its reasons, whom to call and what this could not check; every
-        other part is empty.
+    On an emergency: what it is, its reasons, whom to call and what this could not check; every
+    other part is empty.
     """
     words, level = recommendation.catalogue, recommendation.level
     why, also = _split_reasons(recommendation)
@@ -248,23 +209,12 @@ def recommendation_page(
 ) -> str:
     """Write the page of a recommendation.
 
-    Parameters
-    ----------
-    recommendation
-        What to say.
-    width
-        Columns to wrap at, at least 40.
-    colour
-        Whether to add ANSI colour to the headline. It never carries anything the words do not.
-    highest_reached
-        The highest level while the person answered, where it was above the result.
-    answered_at
-        When the answers were given, in words; left out when empty.
-
-    Returns
-    -------
-    str
-        Lines joined by newlines, with one at the end.
+    ``width``: columns to wrap at, at least 40.
+    ``colour``: whether to add ANSI colour to the headline. It never carries anything the words do
+        not.
+    ``highest_reached``: the highest level while the person answered, where it was above the result.
+    ``answered_at``: when the answers were given, in words; left out when empty.
+    Lines joined by newlines, with one at the end.
     """
     width = max(width, 40)
     shown = shown_advice(recommendation)

@@ -54,25 +54,11 @@ def write_report(
 ) -> None:
     """Write the page of one or several recordings.
 
-    Parameters
-    ----------
-    path
-        File to write, ending in .html or .htm; it appears whole or not at all.
-    assessments
-        What to show, in this order.
-    classifier
-        The model that listened.
-    sources, embed_audio
-        As for `report_page`.
-    overwrite
-        Replace what is there, whoever made it; else only a page of ours, and never a recording.
-
-    Raises
-    ------
-    InvalidInputError
-        When something is there that Crepitus did not write.
-    CrepitusError
-        When the file cannot be written.
+    ``path``: file to write, ending in .html or .htm; it appears whole or not at all.
+    ``sources, embed_audio``: as for `report_page`.
+    ``overwrite``: replace what is there, whoever made it; else only a page of ours, and never a
+        recording.
+    Raises InvalidInputError when something is there that Crepitus did not write.
     """
     heard = [assessment.analysis.source for assessment in assessments]
     check_page(path, heard, overwrite=overwrite)
@@ -90,23 +76,10 @@ def report_page(
 ) -> str:
     """Return the page of one or several recordings.
 
-    Parameters
-    ----------
-    assessments
-        What to show, in this order.
-    classifier
-        The model that listened.
-    sources
-        Where the sound of an analysis is, by its ``source``; by default that is its path.
-    embed_audio
-        Put the sound inside the page, to be played there.
-    moment
-        When the answers were given; now when None.
-
-    Returns
-    -------
-    str
-        HTML that needs nothing else: no network, no other file.
+    ``sources``: where the sound of an analysis is, by its ``source``; by default that is its path.
+    ``embed_audio``: put the sound inside the page, to be played there.
+    ``moment``: when the answers were given; now when None.
+    HTML that needs nothing else: no network, no other file.
     """
     moment = moment or datetime.datetime.now().astimezone()
     results = []
@@ -228,15 +201,8 @@ def _flac(source: Source | Recording) -> str | None:
 def render_page(template: str, title: str, **values: Any) -> str:
     """Return a whole page from a template that extends ``page.html``.
 
-    Parameters
-    ----------
-    template
-        Its file name in ``templates/``.
-    title
-        Title of the page.
-    **values
-        What the template shows. Text is escaped and hidden characters are made visible; only a
-        :class:`markupsafe.Markup` is HTML already.
+    ``**values``: what the template shows. Text is escaped and hidden characters are made visible;
+        only a :class:`markupsafe.Markup` is HTML already.
     """
     script = _read("audio_pipeline.app.reporting", "report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -93,10 +93,7 @@ def read(prompt: str) -> str:
 def read_line(prompt: str) -> str:
     """Ask for a line.
 
-    Raises
-    ------
-    EOFError
-        The input has ended.
+    Raises EOFError: the input has ended.
     """
     click.echo(prompt, nl=False, err=True)
     return input()

@@ -43,14 +43,7 @@ API_VERSION = 1
 class Api:
     """The handlers, with what they share.
 
-    Parameters
-    ----------
-    pool
-        Where analyses run.
-    settings
-        Limits.
-    region
-        Country whose emergency number is shown where a request names none.
+    ``region``: country whose emergency number is shown where a request names none.
     """
 
     def __init__(self, pool: AnalysisPool, settings: ServerSettings, region: str) -> None:
@@ -169,10 +162,7 @@ class Api:
 def json_object(text: str | bytes, what: str) -> dict[str, Any]:
     """Read a JSON object that comes from outside.
 
-    Raises
-    ------
-    ApiError
-        422 when it is no JSON object, has a key twice or a number JSON does not know.
+    Raises ApiError 422 when it is no JSON object, has a key twice or a number JSON does not know.
     """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -219,10 +209,7 @@ S = TypeVar("S", bound=Strict)
 async def json_input(request: Request, shape: type[S]) -> S:
     """Read the JSON body of a request.
 
-    Raises
-    ------
-    ApiError
-        415 when it is no JSON, 422 when it is not of the documented shape.
+    Raises ApiError 415 when it is no JSON, 422 when it is not of the documented shape.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
@@ -256,15 +243,7 @@ DONE, UNSUPPORTED, REFUSED, TOO_BIG, FAILED = 1000, 1003, 1008, 1009, 1011
 
 
 class LiveStreams:
-    """The live streams of one server.
-
-    Parameters
-    ----------
-    pool
-        Where they are heard.
-    settings
-        How many at once, how long, how slow.
-    """
+    """The live streams of one server."""
 
     def __init__(self, pool: AnalysisPool, settings: ServerSettings) -> None:
         self._pool = pool
@@ -345,10 +324,7 @@ class LiveStreams:
 def sample_rate(value: str | None) -> int:
     """Return the sample rate that a page asks for.
 
-    Raises
-    ------
-    ApiError
-        422 when it is no whole number of Hz between the `RATES`.
+    Raises ApiError 422 when it is no whole number of Hz between the `RATES`.
     """
     lowest, highest = RATES
     if value is None or not value.isascii() or not value.isdigit() or len(value) > 6:
@@ -374,21 +350,13 @@ SECTION_TITLES = {
 def questionnaire_document(region: str) -> dict[str, Any]:
     """Return the questionnaire for a region.
 
-    Parameters
-    ----------
-    region
-        One of ``audio_pipeline.triage.messages.REGIONS``.
-
-    Returns
-    -------
-    dict
-        ``questions`` and ``groups`` as :func:`~audio_pipeline.triage.questionnaire.form_document`
-        describes them, with ``value`` for the id of an option; each question also has its
-        ``emergency_options`` (option to reason), which are an emergency whatever the other answers
-        are, and its ``clear_options``, which rule its worry out. Then what the page needs before it
-        can ask the server: ``sections``, ``emergency``, ``level_titles``, ``limits``,
-        ``explanation`` (why a back cracks) and ``protocol``. Which screen comes next is
-        :func:`interview_document`'s.
+    ``region``: one of ``audio_pipeline.triage.messages.REGIONS``.
+    ``questions`` and ``groups`` as :func:`~audio_pipeline.triage.questionnaire.form_document`
+    describes them, with ``value`` for the id of an option; each question also has its
+    ``emergency_options`` (option to reason), which are an emergency whatever the other answers are,
+    and its ``clear_options``, which rule its worry out. Then what the page needs before it can ask
+    the server: ``sections``, ``emergency``, ``level_titles``, ``limits``, ``explanation`` (why a
+    back cracks) and ``protocol``. Which screen comes next is :func:`interview_document`'s.
     """
     tables, words = load_tables(), load_catalogue(region)
     form = form_document(words)
@@ -421,29 +389,15 @@ def interview_document(
     It is walked anew each time by the same :class:`Interview` that asks in a terminal, so the page
     can go back, change an answer and reload without a state on the server.
 
-    Parameters
-    ----------
-    answers
-        Question to answer, None where the person left it out. What is not asked any more, since
-        other answers have settled it, is left aside.
-    details
-        Ticked items whose detail the person left out.
-    region
-        One of ``audio_pipeline.triage.messages.REGIONS``.
-
-    Returns
-    -------
-    dict
-        ``trail`` (screens answered or left out, in order), ``screen`` (the next one, None at the
-        end), ``answers`` (as the rest of the API takes them), ``remaining`` (screens still to
-        come, as far as can be known), ``first_part_done`` (nothing that must come before an
-        invitation to twist is open), ``level_so_far``,
-        ``may_twist``.
-
-    Raises
-    ------
-    InvalidInputError
-        A value is not an answer to its question.
+    ``answers``: question to answer, None where the person left it out. What is not asked any more,
+        since other answers have settled it, is left aside.
+    ``details``: ticked items whose detail the person left out.
+    ``region``: one of ``audio_pipeline.triage.messages.REGIONS``.
+    ``trail`` (screens answered or left out, in order), ``screen`` (the next one, None at the end),
+    ``answers`` (as the rest of the API takes them), ``remaining`` (screens still to come, as far as
+    can be known), ``first_part_done`` (nothing that must come before an invitation to twist is
+    open), ``level_so_far``, ``may_twist``.
+    Raises InvalidInputError: a value is not an answer to its question.
     """
     interview = Interview()
     trail: list[dict[str, Any]] = []

@@ -101,25 +101,12 @@ def create_app(
 ) -> FastAPI:
     """Make the application.
 
-    Parameters
-    ----------
-    model
-        Model folder, None for the default one.
-    settings
-        Limits; the defaults when None.
-    region
-        Country whose emergency number is shown.
-    hosts
-        Names the server goes by.
-    pairing
-        Who may use it; None when only this machine can reach it.
-    history
-        Where results that a person wants kept go; None to keep nothing.
-
-    Returns
-    -------
-    FastAPI
-        An ASGI application; its workers start with it and end with it.
+    ``model``: model folder, None for the default one.
+    ``settings``: limits; the defaults when None.
+    ``region``: country whose emergency number is shown.
+    ``hosts``: names the server goes by.
+    ``pairing``: who may use it; None when only this machine can reach it.
+    ``history``: where results that a person wants kept go; None to keep nothing.
     """
     settings = settings or ServerSettings()
     pool = AnalysisPool(model, settings)
@@ -238,12 +225,7 @@ def _add_api(app: FastAPI, api: Api) -> None:
 def add_page(app: FastAPI, pages: Mapping[str, str]) -> None:
     """Serve pages at their addresses, and the files they use below ``/static``.
 
-    Parameters
-    ----------
-    app
-        Where to.
-    pages
-        Address to the name of an asset.
+    ``pages``: address to the name of an asset.
     """
     assets = load_assets()
 
@@ -260,10 +242,7 @@ def add_page(app: FastAPI, pages: Mapping[str, str]) -> None:
 def load_assets() -> dict[str, Asset]:
     """Read the page's files from the package; nothing else on disk can be asked for.
 
-    Returns
-    -------
-    dict
-        Name without folder to content; files of other kinds are left out.
+    Name without folder to content; files of other kinds are left out.
     """
     folder = resources.files("audio_pipeline.app.server") / "static"
     assets = {}
@@ -322,36 +301,19 @@ EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104  only with --phone or by the person
 
 @dataclass
 class Service:
-    """A server that is set up but does not listen yet.
+    """A server that is set up but does not listen yet."""
 
-    Parameters
-    ----------
-    host, port
-        Where it listens; port 0 takes a free one.
-    https
-        Whether to speak TLS.
-    certificate_file
-        Where the certificate is kept; None to make one for this run.
-    region
-        Country whose emergency number is shown.
-    model
-        Model folder, None for the default one.
-    settings
-        Limits.
-    history
-        Where results that a person wants kept go; None to keep nothing.
-    on_paired
-        Called with the address of the page for the next device when one has been paired.
-    """
-
-    host: str = LOOPBACK
+    host: str = LOOPBACK  # where it listens; port 0 takes a free one
     port: int = 8000
-    https: bool = False
+    https: bool = False  # whether to speak TLS
+    # where the certificate is kept; None to make one for this run
     certificate_file: Path | None = None
-    region: str = "GB"
-    model: Path | None = None
-    settings: ServerSettings = field(default_factory=ServerSettings)
+    region: str = "GB"  # country whose emergency number is shown
+    model: Path | None = None  # model folder, None for the default one
+    settings: ServerSettings = field(default_factory=ServerSettings)  # limits
+    # where results that a person wants kept go; None to keep nothing
     history: History | None = None
+    # called with the address of the page for the next device when one has been paired
     on_paired: Callable[[str], None] | None = None
 
     def __post_init__(self) -> None:

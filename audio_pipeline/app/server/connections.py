@@ -46,23 +46,11 @@ _PROBES = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
 class Connection:
     """One accepted connection, as it is weighed when another one needs its place.
 
-    Parameters
-    ----------
-    accepted
-        Its socket.
-    address
-        Where it comes from, as ``accept`` gave it.
-    since
-        When it came, in seconds of the event loop.
-
-    Attributes
-    ----------
-    paired
-        Whether a request on it has shown the pairing secret.
-    since
-        When it came or was last answered.
-    streams
-        Whether it has become a WebSocket.
+    ``address``: where it comes from, as ``accept`` gave it.
+    ``since``: when it came, in seconds of the event loop.
+    ``paired``: whether a request on it has shown the pairing secret.
+    ``since``: when it came or was last answered.
+    ``streams``: whether it has become a WebSocket.
     """
 
     def __init__(self, accepted: socket.socket, address: Any, since: float) -> None:
@@ -103,11 +91,6 @@ class Listener(socket.socket):
     before one of few, an idle one before one at work. A limit further in (as uvicorn has one)
     would turn away whoever comes last, which is how a neighbour with many slow connections shuts
     a server.
-
-    Parameters
-    ----------
-    family
-        Address family.
     """
 
     def __init__(self, family: socket.AddressFamily) -> None:
@@ -303,23 +286,12 @@ def make_server(
 ) -> uvicorn.Server:
     """Return a server of an application that says nothing of itself and logs nothing.
 
-    Parameters
-    ----------
-    app
-        ASGI application. It finds the `Connection` of a request in ``scope["state"]``.
-    settings
-        Limits of connections.
-    listener
-        Where it will listen.
-    certificate
-        For TLS; None for plain HTTP.
-    knows
-        Tells whether an address is one of a paired device.
-
-    Returns
-    -------
-    uvicorn.Server
-        To be run with ``sockets=[listener]``.
+    ``app``: ASGI application. It finds the `Connection` of a request in ``scope["state"]``.
+    ``settings``: limits of connections.
+    ``listener``: where it will listen.
+    ``certificate``: for TLS; None for plain HTTP.
+    ``knows``: tells whether an address is one of a paired device.
+    To be run with ``sockets=[listener]``.
     """
     listener.places = settings.connections
     listener.knows = knows
@@ -357,10 +329,7 @@ def run_server(server: uvicorn.Server, listener: Listener) -> None:
 def listen(host: str, port: int) -> Listener:
     """Return a listening socket.
 
-    Raises
-    ------
-    CrepitusError
-        When the address is another machine's, or the port is taken or not allowed.
+    Raises CrepitusError when the address is another machine's, or the port is taken or not allowed.
     """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
@@ -382,10 +351,7 @@ def listen(host: str, port: int) -> Listener:
 def local_addresses() -> list[str]:
     """Return this machine's own addresses, the one a phone would use first.
 
-    Returns
-    -------
-    list of str
-        IPv4 before IPv6; empty when the machine is on no network.
+    IPv4 before IPv6; empty when the machine is on no network.
     """
     addresses: list[str] = []
     for family, probe in _PROBES:
@@ -415,12 +381,9 @@ def host_names() -> list[str]:
 def lasting_name() -> str | None:
     """Return this machine's name on the local network, which outlasts its address.
 
-    Returns
-    -------
-    str or None
-        ``NAME.local`` where the system itself answers for it (Bonjour, Avahi) with an address
-        that a phone can reach; else None. We do not answer for a name of our own: two programs
-        that do on one machine get in each other's way.
+    ``NAME.local`` where the system itself answers for it (Bonjour, Avahi) with an address that a
+    phone can reach; else None. We do not answer for a name of our own: two programs that do on one
+    machine get in each other's way.
     """
     name = f"{socket.gethostname().lower().partition('.')[0]}.local"
     try:
@@ -440,18 +403,11 @@ MOST_NAMES = 64
 
 @dataclass(frozen=True)
 class Certificate:
-    """A self-signed certificate and its key.
+    """A self-signed certificate and its key."""
 
-    Parameters
-    ----------
-    certificate, key
-        PEM text.
-    fingerprint
-        SHA-256 of the certificate as pairs of capital hexadecimal digits, as browsers show it.
-    """
-
-    certificate: bytes
+    certificate: bytes  # PEM text
     key: bytes
+    # SHA-256 of the certificate as pairs of capital hexadecimal digits, as browsers show it
     fingerprint: str
 
     def context(self) -> ssl.SSLContext:
@@ -473,20 +429,11 @@ class Certificate:
 def kept_certificate(names: Iterable[str], path: Path) -> Certificate:
     """Return the certificate of the runs before, or make one and keep it.
 
-    Parameters
-    ----------
-    names
-        Host names and IP addresses the server goes by. A name that the kept certificate lacks is
-        added to it, which a browser takes for another certificate; the name of this machine on
-        the network (``.local``) stays the same where its address changes.
-    path
-        A file of the user, readable by nobody else; one that others could read is not trusted
+    ``names``: host names and IP addresses the server goes by. A name that the kept certificate
+        lacks is added to it, which a browser takes for another certificate; the name of this
+        machine on the network (``.local``) stays the same where its address changes.
+    ``path``: a file of the user, readable by nobody else; one that others could read is not trusted
         any more, and made anew.
-
-    Raises
-    ------
-    CrepitusError
-        When it cannot be written.
     """
     names = list(dict.fromkeys(names))
     key = None
@@ -536,17 +483,9 @@ def make_certificate(
 ) -> Certificate:
     """Make a certificate for these host names and addresses.
 
-    Parameters
-    ----------
-    names
-        Host names and IP addresses the server goes by.
-    key
-        A fresh one when None.
-
-    Returns
-    -------
-    Certificate
-        Nothing is written to disk.
+    ``names``: host names and IP addresses the server goes by.
+    ``key``: a fresh one when None.
+    Nothing is written to disk.
     """
     key = key or ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Crepitus on this network")])

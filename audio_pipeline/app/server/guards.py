@@ -26,60 +26,38 @@ def _default_workers() -> int:
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """Limits of the server. Every size, time and number that comes from outside has one.
+    """Limits of the server. Every size, time and number that comes from outside has one."""
 
-    Parameters
-    ----------
-    upload_bytes
-        Largest body of a request with a recording: ten minutes of 24-bit stereo at 48 kHz are
-        173 MB, a minute of phone video about 100 MB; the page itself sends 5.8 MB a minute.
-    body_bytes
-        Largest body of any other request, and of the answers beside a recording.
-    upload_memory_bytes
-        Most memory that all recordings in flight may take together; it is given back to the
-        system when the last of them is done.
-    upload_seconds
-        Longest time a body may take to arrive.
-    window_seconds, window_bytes
-        A body that brings fewer than `window_bytes` in `window_seconds` is refused: slower than
-        any phone, and the only honest defence against a byte a second.
-    idle_seconds
-        Longest time from a connection's start, or from an answer on it, to the end of the next
-        request's line and headers; and the time in which part of an answer must be taken.
-    connections
-        Most connections at once; one more takes the place of the one that is idle longest.
-    recording_seconds
-        Longest recording or live stream, in seconds of sound; a longer one belongs to ``crepitus
-        analyze`` or ``listen``.
-    analysis_seconds
-        Longest time one analysis may take before its worker is ended.
-    workers
-        Analyses at once, each in its own process.
-    queue
-        Analyses that may wait; one more is answered 503 with ``Retry-After``.
-    streams
-        Live streams at once; one process hears them all.
-    message_bytes
-        Largest message of a live stream.
-    worker_memory_bytes
-        Memory a worker may take on top of what it has when it is ready.
-    """
-
+    # largest body of a request with a recording: ten minutes of 24-bit stereo at 48 kHz are 173 MB,
+    # a minute of phone video about 100 MB; the page itself sends 5.8 MB a minute
     upload_bytes: int = 100_000_000
+    # largest body of any other request, and of the answers beside a recording
     body_bytes: int = 64_000
+    # most memory that all recordings in flight may take together; it is given back to the system
+    # when the last of them is done
     upload_memory_bytes: int = 250_000_000
-    upload_seconds: float = 120.0
+    upload_seconds: float = 120.0  # longest time a body may take to arrive
+    # a body that brings fewer than `window_bytes` in `window_seconds` is refused: slower than any
+    # phone, and the only honest defence against a byte a second
     window_seconds: float = 6.0
     window_bytes: int = 5_000
+    # longest time from a connection's start, or from an answer on it, to the end of the next
+    # request's line and headers; and the time in which part of an answer must be taken
     idle_seconds: float = 15.0
+    # most connections at once; one more takes the place of the one that is idle longest
     connections: int = 200
+    # longest recording or live stream, in seconds of sound; a longer one belongs to ``crepitus
+    # analyze`` or ``listen``
     recording_seconds: float = 900.0
-    analysis_seconds: float = 60.0
+    analysis_seconds: float = 60.0  # longest time one analysis may take before its worker is ended
+    # analyses at once, each in its own process
     workers: int = field(default_factory=_default_workers)
-    queue: int = 8
-    streams: int = 4
-    message_bytes: int = 65_536
+    queue: int = 8  # analyses that may wait; one more is answered 503 with ``Retry-After``
+    streams: int = 4  # live streams at once; one process hears them all
+    message_bytes: int = 65_536  # largest message of a live stream
+    # memory a worker may take on top of what it has when it is ready
     worker_memory_bytes: int = 1_500_000_000
+    trust_model: bool = False  # load a model whose estimator is no forest, tree or linear model
 
 
 Scope = MutableMapping[str, Any]
@@ -142,13 +120,9 @@ def is_loopback(address: str) -> bool:
 class Pairing:
     """A one-time secret: the first device that uses it owns it, any other is refused.
 
-    Parameters
-    ----------
-    own_addresses
-        This machine's addresses; a person who sits at it may look at its screen anyway, so they
-        use any secret without owning it.
-    on_paired
-        Called with the new secret when one has found its device, to show the next code.
+    ``own_addresses``: this machine's addresses; a person who sits at it may look at its screen
+        anyway, so they use any secret without owning it.
+    ``on_paired``: called with the new secret when one has found its device, to show the next code.
     """
 
     def __init__(
@@ -211,14 +185,9 @@ class GuardHeaders:
 class Gate:
     """ASGI middleware: only the right host, the right origin and a paired device pass.
 
-    Parameters
-    ----------
-    app
-        What is behind the gate.
-    hosts
-        Names this server goes by; any other ``Host`` is a rebinding attack or a mistake (400).
-    pairing
-        None when nothing but this machine can reach the server.
+    ``hosts``: names this server goes by; any other ``Host`` is a rebinding attack or a mistake
+        (400).
+    ``pairing``: None when nothing but this machine can reach the server.
     """
 
     def __init__(self, app: Application, hosts: frozenset[str], pairing: Pairing | None) -> None:
@@ -305,14 +274,8 @@ def megabytes(size: int) -> str:
 class MeteredBody:
     """A request body that counts itself as it arrives.
 
-    Parameters
-    ----------
-    receive
-        The server's own way to get the next piece.
-    limit
-        Most bytes in all.
-    settings
-        Time limits.
+    ``receive``: the server's own way to get the next piece.
+    ``limit``: most bytes in all.
     """
 
     def __init__(self, receive: Receive, limit: int, settings: ServerSettings) -> None:
@@ -328,10 +291,8 @@ class MeteredBody:
     async def __call__(self) -> Message:
         """Return the next message.
 
-        Raises
-        ------
-        ApiError
-            413 when the body is too large, 408 when it comes too slowly or takes too long.
+        Raises ApiError 413 when the body is too large, 408 when it comes too slowly or takes too
+        long.
         """
         if self._complete:
             return await self._receive()

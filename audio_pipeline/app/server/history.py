@@ -25,12 +25,8 @@ Result = TypeVar("Result")
 class HistoryApi:
     """The handlers.
 
-    Parameters
-    ----------
-    api
-        Analyses what is to be kept.
-    history
-        None when the person who serves did not ask for one; then nothing is kept or shown.
+    ``api``: analyses what is to be kept.
+    ``history``: None when the person who serves did not ask for one; then nothing is kept or shown.
     """
 
     def __init__(self, api: Api, history: History | None) -> None:

@@ -56,10 +56,7 @@ class WorkerProcess:
     def start(self) -> None:
         """Start the process; it gets ready in the background.
 
-        Raises
-        ------
-        ApiError
-            503 when the server is going down.
+        Raises ApiError 503 when the server is going down.
         """
         if self._closed:
             raise busy(10)
@@ -68,7 +65,7 @@ class WorkerProcess:
         model = None if self._model is None else str(self._model)
         self._process = context.Process(
             target=worker.serve,
-            args=(theirs, model, self._settings.worker_memory_bytes),
+            args=(theirs, model, self._settings.trust_model, self._settings.worker_memory_bytes),
             daemon=True,
             name="crepitus-worker",
         )
@@ -80,10 +77,7 @@ class WorkerProcess:
     def wait_until_ready(self) -> dict[str, Any]:
         """Return what the worker says of its model.
 
-        Raises
-        ------
-        ApiError
-            500 when it cannot get ready; the reason is one line.
+        Raises ApiError 500 when it cannot get ready; the reason is one line.
         """
         if self._connection is None:
             self.start()
@@ -97,10 +91,8 @@ class WorkerProcess:
     def run(self, job: dict[str, Any], audio: Sequence[bytearray]) -> Reply:
         """Analyse one recording.
 
-        Raises
-        ------
-        ApiError
-            422 when the recording cannot be analysed, or took too long, or ended the worker.
+        Raises ApiError 422 when the recording cannot be analysed, or took too long, or ended the
+        worker.
         """
         for attempt in ("first", "second"):
             try:
@@ -124,10 +116,7 @@ class WorkerProcess:
     def step(self, job: dict[str, Any], audio: Sequence[bytes]) -> Reply:
         """Do one step of something that the process remembers, and so cannot be tried again.
 
-        Raises
-        ------
-        ApiError
-            500 when the process came to harm; it is then replaced.
+        Raises ApiError 500 when the process came to harm; it is then replaced.
         """
         try:
             head, body = self._exchange(job, audio)
@@ -185,12 +174,7 @@ def _reply(head: dict[str, Any], body: bytes) -> Reply:
 class AnalysisPool:
     """The workers of one server.
 
-    Parameters
-    ----------
-    model
-        Model folder, None for the default one.
-    settings
-        How many at once, how many may wait.
+    ``model``: model folder, None for the default one.
     """
 
     def __init__(self, model: Path | None, settings: ServerSettings) -> None:
@@ -243,10 +227,7 @@ class AnalysisPool:
     async def run(self, job: dict[str, Any], audio: Sequence[bytearray]) -> Reply:
         """Analyse one recording off the event loop.
 
-        Raises
-        ------
-        ApiError
-            503 when too many wait already, 422 when the recording cannot be analysed.
+        Raises ApiError 503 when too many wait already, 422 when the recording cannot be analysed.
         """
         self.admit()
         self._pending += 1
@@ -262,10 +243,8 @@ class AnalysisPool:
     async def hear(self, job: Mapping[str, Any], samples: bytes = b"") -> list[dict[str, Any]]:
         """Do one step of a live stream off the event loop; see `worker.hear`.
 
-        Raises
-        ------
-        ApiError
-            500 when the stream is lost, with all others, because its process came to harm.
+        Raises ApiError 500 when the stream is lost, with all others, because its process came to
+        harm.
         """
         loop = asyncio.get_running_loop()
         task = loop.run_in_executor(self._stream_thread, self._hear, dict(job), samples)

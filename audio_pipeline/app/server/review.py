@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import heapq
 import io
 import json
 import math
+import os
 import threading
+from collections.abc import Iterable, Iterator
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from fastapi import FastAPI
@@ -20,7 +24,13 @@ from audio_pipeline.app.server.app import add_page, guard, plain_app
 from audio_pipeline.app.server.guards import ServerSettings
 from audio_pipeline.app.server.schemas import ApiError
 from audio_pipeline.audio.recording import open_recording
-from audio_pipeline.exceptions import CrepitusError, RecordingError
+from audio_pipeline.exceptions import CrepitusError, InvalidInputError, RecordingError
+from audio_pipeline.model.active_learning import APART_SHARE
+
+if TYPE_CHECKING:
+    from audio_pipeline.analysis.config import AnalysisConfig
+    from audio_pipeline.datasets.manifest import Dataset, LabelledClip
+    from audio_pipeline.model.classifier import Classifier
 
 AROUND_SECONDS = 0.75
 """Sound kept before and after the one to label: enough to hear what surrounds it."""
@@ -30,15 +40,7 @@ LONGEST_CLIP_SECONDS = 12.0
 def create_review_app(queue: ReviewQueue) -> FastAPI:
     """Make the application of one review, for this machine alone.
 
-    Parameters
-    ----------
-    queue
-        What to label, and where labels go.
-
-    Returns
-    -------
-    FastAPI
-        An ASGI application.
+    ``queue``: what to label, and where labels go.
     """
     app = plain_app("Crepitus: review")
     review = Review(queue)
@@ -180,17 +182,8 @@ def _window(item: ReviewItem) -> tuple[float, float]:
 def cut(path: Path, start: float, end: float) -> bytes:
     """Return a stretch of a recording as a 16-bit WAV file.
 
-    Parameters
-    ----------
-    path
-        The recording; it is read up to `end` only.
-    start, end
-        Seconds.
-
-    Raises
-    ------
-    RecordingError
-        When it cannot be read, or ends before `start`.
+    ``path``: the recording; it is read up to `end` only.
+    Raises RecordingError when it cannot be read, or ends before `start`.
     """
     import soundfile
 
@@ -210,3 +203,204 @@ def cut(path: Path, start: float, end: float) -> bytes:
     file = io.BytesIO()
     soundfile.write(file, np.nan_to_num(samples).clip(-1, 1), rate, "PCM_16", format="WAV")
     return file.getvalue()
+
+
+MOST_ITEMS: Final = 2000
+"""Sounds in one queue; a longer one would never be worked through, and this one fits in memory."""
+
+REVIEW_FILE: Final = "review.csv"
+
+
+def most_informative(items: Iterable[ReviewItem], most: int = MOST_ITEMS) -> list[ReviewItem]:
+    """Return the sounds to label first, and those drawn at random.
+
+    Parameters
+    ----------
+    items
+        Any number; read once, with memory for `most` of each label.
+    most
+        How many to return; a fifth at most are those drawn at random.
+
+    Returns
+    -------
+    list of ReviewItem
+        Within a label the most informative first; labels take turns, so that none is forgotten.
+        Then those drawn, in the order of the draw.
+    """
+    heaps: dict[str, list[tuple[float, int, ReviewItem]]] = {}
+    drawn: list[tuple[float, int, ReviewItem]] = []
+    most_drawn = math.ceil(most * APART_SHARE)
+    for number, item in enumerate(items):
+        if item.apart:
+            heap, entry, size = drawn, (-item.draw, -number, item), most_drawn
+        else:
+            heap, entry = heaps.setdefault(item.guess, []), (item.worth, -number, item)
+            size = most
+        if len(heap) < size:
+            heapq.heappush(heap, entry)
+        elif entry[:2] > heap[0][:2]:
+            heapq.heapreplace(heap, entry)
+    columns = [
+        [entry[2] for entry in sorted(heaps[label], reverse=True)] for label in sorted(heaps)
+    ]
+    turns = (item for turn in zip_longest(*columns) for item in turn if item is not None)
+    random = [entry[2] for entry in sorted(drawn, reverse=True)]
+    chosen = [item for _, item in zip(range(most - len(random)), turns, strict=False)]
+    return chosen + random
+
+
+def open_queue(
+    source: Path,
+    model: Path | None = None,
+    *,
+    allow_outside: bool = False,
+    trusted: bool = False,
+    unlabelled: bool = False,
+    rater: str = "",
+) -> ReviewQueue:
+    """Return what there is to label in a batch's output folder, a dataset or a folder.
+
+    Parameters
+    ----------
+    source
+        OUT folder of ``crepitus batch``; or a folder or CSV as ``crepitus train`` reads it.
+    model
+        Model folder for a dataset, None for the default one. A batch was heard already.
+    allow_outside
+        Whether a dataset may name recordings outside its own folder.
+    unlabelled
+        Whether the names of its folders are no labels: every sound found in any recording is asked
+        about, and a folder in `source` is who they were recorded from.
+    rater
+        Who labels; a short name, or :data:`DECIDED`.
+
+    Returns
+    -------
+    ReviewQueue
+        Labels go to ``review.csv`` in that folder, or beside that CSV.
+
+    Raises
+    ------
+    InvalidInputError
+        When there is nothing to label.
+    """
+    from audio_pipeline.app.batch.store_file import STORE_NAME
+    from audio_pipeline.model.classifier import load_classifier
+
+    if rater and not (rater.isidentifier() and len(rater) <= 40):
+        raise InvalidInputError(f"the rater {rater[:40]!r}: write letters, digits and _ only")
+    source = Path(os.path.abspath(source))
+    settings: AnalysisConfig | None = None
+    if (source / STORE_NAME).is_file():
+        items, labels = _of_batch(source)
+    elif unlabelled:
+        items, labels, settings = _of_recordings(source, load_classifier(model, trusted=trusted))
+    else:
+        items, labels, settings = _of_dataset(
+            source, load_classifier(model, trusted=trusted), allow_outside
+        )
+    if not items:
+        raise InvalidInputError(f"{source} holds no sound to label")
+    return ReviewQueue(items, labels, manifest_of(source), rater, settings)
+
+
+def manifest_of(source: Path) -> Path:
+    """Return where the labels of a review of a folder or CSV go."""
+    source = Path(os.path.abspath(source))
+    if source.is_file():
+        return source.with_name(f"{source.stem}-{REVIEW_FILE}")
+    return source / REVIEW_FILE
+
+
+def _of_batch(out: Path) -> tuple[list[ReviewItem], tuple[str, ...]]:
+    from audio_pipeline.app.batch.store import StoreReader
+
+    def items() -> Iterator[ReviewItem]:
+        for row in store.rows(status="ok"):
+            path = _path(row.path)
+            for event in row.document["events"] if path else ():
+                assert path is not None
+                yield ReviewItem(
+                    path, row.recording, event["start"], event["end"], event["probabilities"]
+                )
+
+    with StoreReader(out) as store:
+        return most_informative(items()), store.labels
+
+
+def _path(name: bytes) -> Path | None:
+    """Return a path that a manifest can hold: bytes that are not UTF-8 cannot stand in one."""
+    try:
+        return Path(os.path.abspath(name.decode("utf-8")))
+    except UnicodeDecodeError:
+        return None
+
+
+def _of_dataset(
+    source: Path, classifier: Classifier, allow_outside: bool
+) -> tuple[list[ReviewItem], tuple[str, ...], AnalysisConfig]:
+    from audio_pipeline.datasets.manifest import read_dataset
+
+    dataset = read_dataset(source, allow_outside=allow_outside)
+    labels = dict.fromkeys((*classifier.labels, *dataset.labels))
+    items = most_informative(_heard_again(dataset, classifier))
+    return items, tuple(labels), classifier.settings
+
+
+def _of_recordings(
+    folder: Path, classifier: Classifier
+) -> tuple[list[ReviewItem], tuple[str, ...], AnalysisConfig]:
+    from audio_pipeline.analysis.pipeline import extract
+    from audio_pipeline.audio.discovery import discover
+
+    def items() -> Iterator[ReviewItem]:
+        for path in sorted(path for one in found if (path := _path(one.name))):
+            parts = path.relative_to(folder).parts
+            extraction = extract(path, classifier.settings)
+            chances = classifier.predict_proba(extraction.table)
+            rows = zip(extraction.segments, extraction.table, chances, strict=True)
+            for segment, features, row in rows:
+                yield ReviewItem(
+                    path,
+                    "/".join(parts),
+                    segment.start,
+                    segment.end,
+                    dict(zip(classifier.labels, map(float, row), strict=True)),
+                    None,
+                    parts[0] if len(parts) > 1 else "",
+                    features,
+                )
+
+    found = list(discover([os.fsencode(folder)]))
+    return most_informative(items()), classifier.labels, classifier.settings
+
+
+def _heard_again(dataset: Dataset, classifier: Classifier) -> Iterator[ReviewItem]:
+    """Yield every labelled stretch of a dataset with what the model thinks of it."""
+    from audio_pipeline.analysis.pipeline import extract
+
+    for name, clips in dataset.recordings.items():
+        regions = [(c.start, c.end) for c in clips if c.start is not None and c.end is not None]
+        extraction = extract(clips[0].path, classifier.settings, regions=regions or None)
+        chances = classifier.predict_proba(extraction.table)
+        rows = zip(extraction.segments, extraction.table, chances, strict=True)
+        for segment, features, row in rows:
+            clip = _labelled(clips, segment.start, segment.end)
+            yield ReviewItem(
+                Path(os.path.abspath(clip.path)),
+                name,
+                segment.start,
+                segment.end,
+                dict(zip(classifier.labels, map(float, row), strict=True)),
+                clip.label,
+                clip.group if dataset.has_groups else "",
+                features,
+            )
+
+
+def _labelled(clips: tuple[LabelledClip, ...], start: float, end: float) -> LabelledClip:
+    """Return the clip whose stretch lies closest to a segment's."""
+    return min(
+        clips,
+        key=lambda clip: abs((clip.start or 0.0) - start) + abs((clip.end or 0.0) - end),
+    )

@@ -14,16 +14,10 @@ from audio_pipeline.app.text import visible
 class ApiError(Exception):
     """A request that cannot be served.
 
-    Parameters
-    ----------
-    status
-        HTTP status, 400-599.
-    code
-        A word for programs, such as ``too_large``; stable within an API version.
-    message
-        One line for people: what, which value, what to do.
-    headers
-        Extra response headers, such as ``Retry-After``.
+    ``status``: HTTP status, 400-599.
+    ``code``: a word for programs, such as ``too_large``; stable within an API version.
+    ``message``: one line for people: what, which value, what to do.
+    ``headers``: extra response headers, such as ``Retry-After``.
     """
 
     def __init__(

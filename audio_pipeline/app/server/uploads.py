@@ -31,38 +31,21 @@ LONGEST_HEADERS = 4096
 
 @dataclass
 class Upload:
-    """What one multipart body held.
+    """What one multipart body held."""
 
-    Parameters
-    ----------
-    audio
-        Bytes of the file in pieces of about `PIECE_BYTES`, None when there was no such part. (One
-        buffer that grows beside others that grow leaves twice its size in holes.)
-    name
-        The file's own name, without folders; ``"recording"`` when it had none.
-    fields
-        The text parts by name.
-    """
-
+    # bytes of the file in pieces of about `PIECE_BYTES`, None when there was no such part. (One
+    # buffer that grows beside others that grow leaves twice its size in holes.)
     audio: list[bytearray] | None = None
+    # the file's own name, without folders; ``"recording"`` when it had none
     name: str = "recording"
-    fields: dict[str, str] = field(default_factory=dict)
+    fields: dict[str, str] = field(default_factory=dict)  # the text parts by name
 
 
 class UploadParser:
     """Collects the parts of one body.
 
-    Parameters
-    ----------
-    content_type
-        The request's ``Content-Type`` header, or None.
-    settings
-        Size limits.
-
-    Raises
-    ------
-    ApiError
-        415 when the body is not multipart, 422 when its boundary is longer than RFC 2046 allows.
+    Raises ApiError 415 when the body is not multipart, 422 when its boundary is longer than RFC
+    2046 allows.
     """
 
     def __init__(self, content_type: str | None, settings: ServerSettings) -> None:
@@ -104,10 +87,7 @@ class UploadParser:
     def write(self, data: bytes) -> None:
         """Parse one piece of the body.
 
-        Raises
-        ------
-        ApiError
-            422 for a broken or unexpected part, 413 for one that is too large.
+        Raises ApiError 422 for a broken or unexpected part, 413 for one that is too large.
         """
         try:
             self._parser.write(data)
@@ -208,26 +188,10 @@ async def read_upload(
 ) -> tuple[Upload, int]:
     """Read one multipart body.
 
-    Parameters
-    ----------
-    pieces
-        The body as it arrives.
-    content_type
-        The request's ``Content-Type``.
-    settings
-        Limits.
-    budget
-        Where the memory comes from; on an error everything is given back.
-
-    Returns
-    -------
-    upload, reserved
-        The parts, and the bytes to give back to `budget` when done with them.
-
-    Raises
-    ------
-    ApiError
-        413, 415, 422, or 503 when other recordings fill the memory.
+    ``pieces``: the body as it arrives.
+    ``budget``: where the memory comes from; on an error everything is given back.
+    The parts, and the bytes to give back to `budget` when done with them.
+    Raises ApiError 413, 415, 422, or 503 when other recordings fill the memory.
     """
     parser = UploadParser(content_type, settings)
     reserved = 0
@@ -251,10 +215,7 @@ async def read_upload(
 class MemoryBudget:
     """The memory that all recordings in flight may take together.
 
-    Parameters
-    ----------
-    total
-        Bytes.
+    ``total``: bytes.
     """
 
     def __init__(self, total: int) -> None:

@@ -53,24 +53,23 @@ class NamedBytes(io.BytesIO):
     name = ""
 
 
-def serve(connection: Connection, model: str | None, extra_memory_bytes: int) -> None:
+def serve(
+    connection: Connection, model: str | None, trusted: bool, extra_memory_bytes: int
+) -> None:
     """Answer jobs until the server hangs up.
 
     A job is JSON, the recording's bytes in some messages, and an empty one; its answer is two, JSON
     ``{"status", "media_type"}`` or ``{"status", "code"}``, and the body or the one line.
 
-    Parameters
-    ----------
-    connection
-        The worker's end of the pipe.
-    model
-        Model folder, None for the default one.
-    extra_memory_bytes
-        Memory the worker may take on top of what it has when ready (Linux only).
+    ``connection``: the worker's end of the pipe.
+    ``model, trusted``: model folder, None for the default one; whether any estimator in it is
+        loaded.
+    ``extra_memory_bytes``: memory the worker may take on top of what it has when ready (Linux
+        only).
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's business
     try:
-        classifier = _load(model)
+        classifier = _load(model, trusted)
     except (CrepitusError, OSError) as error:
         connection.send_bytes(json.dumps({"error": str(error)}).encode())
         return
@@ -103,7 +102,7 @@ def serve(connection: Connection, model: str | None, extra_memory_bytes: int) ->
             release_free_memory()
 
 
-def _load(model: str | None) -> Any:
+def _load(model: str | None, trusted: bool) -> Any:
     """Load the model and make one analysis, so that the first person does not wait."""
     from threadpoolctl import threadpool_limits
 
@@ -111,7 +110,7 @@ def _load(model: str | None) -> Any:
     from audio_pipeline.audio.recording import Recording
     from audio_pipeline.model.classifier import load_classifier
 
-    classifier = load_classifier(None if model is None else Path(model))
+    classifier = load_classifier(model, trusted=trusted)
     noise = np.random.default_rng(0).normal(0, 1e-3, 24_000)
     noise[12_000:12_100] += np.hanning(100) * 0.5
     analyze_file(Recording(noise.astype(np.float32), 48_000, "warm-up"), classifier)
@@ -141,23 +140,10 @@ def answer(
 ) -> tuple[dict[str, Any], bytes]:
     """Do one job.
 
-    Parameters
-    ----------
-    job
-        ``kind``: "stream", see `hear`; or "analysis" or "report", with ``name``, ``answers`` (None
-        when not asked), ``capture`` (what the browser did to the sound), ``region``,
+    ``job``: ``kind``: "stream", see `hear`; or "analysis" or "report", with ``name``, ``answers``
+        (None when not asked), ``capture`` (what the browser did to the sound), ``region``,
         ``recording_seconds`` (the longest).
-    audio
-        The file.
-    classifier
-        The model.
-    streams
-        The live streams under way.
-
-    Returns
-    -------
-    head, body
-        As in `serve`.
+    ``streams``: the live streams under way.
     """
     try:
         if job["kind"] == "stream":
@@ -203,15 +189,7 @@ def _answer(
 
 
 class Stream:
-    """One live stream: what is heard in it, and what to mend while it can still be mended.
-
-    Parameters
-    ----------
-    sample_rate
-        Hz.
-    classifier
-        The model.
-    """
+    """One live stream: what is heard in it, and what to mend while it can still be mended."""
 
     def __init__(self, sample_rate: int, classifier: Any) -> None:
         from audio_pipeline.analysis.pipeline import StreamAnalyzer
@@ -248,18 +226,10 @@ def hear(
 ) -> tuple[dict[str, Any], bytes]:
     """Do one step of a live stream.
 
-    Parameters
-    ----------
-    job
-        ``stream`` (its name), ``step`` ("open", "push", "finish" or "drop") and, to open one,
+    ``job``: ``stream`` (its name), ``step`` ("open", "push", "finish" or "drop") and, to open one,
         ``sample_rate``.
-    audio
-        Samples, little-endian float32.
-
-    Returns
-    -------
-    head, body
-        As in `serve`; the body is a JSON list of messages for the page.
+    ``audio``: samples, little-endian float32.
+    As in `serve`; the body is a JSON list of messages for the page.
     """
     name, messages = job["stream"], []
     if job["step"] == "open":
@@ -284,10 +254,7 @@ def one_line(error: str | None) -> str:
 def check_length(source: io.BytesIO, longest: float) -> None:
     """Decode once to count, because headers lie; a small file can hold days of silence.
 
-    Raises
-    ------
-    Refusal
-        When the recording is longer than `longest` seconds, or cannot be decoded.
+    Raises Refusal when the recording is longer than `longest` seconds, or cannot be decoded.
     """
     from audio_pipeline.audio.recording import open_recording
 
@@ -314,11 +281,8 @@ def check_length(source: io.BytesIO, longest: float) -> None:
 def with_capture(analysis: Any, capture: Mapping[str, Any]) -> Any:
     """Carry what the browser did to the sound into the quality verdict.
 
-    Returns
-    -------
-    Analysis
-        With a warning ``processed_capture`` when the browser kept changing the sound although it
-        was asked not to, or would not say; unknown is not "off".
+    With a warning ``processed_capture`` when the browser kept changing the sound although it was
+    asked not to, or would not say; unknown is not "off".
     """
     from audio_pipeline.audio.quality import QualityWarning
 

@@ -190,7 +190,7 @@ def test_whatever_happens_to_the_store_the_same_command_ends_well_or_says_what_d
         try_damage(run, home, damage, seed)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("damage", KINDS)
 def test_the_same_with_many_seeds(run: Run, home: Path, damage: Damage) -> None:
     for seed in range(100, 150):

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from server_support import sound_file, twist
 
 from audio_pipeline.app.cli import app as command_line
-from audio_pipeline.app.cli.serve import qr_code
+from audio_pipeline.app.cli.study import qr_code
 
 
 @contextmanager

@@ -57,7 +57,10 @@ def attack(service: Service, count: int, seconds: float, kinds: tuple[str, ...])
     return waits
 
 
-@pytest.mark.parametrize("https", [False, True], ids=["plain", "TLS"])
+@pytest.mark.parametrize(
+    "https",
+    [pytest.param(False, marks=pytest.mark.slow, id="plain"), pytest.param(True, id="TLS")],
+)
 def test_slow_connections_do_not_shut_the_server(
     https: bool, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -69,9 +72,14 @@ def test_slow_connections_do_not_shut_the_server(
     assert "".join(capfd.readouterr()) == ""
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("https", [False, True], ids=["plain", "TLS"])
-@pytest.mark.parametrize("kinds", [(kind,) for kind in KINDS], ids=KINDS)
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        pytest.param(tuple(KINDS), marks=pytest.mark.slow, id="all"),
+        *(pytest.param((kind,), marks=pytest.mark.soak, id=kind) for kind in KINDS),
+    ],
+)
 def test_two_hundred_slow_connections_with_the_limits_as_they_are(
     https: bool, kinds: tuple[str, ...]
 ) -> None:
@@ -134,6 +142,7 @@ class TestRoom:
         for each in (*waiting, newcomer):
             each.close()
 
+    @pytest.mark.slow
     def test_one_at_work_outlasts_idle_ones(self, client: httpx.Client) -> None:
         audio = sound_file(twist())
         with ThreadPoolExecutor(1) as thread:

@@ -1,4 +1,4 @@
-"""Commands that open a page: ``serve``, to record on, and ``review``, to label by ear."""
+"""Commands with people: serve, the page to record on; review, to label; study, its folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from audio_pipeline.app.cli.options import allow_outside_option
+from audio_pipeline.app.cli.options import allow_outside_option, trust_option
 from audio_pipeline.app.text import show, show_json, visible
 
 CERTIFICATE_WORDS = """\
@@ -35,6 +35,7 @@ compare the certificate's SHA-256 fingerprint. It is kept, so the same address w
     is_flag=True,
     help="Let a phone on the same network in: HTTPS, a code to scan, a one-time secret.",
 )
+@trust_option
 @click.option(
     "--model",
     type=click.Path(path_type=Path, file_okay=False),
@@ -52,6 +53,7 @@ def serve_command(
     port: int,
     https: bool,
     phone: bool,
+    trusted: bool,
     model: Path | None,
     history: bool,
     region: str | None,
@@ -71,13 +73,14 @@ def serve_command(
     try:
         from audio_pipeline.app.server.app import LOOPBACK, Service
         from audio_pipeline.app.server.connections import default_path
+        from audio_pipeline.app.server.guards import ServerSettings
     except ImportError as error:
         raise CrepitusError(
             f'the page needs {error.name}; install it with: pip install "crepitus[serve]"'
         ) from None
     from audio_pipeline.model.classifier import load_classifier
 
-    load_classifier(model)  # so is a model that is missing or altered
+    load_classifier(model, trusted=trusted)  # so is a model that is missing or altered
 
     host = host or ("0.0.0.0" if phone else LOOPBACK)  # noqa: S104
     service = Service(
@@ -87,6 +90,7 @@ def serve_command(
         default_path(),
         region,
         model,
+        ServerSettings(trust_model=trusted),
         history=History() if history else None,
         on_paired=lambda address: _show(address, True),
     )
@@ -119,12 +123,7 @@ def _show(address: str, again: bool) -> None:
 def qr_code(text: str, *, colour: bool) -> str:
     """Return a QR code as lines of half blocks, two rows of squares a line.
 
-    Parameters
-    ----------
-    text
-        What it says.
-    colour
-        Black on white whatever the theme of the terminal, as some phones insist on.
+    ``colour``: black on white whatever the theme of the terminal, as some phones insist on.
     """
     import segno
 
@@ -141,6 +140,7 @@ def qr_code(text: str, *, colour: bool) -> str:
 
 @click.command(epilog="Example: crepitus review out")
 @click.argument("source", metavar="DATASET|OUT", type=click.Path(path_type=Path))
+@trust_option
 @click.option("--model", metavar="DIR", type=click.Path(path_type=Path), help="Model folder.")
 @click.option("--rater", default="", metavar="NAME", help="Who labels; needed from a second on.")
 @click.option("--adjudicate", is_flag=True, help="Decide together what raters differ about.")
@@ -158,6 +158,7 @@ def qr_code(text: str, *, colour: bool) -> str:
 def review_command(
     source: Path,
     model: Path | None,
+    trusted: bool,
     rater: str,
     adjudicate: bool,
     agreement: bool,
@@ -173,30 +174,34 @@ def review_command(
     reads. After every twenty the model is fitted again and the order follows; one sound in five is
     drawn at random and tells how good it is. A second rater hears exactly the sounds of the first.
     """
-    from audio_pipeline.app.review import open_queue
-    from audio_pipeline.app.review_store import DECIDED, agreements
+    from audio_pipeline.app.review import DECIDED, agreements
     from audio_pipeline.exceptions import CrepitusError
 
     if rater == DECIDED or (adjudicate and rater):
         raise click.UsageError(f"--adjudicate needs no rater, and none is called {DECIDED}")
     name = DECIDED if adjudicate else rater
-    queue = open_queue(
-        source, model, allow_outside=allow_outside, unlabelled=unlabelled, rater=name
-    )
-    if agreement:
-        found = agreements(queue.store, {item.key: item.group for item in queue.items})
-        show_json(found) if as_json else show(_agreement_text(found, queue.differing_file))
-        return
     try:
         from audio_pipeline.app.server.app import LOOPBACK
         from audio_pipeline.app.server.connections import listen, make_server, run_server
-        from audio_pipeline.app.server.review import create_review_app
+        from audio_pipeline.app.server.review import create_review_app, open_queue
     except ImportError as error:
         raise CrepitusError(
             f'the page needs {error.name}; install it with: pip install "crepitus[serve]"'
         ) from None
     from audio_pipeline.app.server.guards import ServerSettings
 
+    queue = open_queue(
+        source,
+        model,
+        allow_outside=allow_outside,
+        trusted=trusted,
+        unlabelled=unlabelled,
+        rater=name,
+    )
+    if agreement:
+        found = agreements(queue.store, {item.key: item.group for item in queue.items})
+        show_json(found) if as_json else show(_agreement_text(found, queue.differing_file))
+        return
     listener = listen(LOOPBACK, port)
     server = make_server(create_review_app(queue), ServerSettings(), listener)
     waiting = sum(1 for _ in queue.open_items())
@@ -222,3 +227,65 @@ def _agreement_text(found: Mapping[str, Any], differing: Path) -> str:
         lines.append(f"{found['differing']} sounds to decide: {visible(str(differing))}")
         lines.append("Next: crepitus review DATASET --adjudicate")
     return "\n".join(lines) or "nobody has labelled anything yet"
+
+
+@click.group(epilog="Example: crepitus study check my_study")
+def study_command() -> None:
+    """Run a study: a folder with consent, protocol, takes and answers, in plain files.
+
+    A person is a code drawn by lot; the key that says who is who lies beside the folder. People
+    are recorded on the page of `crepitus serve --study FOLDER`.
+    """
+
+
+_folder = click.argument("folder", type=click.Path(path_type=Path))
+_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+
+
+@study_command.command(
+    epilog="Example: crepitus study new my_study --title Twists --owner 'A. Miller, Example Clinic'"
+)
+@_folder
+@click.option("--title", required=True, help="What the study is called.")
+@click.option("--owner", required=True, help="Who asks, and how to reach them; people read it.")
+@_json
+def new(folder: Path, title: str, owner: str, as_json: bool) -> None:
+    """Make a new study in FOLDER: settings, consent text, empty tables, and how to go on."""
+    from audio_pipeline.app.study import new_study
+
+    study = new_study(folder, title, owner)
+    if as_json:
+        files = sorted(path.name for path in folder.iterdir())
+        show_json({"folder": str(folder), "key": str(study.key), "files": files})
+        return
+    show(f"Made: {visible(str(folder))}. Read README.md and the consent text in it first.")
+    show(f"The key is apart, in {visible(str(study.key))}: lock it away.")
+    show(f"Next: crepitus serve --phone --study {visible(str(folder))}")
+
+
+@study_command.command(epilog="Example: crepitus study check my_study")
+@_folder
+@_json
+def check(folder: Path, as_json: bool) -> None:
+    """Say what is missing, what was recorded otherwise than planned, and where speech is heard.
+
+    Exit code 1 when a recording is lost, cannot be read, or is not the one that was made.
+    """
+    from audio_pipeline.app.study import open_study
+    from audio_pipeline.app.study_archive import check_study
+    from audio_pipeline.app.text import steps
+
+    study = open_study(folder)
+    with steps() as progress:
+        found = check_study(study, progress)
+    if as_json:
+        show_json(found.to_dict())
+    else:
+        show(
+            f"{found.people} people, {found.sessions} sessions, {found.takes} takes;"
+            f" {len(found.problems)} things to look at."
+        )
+        for one in found.problems:
+            show(f"{one.code:16}{visible(one.where)}: {visible(one.text)}")
+    if found.broken:
+        raise click.exceptions.Exit(1)
