@@ -154,11 +154,10 @@ class ReviewStore:
 
 
 def said_by(acts: Iterable[Act]) -> dict[str, dict[Key, Act]]:
-    """Return what each rater says of each sound, in the order in which they said it."""
+    """Return what each rater says of each sound, in the order in which they first said it."""
     said: dict[str, dict[Key, Act]] = {}
     for act in acts:
         own = said.setdefault(act.rater, {})
-        own.pop(act.key, None)
         own[act.key] = act
     return said
 
@@ -393,7 +392,7 @@ class ReviewQueue:
         return "" if act is None else act.note
 
     def made(self) -> list[int]:
-        """Return the numbers of the sounds labelled, in the order in which they were."""
+        """Return the numbers of the sounds labelled, in the order in which they first were."""
         return [self._number[key] for key in self._said if key in self._number]
 
     def open_items(self) -> Iterator[int]:
@@ -539,7 +538,7 @@ class ReviewQueue:
             "" if item is None else item.group,
             f"{key[1]:.4f}",
             f"{key[2]:.4f}",
-            "" if item is None else "random" if item.apart and self._learns else "chosen",
+            "" if item is None else "random" if item.apart else "chosen",
             raters,
             self._notes(key, said),
         )

@@ -251,8 +251,6 @@ async function give(label) {
   const relabelled = back;
   if (!(await change(`api/review/${shown.number}`, sent))) return;
   $("said").textContent = `Saved: ${words(label)}.`;
-  // What was called something else moves to the end of what was labelled: the same step back
-  // now leads to the sound after it.
   if (relabelled > 1) await goBack(relabelled - 1);
   else await showNext();
 }
