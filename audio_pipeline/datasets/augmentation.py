@@ -1,4 +1,4 @@
-"""Events to train on that nobody recorded: synthetic scenes, real clips in new surroundings, takes.
+"""Events to train on that nobody recorded: synthetic scenes, and real clips in new surroundings.
 
 None of them is ever judged. Synthetic figures are no evidence; new surroundings for a clip keep its
 group, so that in cross-validation they stay on the clip's side of every split.
@@ -7,7 +7,7 @@ group, so that in cross-validation they stay on the clip's side of every split.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,15 +21,10 @@ from audio_pipeline.datasets.examples import SYNTHETIC_GROUP, Events, labelled_r
 from audio_pipeline.datasets.synthesis.dataset import DatasetSettings, numbered_scene
 from audio_pipeline.datasets.synthesis.resonance import LabelledEvent, Scene
 from audio_pipeline.datasets.synthesis.scenes import EmbedSettings, embed
-from audio_pipeline.datasets.takes import TakeClip, TakeSettings, make_take
 from audio_pipeline.exceptions import RecordingError
 from audio_pipeline.features.transformer import FEATURE_NAMES
 
 _LONGEST_CLIP = 4.0
-_CLIPS_A_TAKE = 3
-_OTHER_TAKES = 1 << 16
-"""Added to the seed: not the takes that are judged, or chosen by."""
-
 _RING_CENTROID = FEATURE_NAMES.index("ring_centroid")
 _NOTHING = np.empty((0, len(FEATURE_NAMES)), np.float32)
 
@@ -51,9 +46,6 @@ class MadeSettings:
         was lost.
     dull_below : float
         Hz, mean frequency of the ring; real pop-like clips have 1,300-6,900 Hz.
-    takes : int
-        Recordings put together from the real clips as takes are, most at one for every third clip:
-        several sounds, the phone being laid down and picked up, a room.
     seed : int
     jobs : int
         Processes; the result does not depend on it.
@@ -63,7 +55,6 @@ class MadeSettings:
     copies: Mapping[str, int] = field(default_factory=lambda: {"pop": 8, "grating": 6, "other": 1})
     dull_pop: float = 0.25
     dull_below: float = 1300.0
-    takes: int = 400
     seed: int = 0
     jobs: int = 2
     dataset: DatasetSettings = field(default_factory=DatasetSettings)
@@ -102,8 +93,7 @@ def made_events(
     Returns
     -------
     Events
-        With -1 for every case; weights 1 / sqrt(events of the scene, or of one clip in a take),
-        those of a clip's copies
+        With -1 for every case; weights 1 / sqrt(events of the scene), those of a clip's copies
         shared among them so that a clip weighs the same however often it is copied.
     """
     work: list[tuple[Callable[..., Made], tuple[object, ...]]] = [
@@ -113,12 +103,6 @@ def made_events(
         copies = recipe.copies.get(clip.label, 0)
         if copies:
             work.append((_surrounded, (index, clip, copies, recipe, settings)))
-    # Drawn by group instead of kind: a source of three hundred clips is one source.
-    parts = [TakeClip(clip.path, clip.label, clip.group, clip.group) for clip in clips]
-    work += [
-        (_taken, (number, parts, recipe, settings))
-        for number in range(min(recipe.takes, len(parts) // _CLIPS_A_TAKE))
-    ]
     made: list[Made] = []
     for one in in_parallel(work, recipe.jobs, worth=20):
         made.append(one)
@@ -136,20 +120,20 @@ class Made:
     table : float32 array, shape (n, n_features)
     labels : list of str
     weights : list of float
-    groups : list of str
+    group : str
     """
 
     table: NDArray[np.float32]
     labels: list[str]
     weights: list[float]
-    groups: list[str]
+    group: str
 
 
 def _events(made: Sequence[Made]) -> Events:
     return Events(
         np.concatenate([_NOTHING, *(one.table for one in made)]),
         np.array([label for one in made for label in one.labels], dtype=np.str_),
-        np.array([group for one in made for group in one.groups], dtype=np.str_),
+        np.array([one.group for one in made for _ in one.labels], dtype=np.str_),
         np.array([weight for one in made for weight in one.weights], dtype=np.float64),
         np.full(sum(len(one.labels) for one in made), -1),
         np.full((sum(len(one.labels) for one in made), 2), np.nan),
@@ -165,7 +149,7 @@ def _synthetic(number: int, recipe: MadeSettings, settings: AnalysisConfig) -> M
         weight * (1 - (1 - recipe.dull_pop) * float(dull)) if label == "pop" else weight
         for weight, label, dull in zip(_shared(len(labels)), labels, dullness, strict=True)
     ]
-    return Made(table, labels, weights, [f"{SYNTHETIC_GROUP}{scene.family}"] * len(labels))
+    return Made(table, labels, weights, f"{SYNTHETIC_GROUP}{scene.family}")
 
 
 def _surrounded(
@@ -174,7 +158,7 @@ def _surrounded(
     try:
         recording = read_recording(clip.path)
     except RecordingError:
-        return Made(_NOTHING, [], [], [])
+        return Made(_NOTHING, [], [], clip.group)
     samples = recording.samples[: round(_LONGEST_CLIP * recording.sample_rate)]
     generator = np.random.default_rng([recipe.seed, 1 << 20, index])
     tables = [_NOTHING]
@@ -189,27 +173,7 @@ def _surrounded(
         tables.append(table)
         labels += heard
         weights += [weight / np.sqrt(copies) for weight in _shared(len(heard))]
-    return Made(np.concatenate(tables), labels, weights, [clip.group] * len(labels))
-
-
-def _taken(
-    number: int, clips: Sequence[TakeClip], recipe: MadeSettings, settings: AnalysisConfig
-) -> Made:
-    """Return the events of a take, each of the group of its clip; what is no clip's is made."""
-    take = make_take(number, clips, "", recipe.seed + _OTHER_TAKES, TakeSettings())
-    extraction = extract(take.recording, settings)
-    told = [replace(event, label=f"{event.label}\n{event.kind}") for event in take.events]
-    rows, names = labels_of(extraction, told)
-    groups = [name.partition("\n")[2] for name in names]
-    return Made(
-        extraction.table[rows],
-        [name.partition("\n")[0] for name in names],
-        [1.0 / np.sqrt(names.count(name)) for name in names],
-        [
-            group if group in take.groups else f"{SYNTHETIC_GROUP}{group or 'room'}"
-            for group in groups
-        ],
-    )
+    return Made(np.concatenate(tables), labels, weights, clip.group)
 
 
 def _heard(scene: Scene, settings: AnalysisConfig) -> tuple[NDArray[np.float32], list[str]]:
