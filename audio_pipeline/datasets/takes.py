@@ -38,7 +38,7 @@ from audio_pipeline.datasets.manifest import (
 from audio_pipeline.datasets.synthesis.channel import ChannelSettings
 from audio_pipeline.datasets.synthesis.dataset import check_new_dataset
 from audio_pipeline.datasets.synthesis.everyday import rustle
-from audio_pipeline.datasets.synthesis.resonance import LabelledEvent, Sound
+from audio_pipeline.datasets.synthesis.resonance import Draws, LabelledEvent, Sound
 from audio_pipeline.datasets.synthesis.scenes import Placed, clip_sound, recorded
 from audio_pipeline.exceptions import CrepitusError, InvalidInputError, RecordingError
 
@@ -356,10 +356,10 @@ def make_take(
     seed : int
     settings : TakeSettings
     """
-    rng = np.random.default_rng([seed, 0x7A4E, number])
-    guided = bool(rng.random() < settings.guided)
-    rate = int(rng.choice(settings.sample_rates))
-    maker = _TakeMaker(rng, rate, settings, guided)
+    first = np.random.default_rng([seed, 0x7A4E, number])
+    guided = bool(first.random() < settings.guided)
+    rng = Draws(int(first.choice(settings.sample_rates)), first)
+    maker = _TakeMaker(rng, settings, guided)
     joints = [clip for clip in clips if clip.label in JOINTS]
     others = [clip for clip in clips if clip.label not in JOINTS]
     for _ in range(int(rng.choice(settings.joints)) if joints else 0):
@@ -368,13 +368,13 @@ def make_take(
         near = [clip for clip in others if clip.near]
         maker.add_other(_drawn(rng, near if near and rng.random() < settings.near else others))
     maker.add_handling()
-    count = round(settings.duration * rate)
-    scene = recorded(rng, maker.placed, count, rate, "take", settings.channel)
+    count = round(settings.duration * rng.rate)
+    scene = recorded(rng, maker.placed, count, "take", settings.channel)
     joint_snrs = [event.snr for event in scene.events if event.label in JOINTS]
     name = f"take_{number:05d}"
     return Take(
         name,
-        Recording(scene.samples, rate, name),
+        Recording(scene.samples, rng.rate, name),
         scene.events,
         _finding(scene.events),
         min(joint_snrs) if joint_snrs else max(event.snr for event in scene.events),
@@ -407,10 +407,8 @@ def _drawn(rng: np.random.Generator, clips: Sequence[TakeClip]) -> TakeClip:
 class _TakeMaker:
     """Places sounds in one take, none too near another."""
 
-    def __init__(
-        self, rng: np.random.Generator, rate: int, settings: TakeSettings, guided: bool
-    ) -> None:
-        self.rng, self.rate, self.settings, self.guided = rng, rate, settings, guided
+    def __init__(self, rng: Draws, settings: TakeSettings, guided: bool) -> None:
+        self.rng, self.settings, self.guided = rng, settings, guided
         self.placed: list[Placed] = []
         self.used: list[TakeClip] = []
 
@@ -450,7 +448,7 @@ class _TakeMaker:
         duration = self.settings.duration
         for low, high in ((0.0, 1.2), (duration - 1.2, duration)):
             if self.rng.random() < self.settings.handling or not self.placed:
-                sound = replace(rustle(self.rng, self.rate), kind="handling")
+                sound = replace(rustle(self.rng), kind="handling")
                 self._place(sound, self._gain(), low, high)
 
     def _gain(self) -> float:
@@ -481,7 +479,7 @@ class _TakeMaker:
     ) -> None:
         samples, sample_rate = given
         try:
-            sound = clip_sound(samples, sample_rate, self.rate, clip.label, clip.kind, stretch)
+            sound = clip_sound(samples, sample_rate, self.rng.rate, clip.label, clip.kind, stretch)
         except ValueError:  # silent: nothing to hear in it
             return
         if self._place(sound, gain, low, high):
@@ -489,7 +487,7 @@ class _TakeMaker:
 
     def _place(self, sound: Sound, gain: float, low: float, high: float) -> bool:
         """Place a sound between two times where nothing else is; False where nothing is free."""
-        length = len(sound.samples) / self.rate
+        length = len(sound.samples) / self.rng.rate
         latest = min(high, self.settings.duration) - length
         if latest < low:
             if low + length > self.settings.duration:
@@ -499,7 +497,7 @@ class _TakeMaker:
         for _ in range(_TRIES):
             time = float(self.rng.uniform(low, latest))
             if all(
-                time > one.time + len(one.sound.samples) / self.rate + gap
+                time > one.time + len(one.sound.samples) / self.rng.rate + gap
                 or time + length + gap < one.time
                 for one in self.placed
             ):
