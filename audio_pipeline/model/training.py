@@ -335,7 +335,7 @@ def evaluation_of(
 ) -> Evaluation:
     """Score what models of the other groups answered, by the scorer of `evaluate`."""
     n_groups = int(np.unique(material.groups[kept]).size)
-    return assemble(
+    evaluation = assemble(
         material,
         kept,
         validation.predictions,
@@ -345,6 +345,7 @@ def evaluation_of(
         unguided=validation.unguided,
         seed=settings.seed,
     )
+    return replace(evaluation, trade=tuple(validation.trade))
 
 
 def _no_metrics(
