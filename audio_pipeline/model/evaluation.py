@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -103,6 +103,8 @@ class Evaluation:
     data_warnings : tuple of DataWarning
     controls : tuple of Control
         What holds no joint sound, asked for the labels; empty where nobody wanted to know.
+    trade : tuple of dict
+        What more or less caution would give; only from training with takes.
     """
 
     name: str
@@ -122,6 +124,7 @@ class Evaluation:
     findings: FindingScores | None
     data_warnings: tuple[DataWarning, ...]
     controls: tuple[Control, ...] = ()
+    trade: tuple[Mapping[str, float], ...] = ()
 
     @property
     def confusion(self) -> NDArray[np.int64]:
@@ -185,6 +188,7 @@ class Evaluation:
             "unweighted": self.unweighted,
             "doubtful": self.doubtful,
             "controls": [one.to_dict() for one in self.controls],
+            "trade": [dict(row) for row in self.trade],
             "takes": None if self.findings is None else self.findings.to_dict(),
             "labels": self.by_label,
             "kinds": self.kinds,

@@ -138,7 +138,7 @@ class TrainingSettings:
             "near_grating": 0.009,
             "grating": 0.02,
             "wrong": 0.08,
-            "missed": 0.12,
+            "missed": 0.08,
         }
     )
     clip_budgets: Mapping[str, float] = field(default_factory=lambda: {"pop": 0.1, "grating": 0.01})

@@ -40,8 +40,8 @@ class Draws(np.random.Generator):
 
 
 Samples = NDArray[np.float64]
+# Frequencies (Hz), decays (s) and linear gains of damped modes, float64 (m,) each.
 Modes = tuple[Samples, Samples, Samples]
-"""Frequencies (Hz), decays (s) and linear gains of damped modes, float64 (m,) each."""
 
 
 def damped_modes(rng: Draws, excitation: Samples, modes: Modes) -> Samples:
