@@ -24,7 +24,13 @@ from audio_pipeline.datasets.synthesis.joints import (
     pop_a,
     pop_b,
 )
-from audio_pipeline.datasets.synthesis.resonance import BodySettings, Scene, Sound, draw_body
+from audio_pipeline.datasets.synthesis.resonance import (
+    BodySettings,
+    Draws,
+    Scene,
+    Sound,
+    draw_body,
+)
 from audio_pipeline.datasets.synthesis.scenes import Placed, recorded
 
 RATE = 44_100
@@ -49,29 +55,29 @@ def soft(sound: Sound, time: float, level: float) -> Placed:
 
 def mixed(seed: int, placed: list[Placed], seconds: float) -> Scene:
     """Record the sounds with the phone."""
-    rng = np.random.default_rng([seed, 99])
-    return recorded(rng, placed, round(seconds * RATE), RATE, "sample", PHONE)
+    rng = Draws(RATE, [seed, 99])
+    return recorded(rng, placed, round(seconds * RATE), "sample", PHONE)
 
 
 def twist_two_pops(seed: int) -> Scene:
     """Twist to one side and to the other: cloth moves, and the back pops once each way."""
-    rng = np.random.default_rng(seed)
+    rng = Draws(RATE, seed)
     body = draw_body(rng, JOINT.body)
     placed = [
-        soft(everyday.rustle(rng, RATE), 1.6, -36.0),
-        soft(pop_a(rng, body, RATE, SINGLE), 3.0, 0.0),
-        soft(everyday.rustle(rng, RATE), 4.2, -36.0),
-        soft(pop_a(rng, draw_body(rng, JOINT.body), RATE, CASCADE), 5.4, -2.0),
+        soft(everyday.rustle(rng), 1.6, -36.0),
+        soft(pop_a(rng, body, SINGLE), 3.0, 0.0),
+        soft(everyday.rustle(rng), 4.2, -36.0),
+        soft(pop_a(rng, draw_body(rng, JOINT.body), CASCADE), 5.4, -2.0),
     ]
     return mixed(seed, placed, 7.0)
 
 
 def twist_grinding(seed: int) -> Scene:
     """Twist slowly three times: it grinds at the same place each time."""
-    rng = np.random.default_rng(seed)
+    rng = Draws(RATE, seed)
     body = draw_body(rng, JOINT.body)
     placed = [
-        soft(grating_b(rng, body, RATE, CREPITUS), time, level)
+        soft(grating_b(rng, body, CREPITUS), time, level)
         for time, level in ((0.9, 0.0), (3.1, -2.0), (5.3, -1.0))
     ]
     return mixed(seed, placed, 7.5)
@@ -79,38 +85,38 @@ def twist_grinding(seed: int) -> Scene:
 
 def twist_both(seed: int) -> Scene:
     """Twist once: a pop, and grinding on the way back."""
-    rng = np.random.default_rng(seed)
+    rng = Draws(RATE, seed)
     body = draw_body(rng, JOINT.body)
     placed = [
-        soft(pop_b(rng, body, RATE, SINGLE), 1.8, 0.0),
-        soft(grating_a(rng, draw_body(rng, JOINT.body), RATE, CREPITUS), 3.2, -2.0),
+        soft(pop_b(rng, body, SINGLE), 1.8, 0.0),
+        soft(grating_a(rng, draw_body(rng, JOINT.body), CREPITUS), 3.2, -2.0),
     ]
     return mixed(seed, placed, 6.0)
 
 
 def key_clicks(seed: int) -> Scene:
     """Type a few words beside the phone."""
-    rng = np.random.default_rng(seed)
+    rng = Draws(RATE, seed)
     times = 0.8 + np.cumsum(rng.uniform(0.2, 0.7, 11))
-    placed = [soft(contacts.key(rng, RATE), float(t), rng.uniform(-8, 0)) for t in times if t < 6.0]
+    placed = [soft(contacts.key(rng), float(t), rng.uniform(-8, 0)) for t in times if t < 6.0]
     return mixed(seed, placed, 6.5)
 
 
 def talking(seed: int) -> Scene:
     """Speak, breathe and move in a rustling shirt."""
-    rng = np.random.default_rng(seed)
+    rng = Draws(RATE, seed)
     placed = [
-        soft(everyday.speech(rng, RATE), 0.8, 0.0),
-        soft(everyday.breath(rng, RATE), 3.4, -18.0),
-        soft(everyday.rustle(rng, RATE), 5.2, -12.0),
+        soft(everyday.speech(rng), 0.8, 0.0),
+        soft(everyday.breath(rng), 3.4, -18.0),
+        soft(everyday.rustle(rng), 5.2, -12.0),
     ]
     return mixed(seed, placed, 7.5)
 
 
 def quiet_room(seed: int) -> Scene:
     """Hold still: only the room. A faint far thump sets the level of the noise."""
-    rng = np.random.default_rng(seed)
-    made = mixed(seed, [soft(contacts.thump(rng, RATE), 6.2, 0.0)], 7.5)
+    rng = Draws(RATE, seed)
+    made = mixed(seed, [soft(contacts.thump(rng), 6.2, 0.0)], 7.5)
     return replace(made, samples=made.samples[: 6 * RATE], events=())
 
 

@@ -14,7 +14,8 @@ from made_sounds import background
 
 from audio_pipeline.analysis.pipeline import Analysis, analyze_file, analyze_recording
 from audio_pipeline.audio.recording import Recording
-from audio_pipeline.datasets.synthesis.everyday import MAKERS, EverydaySettings
+from audio_pipeline.datasets.synthesis.contacts import MAKERS
+from audio_pipeline.datasets.synthesis.everyday import EverydaySettings
 from audio_pipeline.datasets.synthesis.scenes import SceneSettings, scene
 from audio_pipeline.model.classifier import Classifier
 

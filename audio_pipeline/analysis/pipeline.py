@@ -20,6 +20,7 @@ from audio_pipeline.analysis.events import (
     Event,
     Finding,
     bouts,
+    certainties,
     find,
     reasons,
     smooth_probabilities,
@@ -54,36 +55,17 @@ NO_ROWS: Float32 = np.empty((0, len(FEATURES)), np.float32)
 
 @dataclass(frozen=True)
 class Extraction:
-    """What was heard in one recording, before any judgement; small, and fit to be sent around.
+    """What was heard in one recording, before any judgement; small, and fit to be sent around."""
 
-    Attributes
-    ----------
-    source
-        Name of the recording as given.
-    status
-        `ok`, or `failed` when it could not be opened or decoded.
-    error
-        One line when it failed, else None.
-    duration, sample_rate
-        Seconds and Hz of the recording itself; None when it failed.
-    quality
-        None when it failed.
-    segments
-        Segments in order of time.
-    table
-        float32 (n_segments, n_features).
-    phases
-        Of the guided protocol, where the file says that it was recorded by it.
-    """
-
-    source: str
-    status: str
-    error: str | None
-    duration: float | None
+    source: str  #: Name of the recording as given
+    status: str  #: `ok`, or `failed` when it could not be opened or decoded
+    error: str | None  #: One line when it failed, else None
+    duration: float | None  #: Seconds and Hz of the recording itself; None when it failed
     sample_rate: int | None
-    quality: Quality | None
-    segments: tuple[Segment, ...]
-    table: Float32
+    quality: Quality | None  #: None when it failed
+    segments: tuple[Segment, ...]  #: Segments in order of time
+    table: Float32  #: float32 (n_segments, n_features)
+    #: Of the guided protocol, where the file says that it was recorded by it
     phases: tuple[Phase, ...] = ()
 
 
@@ -371,9 +353,9 @@ def apply_protocol(
 ) -> Analysis:
     """Return the analysis of a guided recording with the protocol's evidence in it.
 
-    An event outside the movement becomes uncertain, and so does a grating that came in one turn
-    only, so they cannot decide the finding; what the turns tell is added to the reasons. Labels and
-    probabilities stay as they were heard.
+    An event outside the movement becomes uncertain and does not count at all: the finding is that
+    of the others. A grating that came in one turn only becomes uncertain. What the turns tell is
+    added to the reasons. Labels and probabilities stay as they were heard.
 
     Parameters
     ----------
@@ -399,7 +381,10 @@ def apply_protocol(
             strict=True,
         )
     )
-    finding = find(events, analysis.quality.usable, labels)
+    counted = [one for one, out in zip(events, evidence.outside, strict=True) if not out]
+    finding = find(counted, analysis.quality.usable, labels)
+    if events and not counted:
+        finding = replace(finding, reasons=("No sound came while you moved.",))
     finding = replace(finding, reasons=(*finding.reasons, *evidence.reasons))
     return replace(analysis, events=events, finding=finding)
 
@@ -413,18 +398,22 @@ def make_events(
     """Return the events of segments in order of time, each in the light of those around it."""
     spans = [(segment.start, segment.end) for segment in segments]
     weighed = smooth_probabilities(probabilities, spans, classifier.settings.context)
+    certain = certainties(weighed, classifier.labels)
     return [
-        _event(segment, row, chances, classifier)
-        for segment, row, chances in zip(segments, table, weighed, strict=True)
+        _event(segment, row, chances, float(certainty), classifier)
+        for segment, row, chances, certainty in zip(segments, table, weighed, certain, strict=True)
     ]
 
 
 def _event(
-    segment: Segment, row: Float32, chances: NDArray[np.float64], classifier: Classifier
+    segment: Segment,
+    row: Float32,
+    chances: NDArray[np.float64],
+    certainty: float,
+    classifier: Classifier,
 ) -> Event:
-    best = int(chances.argmax())
-    label = classifier.labels[best]
-    uncertain = bool(chances[best] < classifier.thresholds[label])
+    label = classifier.labels[int(chances.argmax())]
+    uncertain = certainty < classifier.thresholds[label]
     return Event(
         segment.start,
         segment.end,

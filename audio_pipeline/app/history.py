@@ -93,6 +93,7 @@ class Entry:
             "made": self.made.isoformat(timespec="seconds"),
             "model": self.model,
             "finding": self.finding,
+            "text": finding_text(self),
             "level": self.level,
             "pops": self.count("pop"),
             "gratings": self.count("grating"),
@@ -416,12 +417,14 @@ def history_page(
     last = last or (entries[-1].made.date() if entries else today)
     return render_page(
         "history.html",
-        f"Sounds of a back, {first} to {last}",
-        first=first,
-        last=last,
+        f"Sounds of a back, {_day(first)}" + (f" to {_day(last)}" if last > first else ""),
         entries=shown,
         weeks=counts_by_week(entries),
     )
+
+
+def _day(date: datetime.date) -> str:
+    return f"{date.day} {date:%B %Y}"
 
 
 def _shown(entry: Entry, before: Mapping[str, Any], words: Catalogue) -> dict[str, Any]:
@@ -433,7 +436,7 @@ def _shown(entry: Entry, before: Mapping[str, Any], words: Catalogue) -> dict[st
     events = [event for event in entry.recording.get("events", ()) if not event["uncertain"]]
     return {
         "made": entry.made.strftime("%A %d %B %Y, %H:%M"),
-        "finding": _finding(entry),
+        "finding": finding_text(entry),
         "level": words.level(entry.level, "title") if entry.level else None,
         "events": [
             {
@@ -448,7 +451,8 @@ def _shown(entry: Entry, before: Mapping[str, Any], words: Catalogue) -> dict[st
     }
 
 
-def _finding(entry: Entry) -> str:
+def finding_text(entry: Entry) -> str:
+    """Return the finding of an entry in a sentence."""
     from audio_pipeline.app.reporting.terminal import SENTENCES
 
     count = entry.count("pop")

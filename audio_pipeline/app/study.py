@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import io
+import json
 import os
 import secrets
 import threading
@@ -90,6 +91,7 @@ class StudySettings(_Frozen):
     title: Line
     owner: Line
     licence: Line = "CC BY 4.0"
+    url: str = Field(default="", max_length=200, pattern=r"^(https?://[^\s\x00-\x1f]+)?$")
     region: Literal["GB", "US", "EU", "AU"] = "GB"
     consent_version: int = Field(default=1, ge=1, le=9999)
     protocol: Protocol = Protocol()
@@ -516,6 +518,44 @@ def key_path(folder: Path) -> Path:
     """Return where the key of a study lies: beside its folder, never in it."""
     whole = Path(os.path.abspath(folder))
     return whole.with_name(f"{whole.name}-key.csv")
+
+
+def models_that_saw(study: Study, participant: str, places: Sequence[Path]) -> list[Path]:
+    """Find the models that learnt from a person, by their group or by their recordings.
+
+    Parameters
+    ----------
+    study, participant
+        Whose.
+    places
+        Model folders, or folders that hold some, three levels deep at most.
+
+    Returns
+    -------
+    list of Path
+        Model folders, sorted. A model started from such a one names the person too.
+    """
+    from audio_pipeline.datasets.conditions import measure_conditions
+    from audio_pipeline.model.crossvalidation import group_mark
+    from audio_pipeline.model.persistence import LARGEST_MANIFEST
+    from audio_pipeline.model.persistence import MANIFEST as MODEL
+
+    paths = (study.folder / TAKES / participant).glob("*.flac")
+    digests = {measure_conditions(path).digest for path in paths} - {""}
+    found = set()
+    for place in places:
+        for depth in range(4):
+            for path in place.glob("/".join(["*"] * depth + [MODEL])):
+                try:
+                    if path.stat().st_size > LARGEST_MANIFEST:
+                        continue
+                    training = json.loads(path.read_bytes())["training"]
+                    groups, known = set(training["groups"]), set(training["recordings"])
+                except (OSError, ValueError, KeyError, TypeError, RecursionError):
+                    continue
+                if group_mark(participant) in groups or digests & known:
+                    found.add(path.parent)
+    return sorted(found)
 
 
 def read_note(path: Path) -> TakeNote | None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
+import json
 import os
+import secrets
+import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +17,11 @@ from typing import Any
 import numpy as np
 
 from audio_pipeline.analysis.config import AnalysisConfig
+from audio_pipeline.analysis.events import JOINT_LABELS
 from audio_pipeline.analysis.guided import Phase, cues_in_comment, planned_phases
+from audio_pipeline.app.outputs import check_new_folder, write_json, write_table, writing, written
 from audio_pipeline.app.study import (
+    LABELS,
     TAKES,
     Study,
     StudySettings,
@@ -21,10 +29,20 @@ from audio_pipeline.app.study import (
     TakeNote,
     digest_of,
     read_note,
+    template,
 )
-from audio_pipeline.audio.recording import Recording, open_recording
+from audio_pipeline.audio.recording import Recording, open_recording, write_recording
 from audio_pipeline.datasets.conditions import voice_stretches
-from audio_pipeline.exceptions import RecordingError
+from audio_pipeline.datasets.manifest import (
+    MANIFEST,
+    LabelledClip,
+    Region,
+    audacity_track,
+    read_dataset,
+)
+from audio_pipeline.exceptions import InvalidInputError, RecordingError
+from audio_pipeline.triage.messages import load_catalogue
+from audio_pipeline.triage.questionnaire import REDCAP, age_band, redcap_rows
 
 Progress = Callable[[str, int, int], None]
 
@@ -237,8 +255,394 @@ def take_speech(path: Path) -> tuple[tuple[float, float], ...]:
     RecordingError
         When it cannot be read.
     """
+    return _speech(*_read(path))
+
+
+def _read(path: Path) -> tuple[Recording, str]:
     with open_recording(path) as reader:
         samples = np.concatenate(list(reader.blocks()))
-        for start, end in cues_in_comment(reader.comment):
-            samples[round(start * reader.sample_rate) : round(end * reader.sample_rate)] = 0
-        return voice_stretches(Recording(samples, reader.sample_rate))
+        return Recording(samples, reader.sample_rate), reader.comment
+
+
+def _speech(recording: Recording, comment: str) -> tuple[tuple[float, float], ...]:
+    samples = recording.samples.copy()
+    for start, end in cues_in_comment(comment):
+        samples[_frames(start, end, recording.sample_rate)] = 0
+    return voice_stretches(Recording(samples, recording.sample_rate))
+
+
+def _frames(start: float, end: float, rate: int) -> slice:
+    return slice(max(0, round(start * rate)), max(0, round(end * rate)))
+
+
+EVENTS = ("file", "label", "group", "start", "end", "session", "take", "raters")
+TAKE_COLUMNS = (
+    *("file", "group", "session", "take", "day", "minute", "duration", "sample_rate"),
+    *("device", "distance_cm", "posture", "speech_seconds", "muted_seconds", "sha256"),
+)
+
+
+@dataclass(frozen=True)
+class Archive:
+    """What an export wrote.
+
+    Attributes
+    ----------
+    folder
+        Where.
+    people
+        Codes of those who said yes to sharing, and have a take.
+    takes, labels
+        How many recordings, and labelled stretches by label.
+    left_out
+        Take or person to the reason.
+    """
+
+    folder: Path
+    people: tuple[str, ...]
+    takes: int
+    labels: Mapping[str, int]
+    left_out: Mapping[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {
+            "archive": str(self.folder),
+            "people": list(self.people),
+            "takes": self.takes,
+            "labels": dict(self.labels),
+            "left_out": dict(self.left_out),
+        }
+
+
+def export_study(
+    study: Study,
+    folder: Path,
+    *,
+    mute_speech: bool = False,
+    progress: Progress | None = None,
+) -> Archive:
+    """Write the pseudonymous archive of a study: sound, labels, answers, and what describes them.
+
+    Parameters
+    ----------
+    study
+        Those who left it, or did not say yes to sharing, are not in the archive.
+    folder
+        New or empty; it appears whole or not at all.
+    mute_speech
+        Put silence where speech may be heard, outside stretches labelled as a joint sound.
+    progress
+        Called with (what is being done, done, total).
+
+    Returns
+    -------
+    Archive
+        Takes that cannot be read, or were changed, are in `left_out`.
+
+    Raises
+    ------
+    InvalidInputError
+        When the folder holds anything, or nobody said yes to sharing.
+    """
+    check_new_folder(folder)
+    consents = study.consents()
+    left_out = {
+        person: "no yes to sharing"
+        for person in study.participants()
+        if person not in consents or not consents[person].share
+    }
+    takes = [one for one in study.takes() if one.note.participant not in left_out]
+    if not takes:
+        raise InvalidInputError(f"{study.folder}: nobody with a take said yes to sharing")
+    labelled = labelled_stretches(study)
+    partial = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}.partial")
+    try:
+        with writing(folder):
+            partial.mkdir(parents=True)
+            rows = []
+            events: list[dict[str, Any]] = []
+            for number, take in enumerate(takes, 1):
+                clips = labelled.get(os.path.realpath(take.path), ())
+                try:
+                    rows.append(_export_take(take, takes, clips, partial, mute_speech))
+                    events += [_event(take, clip) for clip in clips]
+                except RecordingError as error:
+                    left_out[take.name] = f"cannot be read: {error}"
+                except _AlteredError:
+                    left_out[take.name] = "it is not the file that was recorded"
+                if progress:
+                    progress("Writing takes", number, len(takes))
+            kept = [take for take in takes if take.name not in left_out]
+            people = tuple(dict.fromkeys(take.note.participant for take in kept))
+            archive = Archive(
+                folder,
+                people,
+                len(rows),
+                dict(sorted(Counter(row["label"] for row in events).items())),
+                left_out,
+            )
+            _write_tables(study, archive, partial, rows, events)
+            if folder.is_dir():
+                folder.rmdir()
+            os.replace(partial, folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    study.log_export(folder, people)
+    return archive
+
+
+class _AlteredError(Exception):
+    """A take is not the file that its note describes."""
+
+
+def labelled_stretches(study: Study) -> dict[str, tuple[LabelledClip, ...]]:
+    """Return the labels on a study's takes, by the real path of the recording.
+
+    They are in ``labels/review.csv``, which ``crepitus review`` writes and where raters agree, or
+    in ``labels/labels.csv``; nothing is labelled when neither is there.
+    """
+    for name in ("review.csv", "labels.csv"):
+        path = study.folder / LABELS / name
+        if path.is_file():
+            found: dict[str, list[LabelledClip]] = {}
+            for clip in read_dataset(path, allow_outside=True).clips:
+                found.setdefault(os.path.realpath(clip.path), []).append(clip)
+            return {key: tuple(clips) for key, clips in found.items()}
+    return {}
+
+
+def _export_take(
+    take: Take, takes: Sequence[Take], clips: Sequence[LabelledClip], folder: Path, mute: bool
+) -> dict[str, Any]:
+    """Write one recording and its label track; return its row of ``takes.csv``."""
+    recording, comment = _read(take.path)
+    if digest_of(take.path) != take.note.sha256:
+        raise _AlteredError
+    speech = _speech(recording, comment)
+    joint = [
+        (clip.start, clip.end)
+        for clip in clips
+        if clip.label in JOINT_LABELS and clip.start is not None and clip.end is not None
+    ]
+    muted = 0.0
+    if mute and speech:
+        recording, muted = silenced(recording, speech, joint)
+    path = folder / "audio" / take.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_recording(path, recording, metadata=_shareable(comment))
+    regions = [
+        Region(clip.start, clip.end, clip.label)
+        for clip in clips
+        if clip.start is not None and clip.end is not None
+    ]
+    if regions:
+        with written(path.with_suffix(".txt"), newline="\n") as file:
+            file.write(audacity_track(regions))
+    note = take.note
+    own = [one.note.recorded_at for one in takes if one.note.participant == note.participant]
+    session = [
+        one.note.recorded_at
+        for one in takes
+        if (one.note.participant, one.note.session) == (note.participant, note.session)
+    ]
+    return {
+        "file": f"audio/{take.name}",
+        "group": note.participant,
+        **{name: getattr(note, name) for name in ("session", "take", "duration", "sample_rate")},
+        # No date leaves the study, only how far apart things were.
+        "day": (note.recorded_at.date() - min(own).date()).days,
+        "minute": round((note.recorded_at - min(session)).total_seconds() / 60),
+        **{name: getattr(note, name) for name in ("device", "distance_cm", "posture")},
+        "speech_seconds": f"{sum(end - start for start, end in speech):.2f}",
+        "muted_seconds": f"{muted:.2f}",
+        "sha256": digest_of(path),
+    }
+
+
+def silenced(
+    recording: Recording,
+    stretches: Sequence[tuple[float, float]],
+    kept: Sequence[tuple[float, float]],
+) -> tuple[Recording, float]:
+    """Put silence into stretches of a recording, except where something is to be kept.
+
+    Returns
+    -------
+    Recording, float
+        The recording with silence, faded in 5 ms; and the seconds that were silenced.
+    """
+    rate = recording.sample_rate
+    gain = np.ones(len(recording.samples), np.float32)
+    for start, end in stretches:
+        gain[_frames(start, end, rate)] = 0
+    for start, end in kept:
+        gain[_frames(start, end, rate)] = 1
+    lost = float((gain == 0).sum()) / rate
+    half = max(1, round(0.0025 * rate))
+    window = np.full(2 * half + 1, 1 / (2 * half + 1), np.float32)
+    faded = np.convolve(np.pad(gain, half, "edge"), window, "valid")
+    # What is silent stays silent to the last sample; the fade lies in what is kept.
+    return Recording(recording.samples * np.where(gain == 0, 0, faded), rate), lost
+
+
+def _shareable(comment: str) -> dict[str, str]:
+    """Return the comment of a shared file: phases and cues, and nothing else that it said."""
+    try:
+        given = json.loads(comment)
+        kept = {name: given[name] for name in ("protocol", "cues") if name in given}
+    except (ValueError, TypeError, RecursionError):
+        return {}
+    return {"comment": json.dumps(kept)} if kept else {}
+
+
+def _event(take: Take, clip: LabelledClip) -> dict[str, Any]:
+    times = {"start": clip.start, "end": clip.end}
+    return {
+        "file": f"audio/{take.name}",
+        "label": clip.label,
+        "group": take.note.participant,
+        **{name: "" if value is None else f"{value:.4f}" for name, value in times.items()},
+        "session": take.note.session,
+        "take": take.note.take,
+        "raters": clip.columns.get("raters", ""),
+    }
+
+
+def _write_tables(
+    study: Study,
+    archive: Archive,
+    folder: Path,
+    rows: Sequence[Mapping[str, Any]],
+    events: Sequence[Mapping[str, Any]],
+) -> None:
+    """Write the tables of an archive, the card, and the metadata that describes them all."""
+    settings = study.settings
+    write_table(folder / "takes.csv", TAKE_COLUMNS, rows)
+    tables: list[tuple[str, tuple[str, ...]]] = [("takes.csv", TAKE_COLUMNS)]
+    if events:
+        write_table(folder / MANIFEST, EVENTS, events)
+        tables.insert(0, (MANIFEST, EVENTS))
+    fields = (*settings.questions, *(one.name for one in settings.outcomes))
+    answered = [
+        {**row, "age": age_band(row.get("age", "")), "day": ""}
+        for (person, _), row in study.answers().items()
+        if person in archive.people
+    ]
+    columns = ("participant", "session", *fields)
+    write_table(folder / "answers.csv", columns, answered)
+    tables.append(("answers.csv", columns))
+    gone = [{"participant": person} for person in sorted(study.withdrawn())]
+    write_table(folder / "withdrawn.csv", ("participant",), gone)
+    numbers = ((one.name, one.label, one.minimum, one.maximum) for one in settings.outcomes)
+    dictionary = redcap_rows(settings.questions, numbers, load_catalogue(settings.region))
+    write_table(folder / "redcap_dictionary.csv", REDCAP, dictionary)
+    with written(folder / "README.md", newline="\n") as file:
+        file.write(_card(study, archive, rows))
+    write_json(folder / "croissant.json", croissant(settings, archive, folder, tables))
+
+
+_LICENCES = {
+    "CC BY 4.0": "https://creativecommons.org/licenses/by/4.0/",
+    "CC0": "https://creativecommons.org/publicdomain/zero/1.0/",
+    "CC BY-SA 4.0": "https://creativecommons.org/licenses/by-sa/4.0/",
+    "CC BY-NC 4.0": "https://creativecommons.org/licenses/by-nc/4.0/",
+}
+_TYPES = {
+    **dict.fromkeys(("start", "end", "duration", "distance_cm"), "sc:Float"),
+    **dict.fromkeys(("speech_seconds", "muted_seconds"), "sc:Float"),
+    **dict.fromkeys(("session", "take", "day", "minute", "sample_rate"), "sc:Integer"),
+}
+
+
+def croissant(
+    settings: StudySettings,
+    archive: Archive,
+    folder: Path,
+    tables: Sequence[tuple[str, Sequence[str]]],
+) -> dict[str, Any]:
+    """Return the archive's description as Croissant 1.1 (JSON-LD; mlcommons.org/croissant)."""
+    distribution: list[dict[str, Any]] = [
+        {
+            "@type": "cr:FileObject",
+            "@id": name,
+            "name": name,
+            "contentUrl": name,
+            "encodingFormat": "text/csv",
+            "sha256": digest_of(folder / name),
+        }
+        for name, _ in tables
+    ]
+    distribution.append(
+        {
+            "@type": "cr:FileSet",
+            "@id": "audio",
+            "name": "audio",
+            "description": "The recordings, one a take.",
+            "encodingFormat": "audio/flac",
+            "includes": "audio/*/*.flac",
+        }
+    )
+    records = [
+        {
+            "@type": "cr:RecordSet",
+            "@id": name.removesuffix(".csv"),
+            "name": name.removesuffix(".csv"),
+            "field": [
+                {
+                    "@type": "cr:Field",
+                    "@id": f"{name.removesuffix('.csv')}/{column}",
+                    "name": column,
+                    "dataType": _TYPES.get(column, "sc:Text"),
+                    "source": {"fileObject": {"@id": name}, "extract": {"column": column}},
+                }
+                for column in columns
+            ],
+        }
+        for name, columns in tables
+    ]
+    return {
+        "@context": json.loads(template("croissant-context.json")),
+        "@type": "sc:Dataset",
+        "conformsTo": "http://mlcommons.org/croissant/1.1",
+        "name": settings.title,
+        "description": (
+            f"Sounds of the twisting back: {archive.takes} guided takes of {len(archive.people)} "
+            "people, with labels and answers. Nobody is named."
+        ),
+        "creator": {"@type": "sc:Organization", "name": settings.owner},
+        "citeAs": f"{settings.owner}: {settings.title}",
+        "license": _LICENCES.get(settings.licence, settings.licence),
+        **({"url": settings.url} if settings.url else {}),
+        "datePublished": datetime.datetime.now().astimezone().date().isoformat(),
+        "version": f"{settings.protocol.version}.0.0",
+        "distribution": distribution,
+        "recordSet": records,
+    }
+
+
+def _card(study: Study, archive: Archive, rows: Sequence[Mapping[str, Any]]) -> str:
+    settings = study.settings
+    devices = Counter(str(row["device"]) for row in rows)
+    speech = sum(float(row["speech_seconds"]) - float(row["muted_seconds"]) for row in rows)
+    seconds = sum(float(row["duration"]) for row in rows)
+    labels = ", ".join(f"{count} {label}" for label, count in archive.labels.items())
+    return template("study-card.md").format(
+        title=settings.title,
+        owner=settings.owner,
+        licence=settings.licence,
+        people=len(archive.people),
+        takes=archive.takes,
+        minutes=f"{seconds / 60:.1f}",
+        labels=labels or "none yet",
+        devices="; ".join(f"{name} ({count})" for name, count in devices.most_common()),
+        speech=f"{max(0.0, speech):.1f}",
+        muted=f"{sum(float(row['muted_seconds']) for row in rows):.1f}",
+        withdrawn=len(study.withdrawn()),
+        not_shared=sum(reason == "no yes to sharing" for reason in archive.left_out.values()),
+        protocol=settings.protocol.version,
+        per_session=settings.protocol.takes_per_session,
+        within=f"{settings.protocol.within_minutes:g}",
+        consent=settings.consent_version,
+    )

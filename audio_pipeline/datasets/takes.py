@@ -38,7 +38,7 @@ from audio_pipeline.datasets.manifest import (
 from audio_pipeline.datasets.synthesis.channel import ChannelSettings
 from audio_pipeline.datasets.synthesis.dataset import check_new_dataset
 from audio_pipeline.datasets.synthesis.everyday import rustle
-from audio_pipeline.datasets.synthesis.resonance import LabelledEvent, Sound
+from audio_pipeline.datasets.synthesis.resonance import Draws, LabelledEvent, Sound
 from audio_pipeline.datasets.synthesis.scenes import Placed, clip_sound, recorded
 from audio_pipeline.exceptions import CrepitusError, InvalidInputError, RecordingError
 
@@ -66,52 +66,27 @@ _TRIES: Final = 60
 
 @dataclass(frozen=True)
 class TakeSettings:
-    """Ranges of a take; all by judgement, none tuned.
+    """Ranges of a take; all by judgement, none tuned."""
 
-    Attributes
-    ----------
-    sample_rates : tuple of int
-        Hz, drawn with equal chance.
-    guided : float
-        Share recorded by the guided protocol.
-    protocol : ProtocolConfig
-        Four turns between 2 s of quiet and 2 s of stillness: 20 s.
-    joints : tuple of int
-        Numbers of different joint sounds, drawn with equal chance.
-    others : (int, int)
-        Fewest and most everyday sounds.
-    near : float
-        Chance that an everyday sound is drawn from the kinds near a person, where there are such.
-    returning : float
-        Chance that a pop of a guided take comes back in each turn, as a tendon does; gratings do.
-    each_turn : float
-        Chance that a returning sound is heard in a turn.
-    handling : float
-        Chance that the phone is heard being laid down, and being picked up.
-    level : (float, float)
-        dB of a sound below the loudest.
-    longest : float
-        Seconds of a clip around its loudest moment.
-    gap : float
-        Seconds between sounds, so that each has its own segment.
-    channel : ChannelSettings
-        Milder than for dry sounds, because every clip has been through a room already.
-    """
-
-    sample_rates: tuple[int, ...] = (44_100, 48_000)
-    guided: float = 0.5
+    sample_rates: tuple[int, ...] = (44_100, 48_000)  #: Hz, drawn with equal chance
+    guided: float = 0.5  #: Share recorded by the guided protocol
+    #: Four turns between 2 s of quiet and 2 s of stillness: 20 s
     protocol: ProtocolConfig = field(
         default_factory=lambda: ProtocolConfig(quiet_seconds=2.0, turns=4, still_seconds=2.0)
     )
+    #: Numbers of different joint sounds, drawn with equal chance
     joints: tuple[int, ...] = (0, 1, 2)
-    others: tuple[int, int] = (1, 4)
+    others: tuple[int, int] = (1, 4)  #: Fewest and most everyday sounds
+    #: Chance that an everyday sound is drawn from the kinds near a person, where there are such
     near: float = 0.75
+    #: Chance that a pop of a guided take comes back in each turn, as a tendon does; gratings do
     returning: float = 0.25
-    each_turn: float = 0.85
-    handling: float = 0.5
-    level: tuple[float, float] = (-12.0, 0.0)
-    longest: float = 4.0
-    gap: float = 0.4
+    each_turn: float = 0.85  #: Chance that a returning sound is heard in a turn
+    handling: float = 0.5  #: Chance that the phone is heard being laid down, and being picked up
+    level: tuple[float, float] = (-12.0, 0.0)  #: dB of a sound below the loudest
+    longest: float = 4.0  #: Seconds of a clip around its loudest moment
+    gap: float = 0.4  #: Seconds between sounds, so that each has its own segment
+    #: Milder than for dry sounds, because every clip has been through a room already
     channel: ChannelSettings = field(
         default_factory=lambda: ChannelSettings(
             slope=4.0,
@@ -135,55 +110,30 @@ class TakeSettings:
 
 @dataclass(frozen=True)
 class TakeClip:
-    """A clip that takes are made of.
-
-    Attributes
-    ----------
-    path : Path
-    label, kind, group, licence : str
-    near : bool or None
-        Whether it is a sound near a person; None where nobody knows.
-    """
+    """A clip that takes are made of."""
 
     path: Path
     label: str
     kind: str
     group: str
     licence: str = ""
-    near: bool | None = None
+    near: bool | None = None  #: Whether it is a sound near a person; None where nobody knows
 
 
 @dataclass(frozen=True, eq=False)
 class Take:
-    """A recording put together, with its truth.
-
-    Attributes
-    ----------
-    name : str
-    recording : Recording
-    events : tuple of LabelledEvent
-        In order of their start; at least one.
-    finding : str
-        What should be found: ``nothing_recognised``, ``single_pop``, ``repeated_pops``,
-        ``grating`` or ``mixed``.
-    snr : float
-        dB of the faintest joint sound, or of the loudest sound.
-    phases : tuple of Phase
-        Of the guided protocol; empty for a free take.
-    fold : str
-        Takes of one fold share their groups with no other fold.
-    groups, licences : tuple of str
-        Of the clips in it, sorted.
-    """
+    """A recording put together, with its truth."""
 
     name: str
     recording: Recording
-    events: tuple[LabelledEvent, ...]
+    events: tuple[LabelledEvent, ...]  #: In order of their start; at least one
+    #: What should be found: ``nothing_recognised``, ``single_pop``, ``repeated_pops``, ``grating``
+    #: or ``mixed``
     finding: str
-    snr: float
-    phases: tuple[Phase, ...]
-    fold: str
-    groups: tuple[str, ...]
+    snr: float  #: dB of the faintest joint sound, or of the loudest sound
+    phases: tuple[Phase, ...]  #: Of the guided protocol; empty for a free take
+    fold: str  #: Takes of one fold share their groups with no other fold
+    groups: tuple[str, ...]  #: Of the clips in it, sorted
     licences: tuple[str, ...]
 
     @property
@@ -356,10 +306,10 @@ def make_take(
     seed : int
     settings : TakeSettings
     """
-    rng = np.random.default_rng([seed, 0x7A4E, number])
-    guided = bool(rng.random() < settings.guided)
-    rate = int(rng.choice(settings.sample_rates))
-    maker = _TakeMaker(rng, rate, settings, guided)
+    first = np.random.default_rng([seed, 0x7A4E, number])
+    guided = bool(first.random() < settings.guided)
+    rng = Draws(int(first.choice(settings.sample_rates)), first)
+    maker = _TakeMaker(rng, settings, guided)
     joints = [clip for clip in clips if clip.label in JOINTS]
     others = [clip for clip in clips if clip.label not in JOINTS]
     for _ in range(int(rng.choice(settings.joints)) if joints else 0):
@@ -368,13 +318,13 @@ def make_take(
         near = [clip for clip in others if clip.near]
         maker.add_other(_drawn(rng, near if near and rng.random() < settings.near else others))
     maker.add_handling()
-    count = round(settings.duration * rate)
-    scene = recorded(rng, maker.placed, count, rate, "take", settings.channel)
+    count = round(settings.duration * rng.rate)
+    scene = recorded(rng, maker.placed, count, "take", settings.channel)
     joint_snrs = [event.snr for event in scene.events if event.label in JOINTS]
     name = f"take_{number:05d}"
     return Take(
         name,
-        Recording(scene.samples, rate, name),
+        Recording(scene.samples, rng.rate, name),
         scene.events,
         _finding(scene.events),
         min(joint_snrs) if joint_snrs else max(event.snr for event in scene.events),
@@ -407,10 +357,8 @@ def _drawn(rng: np.random.Generator, clips: Sequence[TakeClip]) -> TakeClip:
 class _TakeMaker:
     """Places sounds in one take, none too near another."""
 
-    def __init__(
-        self, rng: np.random.Generator, rate: int, settings: TakeSettings, guided: bool
-    ) -> None:
-        self.rng, self.rate, self.settings, self.guided = rng, rate, settings, guided
+    def __init__(self, rng: Draws, settings: TakeSettings, guided: bool) -> None:
+        self.rng, self.settings, self.guided = rng, settings, guided
         self.placed: list[Placed] = []
         self.used: list[TakeClip] = []
 
@@ -450,7 +398,7 @@ class _TakeMaker:
         duration = self.settings.duration
         for low, high in ((0.0, 1.2), (duration - 1.2, duration)):
             if self.rng.random() < self.settings.handling or not self.placed:
-                sound = replace(rustle(self.rng, self.rate), kind="handling")
+                sound = replace(rustle(self.rng), kind="handling")
                 self._place(sound, self._gain(), low, high)
 
     def _gain(self) -> float:
@@ -481,7 +429,7 @@ class _TakeMaker:
     ) -> None:
         samples, sample_rate = given
         try:
-            sound = clip_sound(samples, sample_rate, self.rate, clip.label, clip.kind, stretch)
+            sound = clip_sound(samples, sample_rate, self.rng.rate, clip.label, clip.kind, stretch)
         except ValueError:  # silent: nothing to hear in it
             return
         if self._place(sound, gain, low, high):
@@ -489,7 +437,7 @@ class _TakeMaker:
 
     def _place(self, sound: Sound, gain: float, low: float, high: float) -> bool:
         """Place a sound between two times where nothing else is; False where nothing is free."""
-        length = len(sound.samples) / self.rate
+        length = len(sound.samples) / self.rng.rate
         latest = min(high, self.settings.duration) - length
         if latest < low:
             if low + length > self.settings.duration:
@@ -499,7 +447,7 @@ class _TakeMaker:
         for _ in range(_TRIES):
             time = float(self.rng.uniform(low, latest))
             if all(
-                time > one.time + len(one.sound.samples) / self.rate + gap
+                time > one.time + len(one.sound.samples) / self.rng.rate + gap
                 or time + length + gap < one.time
                 for one in self.placed
             ):

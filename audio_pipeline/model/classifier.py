@@ -59,13 +59,17 @@ class Classifier:
     settings : AnalysisConfig
         How recordings must be analysed for it.
     thresholds : mapping of str to float
-        An event is sure when the probability of its likeliest label reaches this.
+        An event is sure when the certainty of its likeliest label reaches this
+        (:func:`~audio_pipeline.analysis.events.certainties`).
     estimator : scikit-learn classifier
         Fitted; its ``classes_`` are `labels`. Takes (n, len(feature_names)) tables.
     description : mapping
         The rest of ``model.json``: training data, versions, metrics, warnings.
     sha256 : str
         Hash of ``model.json``, which holds the hashes of all other files; empty before saving.
+    background_odds : float
+        By what the odds of the background are multiplied: labels weigh alike in what is learnt,
+        while most sounds of a recording are no joint's.
     """
 
     name: str
@@ -76,6 +80,7 @@ class Classifier:
     estimator: ClassifierMixin
     description: Mapping[str, Any] = field(default_factory=dict)
     sha256: str = ""
+    background_odds: float = 1.0
 
     @cached_property
     def columns(self) -> NDArray[np.int64] | slice:
@@ -103,6 +108,12 @@ class Classifier:
             Rows sum to 1; shape (0, n_labels) when there is no segment. A row's probabilities do
             not depend on the other rows, to the last bit.
         """
+        from audio_pipeline.analysis.events import with_background_odds
+
+        return with_background_odds(self._estimated(table), self.labels, self.background_odds)
+
+    def _estimated(self, table: ArrayLike) -> NDArray[np.float64]:
+        """Return what the estimator itself says."""
         rows = clean_table(table)[:, self.columns]
         if not len(rows):
             return np.zeros((0, len(self.labels)))
@@ -194,6 +205,7 @@ def load_classifier(folder: Path | str | None = None, *, trusted: bool = False) 
         if not isinstance(name, str) or len(name) > 200 or not name.isprintable():
             raise ValueError("name must be one short line of text")
         thresholds = _thresholds(document["thresholds"], labels)
+        odds = _background_odds(document.get("calibration", {}))
         description: dict[str, Any] = {
             key: document[key] for key in _DESCRIPTION if key in document
         }
@@ -215,7 +227,7 @@ def load_classifier(folder: Path | str | None = None, *, trusted: bool = False) 
     if hint := _version_hint(made_with):
         warnings.warn(f"the model {name}{hint}", UserWarning, stacklevel=2)
     return Classifier(
-        name, labels, feature_names, settings, thresholds, estimator, description, sha256
+        name, labels, feature_names, settings, thresholds, estimator, description, sha256, odds
     )
 
 
@@ -255,7 +267,10 @@ def save_classifier(
         "labels": list(classifier.labels),
         "feature_names": list(classifier.feature_names),
         "settings": classifier.settings.to_dict(),
-        "calibration": calibration(classifier.estimator),
+        "calibration": {
+            **calibration(classifier.estimator),
+            "background_odds": classifier.background_odds,
+        },
         "thresholds": dict(classifier.thresholds),
         **{
             key: classifier.description[key]
@@ -337,6 +352,13 @@ def _version_hint(made_with: Any) -> str:
         f" (it was made with scikit-learn {made_with[:20]}, this is {here}: train it again, or "
         f"install scikit-learn {'.'.join(made_with.split('.')[:2])[:10]})"
     )
+
+
+def _background_odds(calibrated: Mapping[str, Any]) -> float:
+    odds = calibrated.get("background_odds", 1.0)
+    if isinstance(odds, bool) or not isinstance(odds, int | float) or not 0.1 <= odds <= 10:
+        raise ValueError("background_odds must be a number from 0.1 to 10")
+    return float(odds)
 
 
 def _thresholds(given: Mapping[str, Any], labels: tuple[str, ...]) -> dict[str, float]:

@@ -6,8 +6,8 @@ Not its sounds, not its parameters, not its calibration, not its thresholds.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,37 +36,32 @@ from audio_pipeline.model.selection import (
     quick_predictor,
     select_model,
 )
+from audio_pipeline.model.thresholds import Decision, Heard, decide, hear, joined_hearings, trade
 
 if TYPE_CHECKING:
     from sklearn.base import BaseEstimator
 
 Progress = Callable[[int, int], None]
+Deciding = tuple[Sequence[Example], Sequence[AnnotatedRecording]]
 _SHARES = (0.25, 0.5, 0.75)
 _FEWEST_GROUPS = 8
 
 
 @dataclass(frozen=True, eq=False)
 class CrossValidation:
-    """What models of the other groups answered.
+    """What models of the other groups answered."""
 
-    Attributes
-    ----------
-    predictions : list of CasePrediction
-        In the order of the cases.
-    table : PredictionTable
-        The same as arrays.
-    folds : list of Fold
-        Indices of cases.
-    analyses, unguided : list of (AnnotatedRecording, Analysis)
-        Of whole recordings of each fold; of the guided ones once more, without what their protocol
-        tells.
-    """
-
-    predictions: list[CasePrediction]
-    table: PredictionTable
-    folds: list[Fold]
+    predictions: list[CasePrediction]  #: In the order of the cases
+    table: PredictionTable  #: The same as arrays
+    folds: list[Fold]  #: Indices of cases
+    #: Of whole recordings of each fold; of the guided ones once more, without what their protocol
+    #: tells
     analyses: list[tuple[AnnotatedRecording, Analysis]]
     unguided: list[tuple[AnnotatedRecording, Analysis]]
+    #: When an event is sure, by the takes of all folds; None where there were none to choose by
+    decision: Decision | None = None
+    #: What more or less caution gives, see `thresholds.trade`
+    trade: Sequence[Mapping[str, float]] = ()
 
 
 def classifier_of(
@@ -84,6 +79,7 @@ def classifier_of(
         analysis,
         selection.thresholds,
         selection.estimator,
+        background_odds=selection.background_odds,
     )
 
 
@@ -132,6 +128,7 @@ def cross_validate(
     groups: NDArray[np.str_],
     base: BaseEstimator | None = None,
     heard: Callable[[Fold], Sequence[AnnotatedRecording]] | None = None,
+    deciding: Callable[[Fold], Deciding] | None = None,
     progress: Progress | None = None,
 ) -> CrossValidation:
     """Answer every case by a model that was chosen and fitted without its group.
@@ -142,13 +139,27 @@ def cross_validate(
         As for :func:`fold_classifiers`; at least one fold, each case tested once.
     heard : callable or None
         Gives whole recordings of a fold's groups, for that fold's model to judge.
+    deciding : callable or None
+        Gives the clips and takes of a fold's groups by which it is chosen when an event is sure:
+        for each fold by those of all others, as models answered them that had not seen them.
     progress : callable or None
         Called with (folds done, folds).
     """
     predictions: list[CasePrediction | None] = [None] * len(cases)
     analyses: list[tuple[AnnotatedRecording, Analysis]] = []
     unguided: list[tuple[AnnotatedRecording, Analysis]] = []
-    models = fold_classifiers(cases, events, labels, settings, analysis, folds, groups, base)
+    models: Iterable[Classifier] = fold_classifiers(
+        cases, events, labels, settings, analysis, folds, groups, base
+    )
+    decision = None
+    traded: list[dict[str, float]] = []
+    if deciding:
+        models = list(models)
+        said = [hear(*deciding(fold), model) for fold, model in zip(folds, models, strict=True)]
+        decision = _decision(said, settings)
+        traded = trade(said, settings.budgets)
+        others = [_decision([*said[:n], *said[n + 1 :]], settings) for n in range(len(said))]
+        models = [replace(model, **vars(one)) for model, one in zip(models, others, strict=True)]
     for number, (fold, model) in enumerate(zip(folds, models, strict=True), start=1):
         tested = predict_cases([cases[index] for index in fold.test], model)
         for index, one in zip(fold.test, tested, strict=True):
@@ -161,7 +172,13 @@ def cross_validate(
     done = [one for one in predictions if one is not None]
     assert len(done) == len(cases)
     table = prediction_table(done, labels, groups)
-    return CrossValidation(done, table, list(folds), analyses, unguided)
+    return CrossValidation(done, table, list(folds), analyses, unguided, decision, traded)
+
+
+def _decision(said: Sequence[Heard], settings: TrainingSettings) -> Decision:
+    """Choose when an event is sure, but for what was set by hand."""
+    chosen = decide(joined_hearings(said), settings.budgets)
+    return replace(chosen, thresholds={**chosen.thresholds, **settings.thresholds})
 
 
 def case_folds(cases: Sequence[Example], groups: NDArray[np.str_], n: int, seed: int) -> list[Fold]:

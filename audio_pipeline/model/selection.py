@@ -30,7 +30,7 @@ from sklearn.model_selection import (
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
 
-from audio_pipeline.analysis.events import ContextConfig
+from audio_pipeline.analysis.events import BACKGROUND, ContextConfig
 from audio_pipeline.datasets.examples import (
     Events,
     balanced_weights,
@@ -81,19 +81,25 @@ class TrainingSettings:
         Grouped folds inside, where the groups allow it.
     feature_names : tuple of str or None
         What the model may see; None: all features.
+    background_weight : float
+        > 0. What the background weighs against each other label, which weigh alike: it is far more
+        often heard.
     kind_balance : float
-        In [0, 1]. Labels always weigh alike; with 1 so does every ``kind`` of a label (a column of
-        the manifest), with 0 each kind weighs what its events weigh.
+        In [0, 1]. With 1 every ``kind`` of a label (a column of the manifest) weighs the same, with
+        0 each kind weighs what its events weigh.
     group_balance : float
         In [0, 1]: with 1 every group of a label weighs the same in what is learnt: a source of
         three hundred clips is one source.
     synthetic_share : float
         In [0, 1]: what made sounds weigh beside recordings of the same label.
     budgets : mapping of str to float
-        Largest share of ``other`` recordings, every kind near a person alike, that may be answered
-        with a sure event of a label. A false grating frightens people, a false pop does not.
+        What may be said wrongly, for :func:`~audio_pipeline.model.thresholds.decide` on takes. A
+        false grating frightens people, a false pop does not.
+    clip_budgets : mapping of str to float
+        Where there are no takes: largest share of ``other`` recordings, every kind near a person
+        alike, that may be answered with a sure event of a label.
     least_kept : float
-        Share of a label's rightly named events that stay sure, whatever its budget.
+        Without takes: share of a label's rightly named events that stay sure, whatever its budget.
     thresholds : mapping of str to float
         Set by hand for some labels instead of chosen.
     judge_only : bool
@@ -104,8 +110,9 @@ class TrainingSettings:
         Values that a column of the manifest must have for a recording to be learnt from, all of
         them; the others only judge. Rows in doubt are never learnt from.
     takes : int
-        Recordings put together from the clips of each fold, for that fold's model to judge; only
-        where pops, gratings and others are told apart.
+        Recordings put together from the clips of each fold, for that fold's model to judge, and as
+        many others to choose by when an event is sure; only where pops, gratings and others are
+        told apart.
     controls : bool
         Also ask what holds no joint sound for the labels (:mod:`audio_pipeline.model.controls`).
     ignore_groups : bool
@@ -125,10 +132,20 @@ class TrainingSettings:
     search_trees: int = 40
     inner_folds: int = 3
     feature_names: tuple[str, ...] | None = None
+    background_weight: float = 2.0
     kind_balance: float = 0.0
     group_balance: float = 1.0
     synthetic_share: float = 0.25
-    budgets: Mapping[str, float] = field(default_factory=lambda: {"pop": 0.1, "grating": 0.01})
+    budgets: Mapping[str, float] = field(
+        default_factory=lambda: {
+            "near_pop": 0.04,
+            "near_grating": 0.009,
+            "grating": 0.02,
+            "wrong": 0.08,
+            "missed": 0.08,
+        }
+    )
+    clip_budgets: Mapping[str, float] = field(default_factory=lambda: {"pop": 0.1, "grating": 0.01})
     least_kept: float = 0.05
     thresholds: Mapping[str, float] = field(default_factory=dict)
     judge_only: bool = False
@@ -154,11 +171,14 @@ class Selection:
     thresholds : dict of str to float
     params : dict
         The parameters chosen.
+    background_odds : float
+        As a :class:`~audio_pipeline.model.classifier.Classifier` keeps them.
     """
 
     estimator: BaseEstimator
     thresholds: dict[str, float]
     params: dict[str, Any]
+    background_odds: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -243,7 +263,8 @@ def select_model(
     Returns
     -------
     Selection
-        Uncalibrated, with parameters by the number of events, when the groups allow no split.
+        Uncalibrated, with parameters by the number of events, when the groups allow no split. Its
+        thresholds are preliminary where takes are to choose them.
     """
     events = _with_all_labels(events.rows(np.isin(events.labels, labels)), labels, settings)
     X = clean_table(events.table)[:, feature_columns_of(settings)]
@@ -256,6 +277,7 @@ def select_model(
         events.weights[judged],
         (events.kinds[judged], settings.kind_balance),
     )
+    judge_weights[events.labels == BACKGROUND] *= settings.background_weight
     if settings.judge_only:
         # The shares of labels among a few recordings are those of a collection: as they are.
         judge_weights[judged] = events.weights[judged]
@@ -275,7 +297,11 @@ def select_model(
         else:
             params = search.choose(X, folds, grid, settings.search_trees)
             estimator = search.calibrate(X, folds, params)
-            probabilities = search.out_of_fold(X, folds, params, estimator)[judged]
+            probabilities = np.zeros((0, len(labels)))
+            if settings.takes:  # takes decide later when an event is sure
+                judged = judged[:0]
+            else:
+                probabilities = search.out_of_fold(X, folds, params, estimator)[judged]
     cases = events.rows(judged)
     number = {label: column for column, label in enumerate(labels)}
     thresholds = choose_thresholds(
@@ -283,7 +309,7 @@ def select_model(
         np.array([number[str(label)] for label in cases.labels], np.int64),
         cases.case,
         labels,
-        settings.budgets if folds else None,
+        settings.clip_budgets if folds else None,
         least_kept=settings.least_kept,
         kinds=cases.kinds,
     )
@@ -338,7 +364,8 @@ def learning_weights(events: Events, settings: TrainingSettings) -> Floats:
         (events.kinds, settings.kind_balance),
         (events.groups, settings.group_balance),
     )
-    return with_synthetic_share(weights, events.labels, events.groups, settings.synthetic_share)
+    weights = with_synthetic_share(weights, events.labels, events.groups, settings.synthetic_share)
+    return np.where(events.labels == BACKGROUND, settings.background_weight, 1.0) * weights
 
 
 def feature_columns_of(settings: TrainingSettings) -> Ints | slice:

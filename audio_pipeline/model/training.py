@@ -43,6 +43,7 @@ from audio_pipeline.model.controls import ControlSettings, with_controls
 from audio_pipeline.model.crossvalidation import (
     CrossValidation,
     CurvePoint,
+    Deciding,
     case_folds,
     classifier_of,
     cross_validate,
@@ -193,6 +194,14 @@ def train(
         *silence_warning(cases),
         *_base_warning(base, material),
     ]
+    deciding = _deciding_of(material, usable, teaches, folds, labels, settings)
+    if settings.takes and deciding is None:
+        settings = replace(settings, takes=0)
+        text = (
+            "no takes can be made: two parts of the recordings would need a pop, a grating and "
+            "other sounds each; when an event is sure was chosen on clips"
+        )
+        data_warnings.append(DataWarning("no_takes", text))
     validation = None
     if folds:
         validation = cross_validate(
@@ -205,6 +214,7 @@ def train(
             groups,
             forest,
             _recordings_of(material, usable, folds, labels, settings),
+            deciding,
             lambda done, total: progress and progress("Cross-validating", done, total),
         )
     else:
@@ -223,6 +233,8 @@ def train(
     if progress:
         progress("Fitting the model", 0, 1)
     selection = select_model(events, labels, settings, material.settings.context, forest)
+    if validation and validation.decision:
+        selection = replace(selection, **vars(validation.decision))
     curve: list[CurvePoint] = []
     if validation and base is None:
         curve = learning_curve(validation, cases, events, labels, settings, selection.params)
@@ -323,7 +335,7 @@ def evaluation_of(
 ) -> Evaluation:
     """Score what models of the other groups answered, by the scorer of `evaluate`."""
     n_groups = int(np.unique(material.groups[kept]).size)
-    return assemble(
+    evaluation = assemble(
         material,
         kept,
         validation.predictions,
@@ -333,6 +345,7 @@ def evaluation_of(
         unguided=validation.unguided,
         seed=settings.seed,
     )
+    return replace(evaluation, trade=tuple(validation.trade))
 
 
 def _no_metrics(
@@ -371,20 +384,8 @@ def _recordings_of(
     settings: TrainingSettings,
 ) -> Callable[[Fold], list[AnnotatedRecording]]:
     """Return what gives the whole recordings of a fold: its own, and takes made of its clips."""
-    paths = {clip.name: clip.path for clip in material.dataset.clips}
-    clips = [
-        [
-            take_clip(paths[case.name], case.label, str(material.groups[kept[index]]), case.columns)
-            for index in fold.test
-            for case in [material.cases[kept[index]]]
-            if case.stretch is None and not in_doubt(case.columns)
-        ]
-        for fold in folds
-    ]
-    wanted = settings.takes and set(labels) == set(LABELS)
-    takes: list[list[AnnotatedRecording]] = [[] for _ in folds]
-    if wanted and all({clip.label for clip in one} == set(LABELS) for one in clips):
-        takes = heard_takes(clips, settings.takes, settings.seed, material.settings)
+    parts = [kept[fold.test] for fold in folds]
+    takes = _takes_of(material, parts, labels, settings, settings.seed) or [[] for _ in folds]
     by_test = {id(fold): number for number, fold in enumerate(folds)}
 
     def heard(fold: Fold) -> list[AnnotatedRecording]:
@@ -395,16 +396,70 @@ def _recordings_of(
     return heard
 
 
+def _deciding_of(
+    material: TrainingData,
+    kept: NDArray[np.int64],
+    teaches: NDArray[np.bool_],
+    folds: Sequence[Fold],
+    labels: Sequence[str],
+    settings: TrainingSettings,
+) -> Callable[[Fold], Deciding] | None:
+    """Return what gives the clips of a fold that may teach, and takes of them, if there are."""
+    parts = [kept[fold.test[teaches[fold.test]]] for fold in folds]
+    takes = _takes_of(material, parts, labels, settings, settings.seed + 1)
+    if not takes:
+        return None
+    by_test = {id(fold): number for number, fold in enumerate(folds)}
+
+    def deciding(fold: Fold) -> Deciding:
+        number = by_test[id(fold)]
+        return [material.cases[index] for index in parts[number]], takes[number]
+
+    return deciding
+
+
+def _takes_of(
+    material: TrainingData,
+    parts: Sequence[NDArray[np.int64]],
+    labels: Sequence[str],
+    settings: TrainingSettings,
+    seed: int,
+) -> list[list[AnnotatedRecording]]:
+    """Make takes of the clips of each part that has every label; none with fewer than two such."""
+    paths = {clip.name: clip.path for clip in material.dataset.clips}
+    clips = [
+        [
+            take_clip(paths[case.name], case.label, str(material.groups[index]), case.columns)
+            for index in part
+            for case in [material.cases[index]]
+            if case.stretch is None and not in_doubt(case.columns)
+        ]
+        for part in parts
+    ]
+    if not (settings.takes and parts and set(labels) == set(LABELS)):
+        return []
+    complete = [{clip.label for clip in one} == set(LABELS) for one in clips]
+    if sum(complete) < 2:
+        return []
+    whole = [one for one, full in zip(clips, complete, strict=True) if full]
+    made = iter(heard_takes(whole, settings.takes, seed, material.settings))
+    return [next(made) if full else [] for full in complete]
+
+
 def _scheme(validation: CrossValidation | None, settings: TrainingSettings, n_groups: int) -> str:
     if validation is None:
         return "none: no honest split exists"
     n = len(validation.folds)
     outer = "leave one group out" if n == n_groups else f"{n} folds of whole groups"
     group = "recordings, groups ignored" if settings.ignore_groups else "groups"
-    return (
-        f"nested cross-validation, {outer} ({n_groups} {group}); parameters, calibration and "
-        f"thresholds chosen inside on {settings.inner_folds} folds of the other groups"
-    )
+    inside = f"inside on {settings.inner_folds} folds of the other groups"
+    chosen = f"parameters, calibration and thresholds chosen {inside}"
+    if validation.decision:
+        chosen = (
+            f"parameters and calibration chosen {inside}, thresholds on {settings.takes} takes and "
+            "on clips, those of the other folds only"
+        )
+    return f"nested cross-validation, {outer} ({n_groups} {group}); {chosen}"
 
 
 def _provenance(
@@ -444,9 +499,12 @@ def _provenance(
             name.removeprefix(f"{STEP}__"): value
             for name, value in {**settings.params, **selection.params}.items()
         },
+        "background_weight": settings.background_weight,
         "kind_balance": settings.kind_balance,
         "group_balance": settings.group_balance,
         "synthetic_share": settings.synthetic_share,
+        "takes": settings.takes,
+        "budgets": dict(settings.budgets),
         "base": {"name": base.name, "sha256": base.sha256} if base else None,
     }
 

@@ -28,13 +28,12 @@ EMERGENCY_FIELDS: tuple[str, ...] = (
     "maternity",
 )
 
-# Countries whose emergency number is that of a region with another code. Everywhere else a mobile
-# phone reaches help by the number of EU, 112.
-_COUNTRIES = {
+COUNTRIES = {
     "GB": ("GB", "IM", "JE", "GG", "GI"),
     "US": ("US", "PR", "GU", "VI", "CA", "MX"),
     "AU": ("AU", "CX", "CC", "NF"),
 }
+"""Countries whose emergency number is a region's; elsewhere a mobile phone reaches help by 112."""
 _ELSEWHERE = "EU"
 
 
@@ -153,10 +152,10 @@ def missing_messages(messages: Mapping[str, Any], tables: Tables) -> list[str]:
     return absent
 
 
-def languages(folder: Path = MESSAGES) -> tuple[str, ...]:
+def languages(folder: Path | None = None) -> tuple[str, ...]:
     """Return the languages that may be chosen: reviewed, and complete in every emergency text."""
     chosen = []
-    for path in sorted(folder.glob("*.toml")):
+    for path in sorted((folder or MESSAGES).glob("*.toml")):
         messages = read_messages(path)
         if messages.get("language", {}).get("reviewed") and not missing_messages(
             messages, load_tables()
@@ -165,9 +164,22 @@ def languages(folder: Path = MESSAGES) -> tuple[str, ...]:
     return tuple(chosen)
 
 
+def accepted_language(accepted: str) -> str:
+    """Return the first language that a browser accepts and that may be chosen.
+
+    Parameters
+    ----------
+    accepted
+        The value of ``Accept-Language``, such as ``de-CH,de;q=0.9,en;q=0.5``: most wanted first,
+        as browsers send it.
+    """
+    wanted = [part.partition(";")[0].strip().partition("-")[0] for part in accepted.split(",")]
+    return next((one for one in wanted if one in languages()), DEFAULT_LANGUAGE)
+
+
 @cache
 def load_catalogue(
-    region: str = DEFAULT_REGION, language: str = DEFAULT_LANGUAGE, folder: Path = MESSAGES
+    region: str = DEFAULT_REGION, language: str = DEFAULT_LANGUAGE, folder: Path | None = None
 ) -> Catalogue:
     """Read the messages of a language for a region.
 
@@ -178,8 +190,9 @@ def load_catalogue(
     """
     if region not in REGIONS:
         raise InvalidInputError(f"region {region!r} is unknown; choose one of {', '.join(REGIONS)}")
+    folder = folder or MESSAGES
     path = folder / f"{language}.toml"
-    if not path.is_file():
+    if not language.isalpha() or not path.is_file():
         raise InvalidInputError(f"language {language!r} is not available; choose en")
     messages = read_messages(path)
     # The language that ships is checked by the tests; any other is checked before it is used.
@@ -196,6 +209,6 @@ def default_region() -> str:
     for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
         country = os.environ.get(name, "").partition(".")[0].partition("_")[2].partition("@")[0]
         if country:
-            known = (region for region, codes in _COUNTRIES.items() if country in codes)
+            known = (region for region, codes in COUNTRIES.items() if country in codes)
             return next(known, _ELSEWHERE)
     return DEFAULT_REGION

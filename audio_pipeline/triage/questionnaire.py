@@ -1,4 +1,4 @@
-"""The questionnaire as a page of text, as JSON, as an answers file, and as HL7 FHIR R4.
+"""The questionnaire as text, JSON, an answers file, HL7 FHIR R4 and a REDCap data dictionary.
 
 FHIR is export only. Question and option ids are local codes (:data:`SYSTEM`): no public code was
 confirmed for most of them. Pain from 0 to 10 carries its LOINC code. "Not sure" is the standard
@@ -8,7 +8,7 @@ confirmed for most of them. Pain from 0 to 10 carries its LOINC code. "Not sure"
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from audio_pipeline.triage.answers import Answers
@@ -253,3 +253,65 @@ def _coding(question: Question, option: str, words: Catalogue) -> Resource:
     if option == UNSURE:
         return {"system": ABSENT, "code": "asked-unknown", "display": display}
     return {"system": f"{SYSTEM}:{question.id}", "code": option, "display": display}
+
+
+REDCAP = (
+    *("Variable / Field Name", "Form Name", "Section Header", "Field Type", "Field Label"),
+    *("Choices, Calculations, OR Slider Labels", "Field Note"),
+    *("Text Validation Type OR Show Slider Number", "Text Validation Min", "Text Validation Max"),
+    *("Identifier?", "Branching Logic (Show field only if...)", "Required Field?"),
+    *("Custom Alignment", "Question Number (surveys only)", "Matrix Group Name"),
+    *("Matrix Ranking?", "Field Annotation"),
+)
+"""The 18 columns of a REDCap data dictionary."""
+
+
+def age_band(age: str) -> str:
+    """Return ten years that hold an age, "" where it is not known; from 90 on all are one."""
+    if not age.isdigit():
+        return ""
+    low = min(90, int(age) // 10 * 10)
+    return f"{low}-{low + 9}" if low < 90 else "90+"
+
+
+def redcap_rows(
+    questions: Iterable[str], numbers: Iterable[tuple[str, str, int, int]], words: Catalogue
+) -> Iterator[dict[str, str]]:
+    """Yield the fields of a REDCap data dictionary: a form of questions, and one of outcomes.
+
+    Parameters
+    ----------
+    questions
+        Ids. An age is asked as ten years.
+    numbers
+        Name, label, lowest and highest value of each outcome field.
+    words
+        Whose words to use.
+    """
+    known = load_tables().questions
+    name, form, kind, label, choices = (REDCAP[index] for index in (0, 1, 3, 4, 5))
+    validation, low, high = REDCAP[7:10]
+    yield {name: "participant", form: "questions", kind: "text", label: "Code of the person"}
+    yield {
+        **{name: "session", form: "questions", kind: "text", label: "Session"},
+        **{validation: "integer", low: "1"},
+    }
+    for question in (known[one] for one in questions):
+        row = {name: question.id, form: "questions", label: words.question(question.id)}
+        if question.id == "age":
+            bands = [*(age_band(str(age)) for age in range(0, 100, 10))]
+            choice = " | ".join(f"{band}, {band}" for band in bands)
+            yield {**row, kind: "dropdown", choices: choice, label: f"{row[label]} (ten years)"}
+        elif question.numeric:
+            bounds = {low: str(question.minimum), high: str(question.maximum)}
+            yield {**row, kind: "text", validation: "integer", **bounds}
+        else:
+            texts = ((one, words.option(question.id, one)) for one in question.answers)
+            choice = " | ".join(f"{one}, {text.replace('|', '/')}" for one, text in texts)
+            yield {**row, kind: "radio", choices: choice}
+    for field, text, lowest, highest in numbers:
+        bounds = {low: str(lowest), high: str(highest)}
+        yield {
+            **{name: field, form: "outcomes", kind: "text", label: text},
+            **{validation: "integer", **bounds},
+        }

@@ -186,7 +186,8 @@ def test_a_sound_outside_the_movement_does_not_decide_the_finding() -> None:
     tap = sound(1.0, "pop")
     heard = apply_protocol(analysis_of([tap]), PHASES, LABELS)
     assert heard.finding is not None
-    assert heard.finding.label == "uncertain"
+    assert heard.finding.label == "nothing_recognised"
+    assert heard.finding.reasons[0] == "No sound came while you moved."
     (event,) = heard.events
     assert event.uncertain
     assert (event.label, event.probabilities) == (tap.label, tap.probabilities)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from made_sounds import Float32, background, grating_times, with_impacts
 
 from audio_pipeline.analysis.config import AnalysisConfig
-from audio_pipeline.analysis.events import Event
+from audio_pipeline.analysis.events import Event, certainties
 from audio_pipeline.analysis.pipeline import (
     Analysis,
     LiveEvent,
@@ -259,7 +259,8 @@ def test_an_analysis_puts_each_event_where_its_row_is(
         likeliest = max(event.probabilities, key=lambda label: event.probabilities[label])
         assert event.label == likeliest
         limit = classifier.thresholds[event.label]
-        assert event.uncertain == (event.probabilities[event.label] < limit)
+        chances = np.array([[event.probabilities[label] for label in classifier.labels]])
+        assert event.uncertain == (certainties(chances, classifier.labels)[0] < limit)
         assert event.reasons
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,9 +18,10 @@ import numpy as np
 import pytest
 import soundfile
 from scipy.signal import correlate
-from server_support import RATE, running, started, twist
+from server_support import RATE, running, sound_file, started, twist
 
 from audio_pipeline.analysis.pipeline import analyze_file, extract
+from audio_pipeline.app.history import History
 from audio_pipeline.app.server.app import Service
 from audio_pipeline.app.server.guards import ServerSettings
 from audio_pipeline.model.classifier import load_classifier
@@ -49,8 +51,10 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[str]:
-    with running(Service(port=0, settings=ServerSettings(workers=1))) as client:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    history = History(tmp_path_factory.mktemp("history") / "history.sqlite")
+    service = Service(port=0, settings=ServerSettings(workers=1), history=history)
+    with running(service) as client:
         while not client.get("/api/v1/health").json()["ready"]:
             pass
         yield str(client.base_url).replace("127.0.0.1", "localhost")
@@ -713,6 +717,98 @@ def test_the_region_follows_the_language_and_can_be_changed(visit: Callable[...,
     assert "Call 000" in page.tab.inner_text("#emergency")
 
 
+def test_a_visit_is_kept_compared_shown_and_deleted(
+    visit: Callable[..., Visit], microphone: Path
+) -> None:
+    page = visit(viewport=PHONE)
+    tab = page.tab
+    page.to_the_invitation()
+    tab.set_input_files("#how-file", microphone)
+    tab.wait_for_selector("#heard .events")
+    tab.click("#heard-next")
+    page.to_the_result(pain="brief")
+    tab.check("#keep-sound")
+    tab.click("#keep-visit")
+    tab.wait_for_selector(".keep [role=status]")
+    tab.reload()
+    tab.wait_for_selector(".keep [role=status]")
+    assert not tab.locator("#keep-visit").count(), "the same visit would be kept twice"
+    again = {"audio": ("again.wav", sound_file(twist(())))}
+    httpx.post(f"{page.site}/api/v1/history", files=again, timeout=60).raise_for_status()
+
+    tab.goto(page.site)
+    tab.click("#kept")
+    tab.wait_for_selector(".visits > li")
+    latest, first = tab.locator(".visits > li").all()
+    assert "2 pops" in first.inner_text()
+    first.locator("button:has-text('Listen')").click()
+    first.locator("audio").wait_for()
+    latest.locator("button:has-text('Compare')").click()
+    words = latest.locator(".notice").inner_text()
+    assert "2 in the first take, 0 in the second" in words
+    assert "would mean that they differ" in words
+    assert violations(tab) == []
+    with page.context.expect_page() as opened:
+        tab.click("#doctor-open")
+    doctor = opened.value
+    doctor.wait_for_selector("h3")
+    assert "serif" not in doctor.evaluate("getComputedStyle(document.body).fontFamily").split(",")
+    assert not re.search(r"\b(better|worse|improved)\b", tab.inner_text("main").lower())
+    doctor.close()
+    tab.fill("#doctor-to", "2001-01-01")
+    assert "to=2001-01-01" in str(tab.get_attribute("#doctor-open", "href"))
+    latest.locator("button:has-text('Delete')").click()
+    tab.click("#delete-no")
+    latest.locator("button:has-text('Delete')").click()
+    tab.click("#delete-yes")
+    tab.wait_for_function("() => document.querySelectorAll('.visits > li').length === 1")
+    tab.click("text=Delete everything")
+    tab.click("#delete-yes")
+    tab.wait_for_selector("#history:has-text('Nothing is kept yet')")
+    assert httpx.get(f"{page.site}/api/v1/history").json()["entries"] == []
+    page.check_manners()
+
+
+def test_a_copy_for_offline_use_holds_the_page_and_nothing_else(
+    visit: Callable[..., Visit],
+) -> None:
+    page = visit(viewport=PHONE, locale="en-US")
+    tab = page.tab
+    site = f"{page.site}/"
+    copied = """async () => {
+      const found = [];
+      for (const name of await caches.keys()) {
+        for (const { url } of await (await caches.open(name)).keys()) found.push(url);
+      }
+      return found;
+    }"""
+    faults = page.context.new_cdp_session(tab).send("Page.getInstallabilityErrors")
+    # Any page in a test's private window has this one, and only this one.
+    assert [fault["errorId"] for fault in faults["installabilityErrors"]] == ["in-incognito"]
+    assert tab.evaluate(copied) == [], "nothing is copied unless asked for"
+    tab.click("#offline-copy")
+    tab.wait_for_selector("#offline-copy:has-text('Remove')")
+    tab.evaluate("() => navigator.serviceWorker.ready.then(() => null)")
+    tab.reload()
+    page.walk("#both_legs-no")
+    found = set(tab.evaluate(copied))
+    loaded = {url.partition("#")[0] for url in page.asked if "/api/" not in url}
+    assert loaded - found <= {f"{site}manifest.webmanifest", f"{site}service-worker.js"}
+    assert all(url == site or url.startswith(f"{site}static/") for url in found)
+    page.context.set_offline(True)
+    tab.reload()
+    tab.wait_for_selector("#offline h1")
+    assert "Call 911" in tab.inner_text("#offline")
+    page.context.set_offline(False)
+    tab.click("#offline-again")
+    tab.wait_for_selector("#both_legs-no")
+    tab.click("#offline-copy")
+    tab.wait_for_selector("#offline-copy:has-text('Keep')")
+    assert tab.evaluate(copied) == []
+    kept = "() => navigator.serviceWorker.getRegistrations().then((all) => all.length)"
+    assert tab.evaluate(kept) == 0
+
+
 def test_an_interrupted_upload_is_sent_again(visit: Callable[..., Visit], microphone: Path) -> None:
     page = visit()
     page.to_the_invitation()
@@ -810,6 +906,11 @@ def test_a_phone_over_https(launch: Launch) -> None:
         visit.use()
         visit.tab.wait_for_selector("#heard .events", timeout=60_000)
         visit.check_manners()
+        visit.tab.goto(address)
+        visit.tab.wait_for_selector("#begin:visible")
+        # Nothing is kept unless the computer was told to, and a phone installs nothing.
+        assert visit.tab.is_hidden("#kept")
+        assert visit.tab.is_hidden("#offline-copy")
         browser.close()
 
 

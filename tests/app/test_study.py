@@ -5,17 +5,27 @@ from __future__ import annotations
 import csv
 import datetime
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
+from server_support import RATE
 from study_support import SETUP, START, answered, take_bytes, with_people
 
 from audio_pipeline.app.cli.study import study_command
-from audio_pipeline.app.outputs import append_row, read_table
+from audio_pipeline.app.outputs import append_row, read_table, write_table
 from audio_pipeline.app.study import Study, key_path, new_study, open_study
-from audio_pipeline.app.study_archive import check_study
+from audio_pipeline.app.study_archive import check_study, export_study, silenced
+from audio_pipeline.audio.recording import Recording, read_recording
+from audio_pipeline.datasets.manifest import read_dataset
 from audio_pipeline.exceptions import InvalidInputError
+from audio_pipeline.model.crossvalidation import group_mark
+from audio_pipeline.triage.questionnaire import REDCAP
+from audio_pipeline.triage.rules import load_tables
 
 MINUTE = datetime.timedelta(minutes=1)
 
@@ -230,3 +240,150 @@ def test_a_line_is_added_to_whatever_an_editor_left(tmp_path: Path) -> None:
 
 def test_the_key_is_never_in_the_folder(tmp_path: Path) -> None:
     assert key_path(tmp_path / "a" / "b").parent == tmp_path / "a"
+
+
+def label(study: Study, path: Path | None = None) -> None:
+    """Label every take as two raters who agree would."""
+    rows = []
+    for number, take in enumerate(study.takes()):
+        file = os.path.relpath(take.path, study.folder / "labels")
+        first = 6.0 + number // 2
+        rows += [
+            {"file": file, "label": "pop", "start": first - 0.05, "end": first + 0.3},
+            {"file": file, "label": "other", "start": 1.0, "end": 1.5},
+        ]
+    write_table(study.folder / "labels" / "review.csv", ("file", "label", "start", "end"), rows)
+
+
+@pytest.fixture(scope="module")
+def archive(pilot: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    label(pilot)
+    folder = tmp_path_factory.mktemp("out") / "archive"
+    result = CliRunner().invoke(
+        study_command, ["export", str(pilot.folder), "-o", str(folder), "--json"]
+    )
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["labels"] == {"other": 4, "pop": 4}
+    return folder
+
+
+def test_an_archive_is_a_dataset_grouped_by_person(pilot: Study, archive: Path) -> None:
+    dataset = read_dataset(archive)
+    assert dataset.has_groups
+    assert {clip.group for clip in dataset.clips} == set(pilot.participants())
+    for take in pilot.takes():
+        shared = read_recording(archive / "audio" / take.name)
+        assert np.array_equal(shared.samples, read_recording(take.path).samples)
+
+
+def test_an_archive_says_no_date_no_name_and_no_age(pilot: Study, archive: Path) -> None:
+    everything = b"\n".join(body for name, body in files(archive).items())
+    for secret in (
+        b"2026-11-2",
+        b"2026-11-3",
+        b"recorded_at",
+        b"uploaded",
+        pilot.key.name.encode(),
+    ):
+        assert secret not in everything.replace(today().encode(), b"")
+    rows = read_table(archive / "answers.csv", ("participant", "age"))
+    assert {row["age"] for row in rows} == {"40-49"}
+    takes = read_table(archive / "takes.csv", ("day", "minute"))
+    assert {(row["day"], row["minute"]) for row in takes} == {("0", "0"), ("0", "5")}
+
+
+def today() -> str:
+    return datetime.datetime.now().astimezone().date().isoformat()
+
+
+def test_the_metadata_are_valid_croissant(archive: Path) -> None:
+    script = (
+        "import sys, json, mlcroissant as mlc\n"
+        "found = mlc.Dataset(sys.argv[1])\n"
+        "rows = list(found.records('takes'))\n"
+        "print(json.dumps([str(found.metadata.conforms_to), len(rows)]))\n"
+    )
+    pytest.importorskip("mlcroissant")
+    ran = subprocess.run(
+        [sys.executable, "-c", script, str(archive / "croissant.json")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "rror" not in ran.stderr
+    version, count = json.loads(ran.stdout.splitlines()[-1])
+    assert "1.1" in version or "V_1_1" in version
+    assert count == 4
+
+
+def test_the_redcap_dictionary_has_every_field_once(pilot: Study, archive: Path) -> None:
+    rows = read_table(archive / "redcap_dictionary.csv", REDCAP)
+    names = [row["Variable / Field Name"] for row in rows]
+    settings = pilot.settings
+    fields = [*settings.questions, *(one.name for one in settings.outcomes)]
+    assert names == ["participant", "session", *fields]
+    forms = [row["Form Name"] for row in rows]
+    assert forms == sorted(forms, key=["questions", "outcomes"].index)  # contiguous, as it must be
+    known = load_tables().questions
+    for row in rows:
+        assert (row["Field Type"] in ("radio", "dropdown")) == bool(row[REDCAP[5]])
+        if row["Field Type"] == "radio":
+            ids = [one.split(",")[0].strip() for one in row[REDCAP[5]].split("|")]
+            assert ids == list(known[row["Variable / Field Name"]].answers)
+    assert all(row["Text Validation Max"] for row in rows if row["Form Name"] == "outcomes")
+
+
+def test_speech_is_silenced_but_no_joint_sound() -> None:
+    samples = np.full(4 * RATE, 0.1, np.float32)
+    heard = silenced(Recording(samples, RATE), [(1.0, 3.0)], [(1.5, 2.0)])
+    recording, seconds = heard
+    assert seconds == pytest.approx(1.5, abs=0.01)
+    time = np.arange(len(samples)) / RATE
+    silent = ((time >= 1.0) & (time < 1.5)) | ((time >= 2.0) & (time < 3.0))
+    assert not recording.samples[silent].any()
+    kept = ((time > 1.51) & (time < 1.99)) | (time < 0.99) | (time > 3.01)
+    assert np.allclose(recording.samples[kept], 0.1, atol=1e-6)
+
+
+def test_who_left_is_in_no_later_archive_and_the_models_that_saw_them_are_named(
+    tmp_path: Path,
+) -> None:
+    study = with_people(tmp_path / "study", takes=1)
+    gone, stays = study.participants()
+    export_study(study, tmp_path / "first")
+    for name, group in (("saw", gone), ("saw_not", stays)):
+        (tmp_path / "models" / name).mkdir(parents=True)
+        training = {"groups": [group_mark(group)], "recordings": []}
+        (tmp_path / "models" / name / "model.json").write_text(json.dumps({"training": training}))
+    result = CliRunner().invoke(study_command, ["withdraw", str(study.folder), gone, "--json"])
+    said = json.loads(result.stdout)
+    assert said["models"] == [str(tmp_path / "models" / "saw")]
+    assert said["archives"] == [str(tmp_path / "first")]
+    export_study(study, tmp_path / "second")
+    for name, body in files(tmp_path / "second").items():
+        assert gone not in name
+        assert (gone.encode() in body) == (name == "withdrawn.csv")
+    takes = read_table(tmp_path / "second" / "takes.csv", ("group",))
+    assert {row["group"] for row in takes} == {stays}
+
+
+def test_an_archive_takes_the_place_of_nothing_and_leaves_out_what_was_changed(
+    tmp_path: Path,
+) -> None:
+    study = with_people(tmp_path / "study", count=1)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").write_text("mine")
+    with pytest.raises(InvalidInputError, match="full"):
+        export_study(study, tmp_path / "full")
+    study.takes()[0].path.write_bytes(take_bytes((5.0,), seed=9))
+    command = ["export", str(study.folder), "-o", str(tmp_path / "out")]
+    assert CliRunner().invoke(study_command, command).exit_code == 1
+    assert len(read_table(tmp_path / "out" / "takes.csv", ("file",))) == 1
+    only = study.participants()[0]
+    study.give_consent(only, use=True, research=True, share=False)
+    with pytest.raises(InvalidInputError, match="sharing"):
+        export_study(study, tmp_path / "nobody")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("full", "out", "study", "study-key.csv")
+    ]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from labelled_clips import write_clips
 
+from audio_pipeline.analysis.events import SOUNDS
 from audio_pipeline.analysis.guided import phases_in_comment
 from audio_pipeline.app.cli import main
 from audio_pipeline.audio.recording import open_recording, read_recording
@@ -24,7 +25,6 @@ from audio_pipeline.datasets.takes import (
     write_takes,
 )
 from audio_pipeline.exceptions import InvalidInputError
-from audio_pipeline.model.breakdown import SOUNDS
 
 
 @pytest.fixture(scope="module")

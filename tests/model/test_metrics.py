@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from audio_pipeline.model import metrics
 from audio_pipeline.model.metrics import group_intervals
-from audio_pipeline.model.thresholds import choose_thresholds
 
 LABELS = ("grating", "other", "pop")
 
@@ -136,69 +135,3 @@ def test_an_interval_is_wider_when_groups_differ() -> None:
     assert narrow.low < alike.mean() < narrow.high
     assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
     assert group_intervals(shares, groups[:40]) == [None] * 3, "two groups say nothing"
-
-
-@pytest.mark.parametrize("budget", [0.0, 0.01, 0.1])
-def test_thresholds_keep_the_budget_for_false_alarms(budget: float) -> None:
-    truth, scores = _answers(3, 600)
-    case = np.arange(600) // 2
-    thresholds = choose_thresholds(
-        scores, truth, case, LABELS, {"grating": budget, "pop": 0.05}, least_kept=0.0
-    )
-    column = LABELS.index("grating")
-    false = (truth == 1) & (scores.argmax(axis=1) == column)
-    false &= scores.max(axis=1) >= thresholds["grating"]
-    n_other = np.unique(case[truth == 1]).size
-    assert np.unique(case[false]).size <= budget * n_other or thresholds["grating"] == 0.95
-    assert thresholds["grating"] >= thresholds["other"]
-    kept = choose_thresholds(scores, truth, case, LABELS, {"grating": budget}, least_kept=0.8)
-    right = scores.max(axis=1)[(truth == column) & (scores.argmax(axis=1) == column)]
-    assert (right >= kept["grating"]).mean() >= 0.8 or kept["grating"] == kept["other"]
-
-
-def test_kinds_far_from_a_person_cost_no_budget() -> None:
-    truth, scores = _answers(5, 600)
-    case = np.arange(600)
-    kinds = np.where(case % 2, "fire", "speech")
-    near = truth[kinds == "speech"], scores[kinds == "speech"]
-    mixed = choose_thresholds(
-        scores, truth, case, LABELS, {"grating": 0.02}, least_kept=0.0, kinds=kinds
-    )
-    alone = choose_thresholds(
-        near[1], near[0], np.arange(len(near[0])), LABELS, {"grating": 0.02}, least_kept=0.0
-    )
-    assert mixed["grating"] == pytest.approx(alone["grating"], abs=0.1)
-    column = LABELS.index("grating")
-    false = (truth == 1) & (kinds == "speech") & (scores.argmax(axis=1) == column)
-    false &= scores.max(axis=1) >= mixed["grating"]
-    assert false.sum() <= 0.02 * ((truth == 1) & (kinds == "speech")).sum()
-
-
-def test_a_kind_of_many_recordings_does_not_hide_a_rare_one() -> None:
-    # A hundred recordings of speech are told right, the only two of keys are not.
-    scores = np.array([[0.05, 0.9, 0.05]] * 100 + [[0.1, 0.1, 0.8]] * 2)
-    truth = np.ones(102, np.int64)
-    kinds = np.array(["speech"] * 100 + ["key"] * 2)
-    budget = {"pop": 0.05}
-    counted = choose_thresholds(scores, truth, np.arange(102), LABELS, budget, least_kept=0.0)
-    alike = choose_thresholds(
-        scores, truth, np.arange(102), LABELS, budget, least_kept=0.0, kinds=kinds
-    )
-    assert counted["pop"] < 0.8 < alike["pop"]
-
-
-@given(seed=st.integers(0, 50))
-@settings(max_examples=10, deadline=None)
-def test_likelier_by_a_hair_is_no_sure_background(seed: int) -> None:
-    truth, scores = _answers(seed)
-    for budgets in (None, {"pop": 0.05}):
-        thresholds = choose_thresholds(scores, truth, np.arange(200), LABELS, budgets)
-        assert thresholds["other"] >= 0.5
-
-
-def test_other_labels_share_one_threshold() -> None:
-    truth, scores = _answers(4)
-    thresholds = choose_thresholds(scores, truth, np.arange(200), ("a", "b", "c"), {"pop": 0.01})
-    assert set(thresholds) == {"a", "b", "c"}
-    assert len(set(thresholds.values())) == 1
-    assert (scores.max(axis=1) >= thresholds["a"]).mean() >= 0.74

@@ -367,6 +367,10 @@ def test_what_is_published_was_measured_out_of_fold(tmp_path: Path) -> None:
     assert result.classifier.description["metrics"] == dict(result.metrics)
     assert published["takes"]["count"] == 4
     assert "recordings" not in published
+    assert "thresholds on 4 takes" in published["metrics"]["scheme"]
+    document = json.loads((tmp_path / "model" / "model.json").read_text())
+    assert document["calibration"]["background_odds"] == result.classifier.background_odds
+    assert document["training"]["budgets"] == dict(settings.budgets)
     # Rows that only judge are judged, and neither their sound nor their group is known after.
     assert result.metrics["n_recordings"] == 18, "the row in doubt is in no headline figure"
     assert result.evaluation.doubtful["n_recordings"] == 1
@@ -378,3 +382,15 @@ def test_what_is_published_was_measured_out_of_fold(tmp_path: Path) -> None:
     none = replace(settings, learn_from={"may": ("perhaps",)})
     with pytest.raises(InvalidInputError, match="may=perhaps"):
         train(read_dataset(folder), tmp_path / "none", settings=none)
+
+
+def test_without_clips_for_takes_it_says_so(tmp_path: Path) -> None:
+    folder = write_clips(tmp_path / "clips", groups=3)
+    lines = (folder / "manifest.csv").read_text().splitlines()
+    kept = [line for line in lines if "grating" not in line]
+    (folder / "manifest.csv").write_text("\n".join(kept) + "\n")
+    settings = replace(SMALL, folds=3, takes=4)
+    result = train(read_dataset(folder), tmp_path / "model", settings=settings)
+    assert "no_takes" in {one.code for one in result.data_warnings}
+    assert "takes" not in result.metrics["scheme"]
+    assert result.classifier.background_odds == 1.0

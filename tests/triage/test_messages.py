@@ -34,6 +34,9 @@ def texts(entry: Any, path: str = "") -> Iterator[tuple[str, str]]:
     elif isinstance(entry, dict):
         for key, value in entry.items():
             yield from texts(value, f"{path}.{key}" if path else key)
+    else:
+        for number, value in enumerate(entry if isinstance(entry, list) else ()):
+            yield from texts(value, f"{path}.{number}")
 
 
 def messages(language: str) -> list[tuple[str, str]]:
@@ -41,7 +44,7 @@ def messages(language: str) -> list[tuple[str, str]]:
     found = texts(read_messages(MESSAGES / f"{language}.toml"))
     blanks = {name: "this" for name in ("topics", "title", "version", "time", "sources", "choices")}
     blanks |= {"first": "this", "last": "that", "who": "your GP", "when": "today", "pops": "2 pops"}
-    numbers = {"number": 1, "total": 9, "minimum": 0, "maximum": 10, "count": 2}
+    numbers = {"number": 1, "total": 9, "minimum": 0, "maximum": 10, "count": 2, "minutes": 5}
     return [
         (path, catalogue.fill(text, **blanks, **numbers))
         for path, text in found

@@ -9,7 +9,11 @@ from typing import Any
 
 import click
 
-from audio_pipeline.app.cli.options import allow_outside_option, trust_option
+from audio_pipeline.app.cli.options import (
+    allow_outside_option,
+    model_options,
+    region_option,
+)
 from audio_pipeline.app.text import show, show_json, visible
 
 CERTIFICATE_WORDS = """\
@@ -35,19 +39,13 @@ compare the certificate's SHA-256 fingerprint. It is kept, so the same address w
     is_flag=True,
     help="Let a phone on the same network in: HTTPS, a code to scan, a one-time secret.",
 )
-@trust_option
-@click.option(
-    "--model",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=None,
-    help="Model folder [default: the one that comes with Crepitus].",
-)
+@model_options
 @click.option(
     "--history",
     is_flag=True,
     help="Let the page keep results on this machine; whoever uses the page can see them.",
 )
-@click.option("--region", default=None, help="Whose emergency numbers to show: GB, US, EU or AU.")
+@region_option
 def serve_command(
     host: str | None,
     port: int,
@@ -140,8 +138,7 @@ def qr_code(text: str, *, colour: bool) -> str:
 
 @click.command(epilog="Example: crepitus review out")
 @click.argument("source", metavar="DATASET|OUT", type=click.Path(path_type=Path))
-@trust_option
-@click.option("--model", metavar="DIR", type=click.Path(path_type=Path), help="Model folder.")
+@model_options
 @click.option("--rater", default="", metavar="NAME", help="Who labels; needed from a second on.")
 @click.option("--adjudicate", is_flag=True, help="Decide together what raters differ about.")
 @click.option("--agreement", is_flag=True, help="Say how far raters agree; open no page.")
@@ -289,3 +286,96 @@ def check(folder: Path, as_json: bool) -> None:
             show(f"{one.code:16}{visible(one.where)}: {visible(one.text)}")
     if found.broken:
         raise click.exceptions.Exit(1)
+
+
+@study_command.command(epilog="Example: crepitus study export my_study -o archive --mute-speech")
+@_folder
+@click.option(
+    "-o",
+    "--output",
+    "archive",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder for the archive; new or empty.",
+)
+@click.option(
+    "--mute-speech",
+    is_flag=True,
+    help="Put silence where speech may be heard, except in sounds labelled pop or grating.",
+)
+@_json
+def export(folder: Path, archive: Path, mute_speech: bool, as_json: bool) -> None:
+    """Write the pseudonymous archive of those who said yes to sharing.
+
+    FLAC, labels, answers with ages in ten years, no dates and no names; manifest.csv that
+    `crepitus train` reads, Croissant metadata, a REDCap data dictionary and a data card. Whoever
+    left the study is in none. Exit code 1 when a recording cannot be read or was changed.
+    """
+    from audio_pipeline.app.study import open_study
+    from audio_pipeline.app.study_archive import export_study
+    from audio_pipeline.app.text import steps
+
+    study = open_study(folder)
+    with steps() as progress:
+        written = export_study(study, archive, mute_speech=mute_speech, progress=progress)
+    if as_json:
+        show_json(written.to_dict())
+    else:
+        labels = ", ".join(f"{count} {visible(one)}" for one, count in written.labels.items())
+        show(
+            f"{written.takes} takes of {len(written.people)} people in {visible(str(archive))};"
+            f" labels: {labels or 'none yet'}."
+        )
+        for name, reason in written.left_out.items():
+            show(f"Left out: {visible(name)}: {visible(reason)}.")
+    if any("/" in name for name in written.left_out):
+        raise click.exceptions.Exit(1)
+
+
+@study_command.command(
+    epilog="Example: crepitus study withdraw my_study pk3m7xq --delete --models my_models"
+)
+@_folder
+@click.argument("person", metavar="CODE")
+@click.option("--delete", is_flag=True, help="Also delete their takes and answers, for good.")
+@click.option(
+    "--models",
+    "places",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Where to look for models that learnt from them; the folder around the study is, too.",
+)
+@_json
+def withdraw(
+    folder: Path, person: str, delete: bool, places: tuple[Path, ...], as_json: bool
+) -> None:
+    """Take a person out of every later export, and name the models and archives that hold them."""
+    from audio_pipeline.app.study import models_that_saw, open_study
+
+    study = open_study(folder)
+    searched = [Path(folder).absolute().parent, *places]
+    models = models_that_saw(study, person, searched)
+    deleted = study.withdraw(person, delete=delete)
+    archives = [row["archive"] for row in study.exports() if person in _codes(row)]
+    if as_json:
+        show_json(
+            {
+                "withdrawn": person,
+                "deleted": [str(path) for path in deleted],
+                "models": [str(path) for path in models],
+                "archives": archives,
+                "searched": [str(place) for place in searched],
+            }
+        )
+        return
+    show(f"{visible(person)} is in no later export. Deleted: {len(deleted)} files.")
+    for path in models:
+        show(f"This model learnt from them; make it again without them: {visible(str(path))}")
+    for name in archives:
+        show(f"This archive holds them; ask everybody who has it to delete them: {visible(name)}")
+    places_text = ", ".join(visible(str(place)) for place in searched)
+    show(f"Models were looked for in {places_text}; elsewhere there may be others.")
+
+
+def _codes(row: dict[str, str]) -> list[str]:
+    return row["participants"].split(";")

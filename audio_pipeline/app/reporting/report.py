@@ -198,7 +198,7 @@ def _flac(source: Source | Recording) -> str | None:
     return base64.b64encode(file.getvalue()).decode()
 
 
-def render_page(template: str, title: str, **values: Any) -> str:
+def render_page(template: str, title: str, *, language: str = "en", **values: Any) -> str:
     """Return a whole page from a template that extends ``page.html``.
 
     ``**values``: what the template shows. Text is escaped and hidden characters are made visible;
@@ -216,6 +216,7 @@ def render_page(template: str, title: str, **values: Any) -> str:
         .get_template(template)
         .render(
             title=title,
+            language=language,
             generator=f"{GENERATOR} {__version__}",
             policy=policy,
             style=Markup(_read("audio_pipeline.app.server", "static/page.css")),  # noqa: S704

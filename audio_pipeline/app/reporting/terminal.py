@@ -70,7 +70,7 @@ MEANINGS: Final = {
 }
 NAMES: Final = {"pop": "pop", "grating": "grinding sound", "other": "other sound"}
 _MARKS: Final = {"pop": "P", "grating": "G", "other": "o"}
-_STRENGTH: Final = ((0.8, "likely"), (0.6, "possible"))
+_LIKELY: Final = 0.8
 
 
 def say(text: str) -> None:
@@ -127,8 +127,8 @@ def finding_sentence(analysis: Analysis) -> str:
 
 
 def strength(confidence: float) -> str:
-    """Return a confidence in a word; percentages promise more than was measured."""
-    return next((word for least, word in _STRENGTH if confidence >= least), "unsure")
+    """Return how likely a sure event is in a word; percentages promise more than was measured."""
+    return "likely" if confidence >= _LIKELY else "possible"
 
 
 def event_line(event: Event) -> str:

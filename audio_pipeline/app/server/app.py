@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 
 from audio_pipeline.app.history import History
+from audio_pipeline.app.reporting.report import environment
 from audio_pipeline.app.server import schemas
 from audio_pipeline.app.server.api import API_VERSION, Api, LiveStreams
 from audio_pipeline.app.server.connections import (
@@ -38,11 +39,20 @@ from audio_pipeline.app.server.guards import (
     Pairing,
     ServerSettings,
     is_loopback,
+    refusal,
 )
 from audio_pipeline.app.server.history import add_history
 from audio_pipeline.app.server.pool import AnalysisPool
 from audio_pipeline.app.server.schemas import ApiError
 from audio_pipeline.app.text import show
+from audio_pipeline.triage.messages import (
+    COUNTRIES,
+    REGIONS,
+    accepted_language,
+    languages,
+    load_catalogue,
+)
+from audio_pipeline.triage.rules import load_tables
 
 MEDIA_TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -125,7 +135,8 @@ def create_app(
     app.add_api_websocket_route(f"{PREFIX}/live", LiveStreams(pool, settings).serve)
     # A service worker may only look after what lies below its own address, so it lies on top.
     offline = {f"/{name}": name for name in ("manifest.webmanifest", "service-worker.js")}
-    add_page(app, {"/": "index.html", "/docs": "docs.html", **offline})
+    app.add_api_route("/", _answer_front_page, include_in_schema=False)
+    add_page(app, {"/docs": "docs.html", **offline})
     _describe_requests(app)
     guard(app, settings, hosts, pairing)
     return app
@@ -230,7 +241,7 @@ def add_page(app: FastAPI, pages: Mapping[str, str]) -> None:
     assets = load_assets()
 
     def answer(name: str) -> Response:
-        if name not in assets:
+        if name not in assets or name == "index.html":  # a template, at "/"
             raise _unknown_path()
         return Response(assets[name].body, media_type=assets[name].media_type)
 
@@ -251,6 +262,39 @@ def load_assets() -> dict[str, Asset]:
         if suffix in MEDIA_TYPES:
             assets[entry.name] = Asset(entry.read_bytes(), MEDIA_TYPES[suffix])
     return assets
+
+
+async def _answer_front_page(request: Request) -> Response:
+    """Answer with the page in the language that the person chose, or else reads first."""
+    wanted = (request.query_params.get("language", ""), request.headers.get("accept-language", ""))
+    return HTMLResponse(front_page(accepted_language(",".join(wanted))))
+
+
+@cache
+def front_page(language: str) -> str:
+    """Return the page in a language; all its words are inside, so that it also works alone."""
+    template = load_assets()["index.html"].body.decode("utf-8")
+    named = {one: load_catalogue(language=one).messages["language"]["name"] for one in languages()}
+    [go, *_] = load_tables().watch  # what to call for, also while the server cannot be reached
+    regions, watch = {}, []
+    for region in REGIONS:
+        words = load_catalogue(region, language)
+        regions[region] = {
+            "name": words.messages["regions"][region]["name"],
+            "number": words.fill("{emergency_number}"),
+            "go": words.text("safety_net", go.opening),
+            "countries": COUNTRIES.get(region, ()),
+        }
+        watch = [words.text("safety_net", item) for item in go.items]
+    return (
+        environment()
+        .from_string(template)
+        .render(
+            language=language,
+            languages=named,
+            words={**words.messages["web"], "regions": regions, "watch": watch},
+        )
+    )
 
 
 def _describe_requests(app: FastAPI) -> None:
@@ -274,25 +318,24 @@ def _unknown_path() -> ApiError:
     return ApiError(404, "not_found", "There is nothing at this address.")
 
 
-async def _answer_api_error(_: Request, error: Exception) -> Response:
+async def _answer_api_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
-    return error.response()
+    return refusal(error, request.scope)
 
 
-async def _answer_unknown_path(_: Request, error: Exception) -> Response:
-    return _unknown_path().response()
+async def _answer_unknown_path(request: Request, error: Exception) -> Response:
+    return refusal(_unknown_path(), request.scope)
 
 
-async def _answer_wrong_method(_: Request, error: Exception) -> Response:
+async def _answer_wrong_method(request: Request, error: Exception) -> Response:
     allow = (getattr(error, "headers", None) or {}).get("Allow", "GET")
-    return ApiError(
-        405, "wrong_method", f"Use {allow} at this address.", {"Allow": allow}
-    ).response()
+    wrong = ApiError(405, "wrong_method", f"Use {allow} at this address.", {"Allow": allow})
+    return refusal(wrong, request.scope)
 
 
-async def _answer_crash(_: Request, error: Exception) -> Response:
+async def _answer_crash(request: Request, error: Exception) -> Response:
     show(f"crepitus: a request failed: {type(error).__name__}: {error}", err=True)
-    return ApiError(500, "internal", "Something went wrong. Try again.").response()
+    return refusal(ApiError(500, "internal", "Something went wrong. Try again."), request.scope)
 
 
 LOOPBACK = "127.0.0.1"

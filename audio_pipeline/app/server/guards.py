@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import hashlib
 import hmac
 import ipaddress
 import os
@@ -12,11 +14,13 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass, field
+from importlib import resources
 from typing import Any
 
-from starlette.responses import RedirectResponse
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from audio_pipeline.app.server.schemas import ApiError, refuse_body
+from audio_pipeline.triage.messages import accepted_language, load_catalogue
 
 
 def _default_workers() -> int:
@@ -68,11 +72,15 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 RECORDING_PATHS = ("/api/v1/analyses", "/api/v1/reports", "/api/v1/history")
 
+# Pages of one file hold the page's style sheet inside; no other style may.
+_STYLE = (resources.files("audio_pipeline.app.server") / "static" / "page.css").read_bytes()
+_STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE).digest()).decode()
+
 CONTENT_SECURITY_POLICY = "; ".join(
     [
         "default-src 'none'",
         "script-src 'self'",
-        "style-src 'self'",
+        f"style-src 'self' 'sha256-{_STYLE_HASH}'",
         "img-src 'self' data: blob:",
         "media-src 'self' blob:",
         "connect-src 'self'",
@@ -205,7 +213,7 @@ class Gate:
             self._check_origin(scope)
             answer = self._app if self._pairing is None else self._pair(self._pairing, scope)
         except ApiError as error:
-            answer = error.response()
+            answer = refusal(error, scope)
         await answer(scope, receive, send)
 
     def _check_host(self, scope: Scope) -> None:
@@ -264,6 +272,28 @@ def header(scope: Scope, name: bytes) -> str | None:
         if key == name:
             return str(value.decode("latin-1"))
     return None
+
+
+def refusal(error: ApiError, scope: Scope) -> Response:
+    """Return an error as a page of plain words where a browser opens an address, else as JSON."""
+    opens = scope["type"] == "http" and scope["method"] == "GET"
+    if not opens or "text/html" not in (header(scope, b"accept") or ""):
+        return error.response()
+    from audio_pipeline.app.reporting.report import render_page
+
+    language = accepted_language(header(scope, b"accept-language") or "")
+    words = load_catalogue(language=language).messages["web"]["errors"]
+    page = render_page(
+        "error.html",
+        words.get(error.code, words["other"])["title"],
+        language=language,
+        steps=words.get(error.code, words["other"])["steps"],
+        detail="" if error.code in words else error.message,
+        # Relative, so that a pairing secret in the address stays there.
+        home="../" * (scope["path"].count("/") - 1) or "./",
+        home_words="" if error.code == "not_paired" else words["home"],
+    )
+    return HTMLResponse(page, error.status, error.headers)
 
 
 def megabytes(size: int) -> str:
@@ -391,7 +421,7 @@ class BodyLimits:
             self._check_declared(scope, limit)
             app = self._app
         except ApiError as error:
-            app = error.response()
+            app = refusal(error, scope)
         await app(scope, body, send_and_drain)
 
     def _check_declared(self, scope: Scope, limit: int) -> None:

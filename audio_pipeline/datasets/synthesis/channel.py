@@ -19,11 +19,11 @@ from scipy.ndimage import maximum_filter1d
 from scipy.signal import correlate, lfilter, oaconvolve
 
 from audio_pipeline.datasets.synthesis.resonance import (
+    Draws,
     Parameter,
     Samples,
     band_passed,
     coloured_noise,
-    log_uniform,
     slow_curve,
 )
 
@@ -32,112 +32,73 @@ _FIR = 1024
 
 @dataclass(frozen=True)
 class ChannelSettings:
-    """Ranges of the channel.
+    """Ranges of the channel."""
 
-    Attributes
-    ----------
-    slope : float
-        dB an octave, largest random tilt of the equaliser either way. Contact force alone tilts
-        the knee spectrum by 13 dB above 1 kHz (Safaei 2021); the exploratory study used a random
-        slope.
-    ripple : float
-        dB, standard deviation of the equaliser's curve at ten knots: phones are held to +-10 dB
-        between 100 Hz and 7 kHz (Android CDD), old ones show troughs of 21 dB.
-    high_pass : (float, float)
-        Hz, 60-200 Hz of phones, lower for recorders.
-    tissue, tissue_cutoff : float, (float, float)
-        Chance and cut-off (Hz) of a first-order low-pass by clothes or tissue: 0.6-6 kHz contact,
-        2-12 kHz air.
-    near, near_direct : float, (float, float)
-        Chance of reflections from things close by (hand, bed, table; 15-90 ms) and the direct
-        sound over them in dB. Real pops ring on as noise of unchanged colour; judgement.
-    room, reverberation, direct : float, (float, float), (float, float)
-        Chance of a room, its RT60 in seconds (0.15-0.6 s) and the direct sound over the
-        reverberation in dB (5-25 dB near the back; lower when the phone lies away).
-    snr : (float, float)
-        dB, peak of the loudest event over three standard deviations of the noise. 0-60 dB worked
-        best in the exploratory study.
-    noise_slope : (float, float)
-        dB an octave: white to brown.
-    hum : float
-        Chance of 50 or 60 Hz hum with harmonics.
-    restless : float
-        Chance that the noise level wanders (traffic, breathing nearby).
-    low_pass, low_pass_cutoff : float, (float, float)
-        Chance and cut-off (Hz) of a steep band limit: telephone and Bluetooth links, old codecs,
-        resampled files.
-    gain_control : float
-        Chance of automatic gain control (attack 1-10 ms, release 100-500 ms, ratio 2-8; 0.35 in
-        the recipe, less here because our recorder switches it off).
-    suppression : float
-        Chance of a gate like a noise suppressor between events.
-    clipping : float
-        Chance that the loudest event is clipped, by up to 12 dB.
-    peak : (float, float)
-        dBFS of the loudest event otherwise.
-    codec : float
-        Chance of a lossy codec (capped: round trips cost more than everything else together).
-    """
-
+    #: dB an octave, largest random tilt of the equaliser either way. Contact force alone tilts the
+    #: knee spectrum by 13 dB above 1 kHz (Safaei 2021); the exploratory study used a random slope
     slope: float = 6.0
+    #: dB, standard deviation of the equaliser's curve at ten knots: phones are held to +-10 dB
+    #: between 100 Hz and 7 kHz (Android CDD), old ones show troughs of 21 dB
     ripple: float = 4.0
-    high_pass: tuple[float, float] = (15.0, 220.0)
+    high_pass: tuple[float, float] = (15.0, 220.0)  #: Hz, 60-200 Hz of phones, lower for recorders
+    #: Chance and cut-off (Hz) of a first-order low-pass by clothes or tissue: 0.6-6 kHz contact,
+    #: 2-12 kHz air
     tissue: float = 0.35
     tissue_cutoff: tuple[float, float] = (600.0, 12_000.0)
+    #: Chance of reflections from things close by (hand, bed, table; 15-90 ms) and the direct sound
+    #: over them in dB. Real pops ring on as noise of unchanged colour; judgement
     near: float = 0.5
     near_direct: tuple[float, float] = (2.0, 24.0)
+    #: Chance of a room, its RT60 in seconds (0.15-0.6 s) and the direct sound over the
+    #: reverberation in dB (5-25 dB near the back; lower when the phone lies away)
     room: float = 0.7
     reverberation: tuple[float, float] = (0.03, 0.7)
     direct: tuple[float, float] = (-3.0, 26.0)
+    #: dB, peak of the loudest event over three standard deviations of the noise. 0-60 dB worked
+    #: best in the exploratory study
     snr: tuple[float, float] = (0.0, 70.0)
-    noise_slope: tuple[float, float] = (-2.0, 8.0)
-    hum: float = 0.3
-    restless: float = 0.4
+    noise_slope: tuple[float, float] = (-2.0, 8.0)  #: dB an octave: white to brown
+    hum: float = 0.3  #: Chance of 50 or 60 Hz hum with harmonics
+    restless: float = 0.4  #: Chance that the noise level wanders (traffic, breathing nearby)
+    #: Chance and cut-off (Hz) of a steep band limit: telephone and Bluetooth links, old codecs,
+    #: resampled files
     low_pass: float = 0.25
     low_pass_cutoff: tuple[float, float] = (3400.0, 16_000.0)
+    #: Chance of automatic gain control (attack 1-10 ms, release 100-500 ms, ratio 2-8; 0.35 in the
+    #: recipe, less here because our recorder switches it off)
     gain_control: float = 0.2
-    suppression: float = 0.06
-    clipping: float = 0.06
-    peak: tuple[float, float] = (-30.0, -0.5)
+    suppression: float = 0.06  #: Chance of a gate like a noise suppressor between events
+    clipping: float = 0.06  #: Chance that the loudest event is clipped, by up to 12 dB
+    peak: tuple[float, float] = (-30.0, -0.5)  #: dBFS of the loudest event otherwise
+    #: Chance of a lossy codec (capped: round trips cost more than everything else together)
     codec: float = 0.12
 
 
 @dataclass(frozen=True)
 class Channel:
-    """One drawn channel: an impulse response and what happens after it.
+    """One drawn channel: an impulse response and what happens after it."""
 
-    Attributes
-    ----------
-    response : float64 (m,)
-        Tissue, distance, equaliser and room; the direct sound at sample 0.
-    parameters : dict
-        The draws, for tables.
-    """
-
+    #: float64 (m,): Tissue, distance, equaliser and room; the direct sound at sample 0
     response: Samples
-    parameters: dict[str, Parameter]
+    parameters: dict[str, Parameter]  #: The draws, for tables
 
 
-def draw_channel(rng: np.random.Generator, sample_rate: int, settings: ChannelSettings) -> Channel:
+def draw_channel(rng: Draws, settings: ChannelSettings) -> Channel:
     """Draw the linear part of a channel."""
     slope = rng.uniform(-settings.slope, settings.slope)
-    high_pass = log_uniform(rng, *settings.high_pass)
+    high_pass = rng.log_uniform(*settings.high_pass)
     tissue = rng.random() < settings.tissue
-    cutoff = log_uniform(rng, *settings.tissue_cutoff) if tissue else 0.0
-    response = equaliser(
-        rng, sample_rate, slope, rng.uniform(0.2, 1.0) * settings.ripple, high_pass, cutoff
-    )
+    cutoff = rng.log_uniform(*settings.tissue_cutoff) if tissue else 0.0
+    response = equaliser(rng, slope, rng.uniform(0.2, 1.0) * settings.ripple, high_pass, cutoff)
     if rng.random() < settings.near:
-        close = room(
-            rng, sample_rate, log_uniform(rng, 0.015, 0.09), rng.uniform(*settings.near_direct)
-        )
+        close = room(rng, rng.log_uniform(0.015, 0.09), rng.uniform(*settings.near_direct))
         response = oaconvolve(close, response)
     rt60 = 0.0
     direct = 99.0
     if rng.random() < settings.room:
-        rt60 = log_uniform(rng, *settings.reverberation)
+        rt60 = rng.log_uniform(*settings.reverberation)
         direct = rng.uniform(*settings.direct)
-        response = oaconvolve(room(rng, sample_rate, rt60, direct), response)
+        response = oaconvolve(room(rng, rt60, direct), response)
     return Channel(
         response,
         {
@@ -150,18 +111,13 @@ def draw_channel(rng: np.random.Generator, sample_rate: int, settings: ChannelSe
 
 
 def equaliser(
-    rng: np.random.Generator,
-    sample_rate: int,
-    slope: float,
-    ripple: float,
-    high_pass: float,
-    low_pass: float,
+    rng: Draws, slope: float, ripple: float, high_pass: float, low_pass: float
 ) -> Samples:
     """Make a random minimum-phase equaliser; float64 (1024,), unit gain near 1 kHz.
 
     ``low_pass`` 0 means none. Minimum phase keeps the onset where it was and rings only after it.
     """
-    frequency = np.maximum(rfftfreq(4 * _FIR, 1 / sample_rate), 10.0)
+    frequency = np.maximum(rfftfreq(4 * _FIR, 1 / rng.rate), 10.0)
     octave = np.log2(frequency / 1000.0)
     knots = np.linspace(-5.0, 4.6, 12)
     curve = np.interp(octave, knots, ripple * rng.standard_normal(knots.size))
@@ -178,21 +134,21 @@ def equaliser(
     return np.asarray(response)
 
 
-def room(rng: np.random.Generator, sample_rate: int, rt60: float, direct: float) -> Samples:
+def room(rng: Draws, rt60: float, direct: float) -> Samples:
     """Make a room response: direct sound, a few early reflections, a tail that dulls as it fades.
 
     ``direct`` is the energy of the direct sound over all the rest, in dB.
     """
-    count = round(min(0.8 * rt60 + 0.03, 0.6) * sample_rate)
-    time = np.arange(count) / sample_rate
+    count = round(min(0.8 * rt60 + 0.03, 0.6) * rng.rate)
+    time = np.arange(count) / rng.rate
     first = rng.uniform(0.001, 0.012)
     tail = rng.standard_normal(count) * np.exp(-6.9 * time / rt60) * (time > first)
     bright = tail * np.exp(-6.9 * time / (rt60 * rng.uniform(0.2, 0.8)))
-    dull = band_passed(tail, None, rng.uniform(800, 4000), sample_rate, 1)
+    dull = band_passed(tail, None, rng.uniform(800, 4000), rng.rate, 1)
     tail = dull + rng.uniform(0.1, 1.0) * bright
     early = np.zeros(count)
     places = rng.uniform(first, first + 0.03, int(rng.integers(1, 7)))
-    at = np.minimum((places * sample_rate).astype(int), count - 1)
+    at = np.minimum((places * rng.rate).astype(int), count - 1)
     early[at] += (
         rng.choice([-1, 1], at.size) * rng.uniform(0.2, 1.0, at.size) * np.exp(-places / 0.02)
     )
@@ -206,34 +162,34 @@ def room(rng: np.random.Generator, sample_rate: int, rt60: float, direct: float)
 
 
 def background(
-    rng: np.random.Generator, count: int, sample_rate: int, settings: ChannelSettings
+    rng: Draws, count: int, settings: ChannelSettings
 ) -> tuple[Samples, dict[str, Parameter]]:
     """Make background noise of deviation 1: coloured, sometimes humming, sometimes restless."""
     slope = rng.uniform(*settings.noise_slope)
-    noise = coloured_noise(rng, count, sample_rate, slope)
+    noise = coloured_noise(rng, count, slope)
     if rng.random() < 0.5:
-        noise = oaconvolve(noise, equaliser(rng, sample_rate, 0.0, 6.0, 30.0, 0.0))[:count]
+        noise = oaconvolve(noise, equaliser(rng, 0.0, 6.0, 30.0, 0.0))[:count]
     hum = 0.0
     if rng.random() < settings.hum:
-        hum = log_uniform(rng, 0.02, 1.0)
+        hum = rng.log_uniform(0.02, 1.0)
         base = rng.choice([50.0, 60.0]) * (1 + 2e-4 * rng.standard_normal())
-        phase = 2 * np.pi * base / sample_rate * np.arange(count)
+        phase = 2 * np.pi * base / rng.rate * np.arange(count)
         orders = rng.choice(np.arange(1, 13), int(rng.integers(1, 5)), replace=False)
         for order in orders:
             noise = noise + hum * noise.std() * rng.uniform(0.1, 1) * np.sin(order * phase)
     if rng.random() < settings.restless:
-        noise = noise * slow_curve(rng, count, sample_rate, rng.uniform(0.3, 2.0), 0.3)
+        noise = noise * slow_curve(rng, count, rng.uniform(0.3, 2.0), 0.3)
     noise = noise / max(float(noise.std()), 1e-12)
     return noise, {"noise_slope": round(float(slope), 2), "hum": round(float(hum), 3)}
 
 
-def gain_control(rng: np.random.Generator, samples: Samples, sample_rate: int) -> Samples:
+def gain_control(rng: Draws, samples: Samples) -> Samples:
     """Compress and lift like a phone's automatic gain control; output peak as the input's."""
     peak = float(np.max(np.abs(samples), initial=0.0))
     if peak <= 0:
         return samples
-    attack = max(1, round(rng.uniform(0.001, 0.010) * sample_rate))
-    release = rng.uniform(0.1, 0.5) * sample_rate
+    attack = max(1, round(rng.uniform(0.001, 0.010) * rng.rate))
+    release = rng.uniform(0.1, 0.5) * rng.rate
     # A peak hold of the attack time, then a decay over the release time, both causal.
     held = maximum_filter1d(np.abs(samples), 2 * attack, origin=attack - 1)
     fade = np.exp(-64.0 / release)
@@ -254,11 +210,9 @@ def gain_control(rng: np.random.Generator, samples: Samples, sample_rate: int) -
     return np.asarray(out * (peak / np.max(np.abs(out))))
 
 
-def suppressed(
-    rng: np.random.Generator, samples: Samples, sample_rate: int, noise_level: float
-) -> Samples:
+def suppressed(rng: Draws, samples: Samples, noise_level: float) -> Samples:
     """Duck everything near the noise level, as a simple noise suppressor does."""
-    window = round(0.02 * sample_rate)
+    window = round(0.02 * rng.rate)
     level = np.sqrt(np.convolve(samples**2, np.ones(window) / window, "same"))
     floor = 10 ** (-rng.uniform(6, 30) / 20)
     open_at = noise_level * rng.uniform(1.5, 3)
@@ -267,11 +221,7 @@ def suppressed(
 
 
 def processed(
-    rng: np.random.Generator,
-    samples: Samples,
-    sample_rate: int,
-    noise_level: float,
-    settings: ChannelSettings,
+    rng: Draws, samples: Samples, noise_level: float, settings: ChannelSettings
 ) -> tuple[Samples, dict[str, Parameter]]:
     """Apply what a device does after the microphone: suppression, gain control, level, limit.
 
@@ -286,14 +236,14 @@ def processed(
     """
     drawn: dict[str, Parameter] = {"suppressed": False, "gain_control": False, "low_pass": 0}
     if rng.random() < settings.suppression:
-        samples = suppressed(rng, samples, sample_rate, noise_level)
+        samples = suppressed(rng, samples, noise_level)
         drawn["suppressed"] = True
     if rng.random() < settings.gain_control:
-        samples = gain_control(rng, samples, sample_rate)
+        samples = gain_control(rng, samples)
         drawn["gain_control"] = True
     if rng.random() < settings.low_pass:
-        cutoff = log_uniform(rng, *settings.low_pass_cutoff)
-        samples = band_passed(samples, None, cutoff, sample_rate, 8)
+        cutoff = rng.log_uniform(*settings.low_pass_cutoff)
+        samples = band_passed(samples, None, cutoff, rng.rate, 8)
         drawn["low_pass"] = round(cutoff)
     over = rng.random() < settings.clipping
     peak = rng.uniform(1.0, 12.0) if over else rng.uniform(*settings.peak)
@@ -328,7 +278,7 @@ CODECS = tuple(
 leaves nothing above 4 kHz. Only those that this PyAV encodes: the wheels of 19 have no AMR."""
 
 
-def draw_codec(rng: np.random.Generator) -> tuple[Codec, int]:
+def draw_codec(rng: Draws) -> tuple[Codec, int]:
     """Draw a codec and a bit rate in kbit/s."""
     shares = np.array([codec.share for codec in CODECS])
     codec = CODECS[int(rng.choice(len(CODECS), p=shares / shares.sum()))]

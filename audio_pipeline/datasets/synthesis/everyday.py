@@ -14,21 +14,20 @@ By the written definition fire and paper could be grating: only their looseness 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.signal import lfilter
 
-from audio_pipeline.datasets.synthesis import contacts
+from audio_pipeline.datasets.synthesis.contacts import MAKERS, Made, everyday
 from audio_pipeline.datasets.synthesis.resonance import (
+    Draws,
     Family,
     Samples,
     Sound,
     band_passed,
     coloured_noise,
-    finished,
-    log_uniform,
     shaped_noise,
     slow_curve,
     struck,
@@ -40,12 +39,12 @@ _CREAKING = (32.0, 75.0)
 """Hz; low ends of phrases and groans fall to single pulses that can be counted."""
 
 
-def _pitch(rng: np.random.Generator) -> float:
+def _pitch(rng: Draws) -> float:
     """Draw the pitch of a voice in Hz; one in five creaks."""
-    return log_uniform(rng, *(_CREAKING if rng.random() < 0.2 else _PITCH))
+    return rng.log_uniform(*(_CREAKING if rng.random() < 0.2 else _PITCH))
 
 
-def _formants(rng: np.random.Generator, source: Samples, sample_rate: int) -> Samples:
+def _formants(rng: Draws, source: Samples) -> Samples:
     """Filter a source through four formants; peak of each at most 1."""
     centres = [
         rng.uniform(250, 900),
@@ -56,36 +55,37 @@ def _formants(rng: np.random.Generator, source: Samples, sample_rate: int) -> Sa
     fall = rng.uniform(4, 12)
     total = np.zeros_like(source)
     for place, centre in enumerate(centres):
-        radius = np.exp(-np.pi * rng.uniform(50, 180) * (1 + place) / sample_rate)
-        omega = 2 * np.pi * centre / sample_rate
+        radius = np.exp(-np.pi * rng.uniform(50, 180) * (1 + place) / rng.rate)
+        omega = 2 * np.pi * centre / rng.rate
         part = lfilter([1 - radius], [1.0, -2 * radius * np.cos(omega), radius**2], source)
         peak = max(float(np.max(np.abs(part))), 1e-12)
         total += part / peak * 10 ** (-fall * place / 20)
     return total
 
 
-def _gliding(rng: np.random.Generator, source: Samples, sample_rate: int) -> Samples:
+def _gliding(rng: Draws, source: Samples) -> Samples:
     """Move from one set of formants to another, as syllables do."""
     mix = np.linspace(0.0, 1.0, source.size)
-    first, last = (_formants(rng, source, sample_rate) for _ in range(2))
+    first, last = (_formants(rng, source) for _ in range(2))
     return np.asarray((1 - mix) * first + mix * last)
 
 
-def _voiced(rng: np.random.Generator, count: int, pitch: float, sample_rate: int) -> Samples:
+def _voiced(rng: Draws, count: int, pitch: float) -> Samples:
     """Pulse the glottis with a wandering pitch, sometimes creaky, and breathe through it."""
-    contour = pitch * slow_curve(rng, count, sample_rate, 6.0, 0.12)
+    contour = pitch * slow_curve(rng, count, 6.0, 0.12)
     if rng.random() < 0.25:
-        contour = contour * slow_curve(rng, count, sample_rate, pitch, rng.uniform(0.03, 0.25))
-    phase = np.cumsum(contour) / sample_rate
+        contour = contour * slow_curve(rng, count, pitch, rng.uniform(0.03, 0.25))
+    phase = np.cumsum(contour) / rng.rate
     beats = np.diff(np.floor(phase), prepend=0.0)
     beats *= 1.0 + rng.uniform(0.02, 0.3) * rng.standard_normal(count)
-    dull = np.exp(-2 * np.pi * log_uniform(rng, 80, 900) / sample_rate)
+    dull = np.exp(-2 * np.pi * rng.log_uniform(80, 900) / rng.rate)
     glottis = lfilter([1.0 - dull], [1.0, -dull], beats) * pitch / 100.0
-    air = log_uniform(rng, 1e-4, 2e-2) * rng.standard_normal(count)
+    air = rng.log_uniform(1e-4, 2e-2) * rng.standard_normal(count)
     return np.asarray(glottis + air)
 
 
-def speech(rng: np.random.Generator, sample_rate: int) -> Sound:
+@everyday
+def speech(rng: Draws) -> Made:
     """Say a few syllables: voiced formants between fricatives and plosive bursts.
 
     Pitch reaches down to 32 Hz, the pulses of a creaking voice: those came nearest to grating.
@@ -97,92 +97,77 @@ def speech(rng: np.random.Generator, sample_rate: int) -> Sound:
         if start < 0.35:
             low = rng.uniform(1500, 5000)
             hiss = band_passed(
-                rng.standard_normal(round(rng.uniform(0.04, 0.16) * sample_rate)),
+                rng.standard_normal(round(rng.uniform(0.04, 0.16) * rng.rate)),
                 low,
                 low * rng.uniform(1.5, 2.5),
-                sample_rate,
+                rng.rate,
             )
             hiss *= swell(hiss.size, 0.4, 0.4) * rng.uniform(0.05, 0.5) / np.max(np.abs(hiss))
             parts.append(hiss)
         elif start < 0.7:
-            count = round(rng.uniform(0.03, 0.09) * sample_rate)
+            count = round(rng.uniform(0.03, 0.09) * rng.rate)
             pause = np.zeros(count)
-            tail = round(rng.uniform(0.004, 0.02) * sample_rate)
+            tail = round(rng.uniform(0.004, 0.02) * rng.rate)
             fade = np.exp(-np.arange(tail) / (0.3 * tail))
-            pause[-tail:] = (
-                rng.uniform(0.1, 0.6)
-                * fade
-                * _formants(rng, rng.standard_normal(tail), sample_rate)
-            )
+            pause[-tail:] = rng.uniform(0.1, 0.6) * fade * _formants(rng, rng.standard_normal(tail))
             parts.append(pause)
-        count = round(rng.uniform(0.07, 0.3) * sample_rate)
-        vowel = _gliding(rng, _voiced(rng, count, pitch, sample_rate), sample_rate)
+        count = round(rng.uniform(0.07, 0.3) * rng.rate)
+        vowel = _gliding(rng, _voiced(rng, count, pitch))
         vowel *= swell(count, rng.uniform(0.05, 0.3), rng.uniform(0.2, 0.6))
         parts.append(vowel * rng.uniform(0.4, 1.0) / np.max(np.abs(vowel)))
         if rng.random() < 0.2:
-            parts.append(np.zeros(round(rng.uniform(0.05, 0.25) * sample_rate)))
-    return finished(np.concatenate(parts), sample_rate, "other", "speech")
+            parts.append(np.zeros(round(rng.uniform(0.05, 0.25) * rng.rate)))
+    return np.concatenate(parts)
 
 
-def hum(rng: np.random.Generator, sample_rate: int) -> Sound:
+@everyday
+def hum(rng: Draws) -> Made:
     """Hum or groan: one long voiced sound."""
-    count = round(log_uniform(rng, 0.2, 2.0) * sample_rate)
+    count = round(rng.log_uniform(0.2, 2.0) * rng.rate)
     pitch = _pitch(rng)
-    tone = _formants(rng, _voiced(rng, count, pitch, sample_rate), sample_rate)
-    tone = band_passed(tone, None, log_uniform(rng, 500, 4000), sample_rate)
-    return finished(
-        tone * swell(count, rng.uniform(0.05, 0.4), rng.uniform(0.1, 0.5)),
-        sample_rate,
-        "other",
-        "hum",
-    )
+    tone = _formants(rng, _voiced(rng, count, pitch))
+    tone = band_passed(tone, None, rng.log_uniform(500, 4000), rng.rate)
+    return tone * swell(count, rng.uniform(0.05, 0.4), rng.uniform(0.1, 0.5))
 
 
-def cough(rng: np.random.Generator, sample_rate: int) -> Sound:
+@everyday
+def cough(rng: Draws) -> Made:
     """Cough one to three times: a burst, a long noisy phase, sometimes a voiced end."""
     parts: list[Samples] = []
     for _ in range(int(rng.integers(1, 4))):
-        count = round(rng.uniform(0.15, 0.45) * sample_rate)
-        time = np.arange(count) / sample_rate
+        count = round(rng.uniform(0.15, 0.45) * rng.rate)
+        time = np.arange(count) / rng.rate
         rise = 1 - np.exp(-time / rng.uniform(5e-4, 6e-3))
         blast = np.exp(-time / rng.uniform(0.02, 0.06)) + rng.uniform(0.1, 0.5) * np.exp(
             -time / rng.uniform(0.08, 0.2)
         )
-        air = _formants(rng, rng.standard_normal(count), sample_rate)
-        air += rng.uniform(0.05, 0.8) * coloured_noise(rng, count, sample_rate, rng.uniform(0, 9))
+        air = _formants(rng, rng.standard_normal(count))
+        air += rng.uniform(0.05, 0.8) * coloured_noise(rng, count, rng.uniform(0, 9))
         one = air * rise * blast
         if rng.random() < 0.6:
-            voice = _formants(
-                rng, _voiced(rng, count, log_uniform(rng, 110, 420), sample_rate), sample_rate
-            )
+            voice = _formants(rng, _voiced(rng, count, rng.log_uniform(110, 420)))
             one = one + rng.uniform(0.1, 0.8) * voice * swell(count, 0.5, 0.3)
         parts += [
             one / np.max(np.abs(one)) * rng.uniform(0.5, 1),
-            np.zeros(round(rng.uniform(0.05, 0.35) * sample_rate)),
+            np.zeros(round(rng.uniform(0.05, 0.35) * rng.rate)),
         ]
-    return finished(np.concatenate(parts[:-1]), sample_rate, "other", "cough")
+    return np.concatenate(parts[:-1])
 
 
-def breath(rng: np.random.Generator, sample_rate: int) -> Sound:
+@everyday
+def breath(rng: Draws) -> Made:
     """Breathe in or out, through nose or mouth."""
-    count = round(log_uniform(rng, 0.25, 1.8) * sample_rate)
+    count = round(rng.log_uniform(0.25, 1.8) * rng.rate)
     centres = np.exp(rng.uniform(np.log(300), np.log(6000), 3))
     air = shaped_noise(
-        rng,
-        count,
-        sample_rate,
-        centres,
-        rng.uniform(0.3, 1.2, 3),
-        rng.uniform(0.2, 1.0, 3),
-        floor=0.05,
+        rng, count, centres, rng.uniform(0.3, 1.2, 3), rng.uniform(0.2, 1.0, 3), floor=0.05
     )
     air *= swell(count, rng.uniform(0.2, 0.7), rng.uniform(0.2, 0.7))
-    return finished(
-        air * slow_curve(rng, count, sample_rate, 12.0, 0.15), sample_rate, "other", "breath"
-    )
+    return air * slow_curve(rng, count, 12.0, 0.15)
 
 
-def mouth(rng: np.random.Generator, sample_rate: int) -> Sound:
+@everyday
+def mouth(rng: Draws) -> Made:
     """Smack lips or click the tongue: soft, wet, short, often in twos and threes."""
     times = np.cumsum(rng.exponential(0.07, int(rng.integers(1, 5))))
     times -= times[0]
@@ -192,45 +177,42 @@ def mouth(rng: np.random.Generator, sample_rate: int) -> Sound:
         rng,
         times,
         rng.uniform(0.2, 1.0, times.size),
-        frequencies,
-        np.full(count, log_uniform(rng, 1.5e-3, 9e-3)),
-        np.full(count, 1.0 / count),
-        log_uniform(rng, 3e-4, 2e-3),
+        (frequencies, np.full(count, rng.log_uniform(1.5e-3, 9e-3)), np.full(count, 1.0 / count)),
+        rng.log_uniform(3e-4, 2e-3),
         rng.uniform(0.1, 0.6),
-        sample_rate,
     )
-    return finished(sound, sample_rate, "other", "mouth", times)
+    return sound, times
 
 
-def stomach(rng: np.random.Generator, sample_rate: int) -> Sound:
+@everyday
+def stomach(rng: Draws) -> Made:
     """Rumble: bowel bursts of 10-40 ms at 60 Hz-2 kHz, several a second (bowel-sound studies)."""
     parts: list[Samples] = []
     for _ in range(int(rng.integers(1, 9))):
-        count = round(rng.uniform(0.010, 0.045) * sample_rate)
-        pitch = log_uniform(rng, 80, 1200) * np.exp(
+        count = round(rng.uniform(0.010, 0.045) * rng.rate)
+        pitch = rng.log_uniform(80, 1200) * np.exp(
             rng.uniform(-0.4, 0.4) * np.linspace(0, 1, count)
         )
-        gurgle = np.sin(2 * np.pi * np.cumsum(pitch) / sample_rate)
-        gurgle += 0.4 * coloured_noise(rng, count, sample_rate, 6.0)
+        gurgle = np.sin(2 * np.pi * np.cumsum(pitch) / rng.rate)
+        gurgle += 0.4 * coloured_noise(rng, count, 6.0)
         parts += [
             gurgle * swell(count, 0.2, 0.6) * rng.uniform(0.2, 1.0),
-            np.zeros(round(rng.exponential(0.12) * sample_rate) + 1),
+            np.zeros(round(rng.exponential(0.12) * rng.rate) + 1),
         ]
-    return finished(np.concatenate(parts[:-1]), sample_rate, "other", "stomach")
+    return np.concatenate(parts[:-1])
 
 
 def _grains(
-    rng: np.random.Generator,
+    rng: Draws,
     count: int,
     rate: float,
     low: float,
     high: float,
     decay: tuple[float, float],
     exponent: float,
-    sample_rate: int,
 ) -> Samples:
     """Independent little clicks at random times with power-law levels; float64 (count,)."""
-    duration = count / sample_rate
+    duration = count / rng.rate
     number = max(1, int(rng.poisson(rate * duration)))
     times = np.sort(rng.uniform(0.0, 0.98 * duration, number))
     levels = np.minimum(rng.random(number) ** (-1.0 / exponent), 40.0)
@@ -241,98 +223,78 @@ def _grains(
         if not mine.any():
             continue
         frequencies = np.exp(rng.uniform(np.log(low), np.log(high), 3))
-        decays = np.maximum(np.full(3, log_uniform(rng, *decay)), 0.6 / frequencies)
+        decays = np.maximum(np.full(3, rng.log_uniform(*decay)), 0.6 / frequencies)
         clicks = struck(
             rng,
             times[mine],
             levels[mine] * rng.choice([-1.0, 1.0], int(mine.sum())),
-            frequencies,
-            decays,
-            np.full(3, 1 / 3),
-            log_uniform(rng, 3e-5, 4e-4),
+            (frequencies, decays, np.full(3, 1 / 3)),
+            rng.log_uniform(3e-5, 4e-4),
             rng.uniform(0.0, 0.6),
-            sample_rate,
         )[:count]
         total[: clicks.size] += clicks
     return total / max(float(np.max(np.abs(total))), 1e-12)
 
 
-def rustle(rng: np.random.Generator, sample_rate: int) -> Sound:
+@everyday
+def rustle(rng: Draws) -> Made:
     """Rub cloth: one to four swishes of band noise with a soft envelope and fine crackle."""
     parts: list[Samples] = []
-    low, high = log_uniform(rng, 100, 1500), log_uniform(rng, 2000, 12_000)
+    low, high = rng.log_uniform(100, 1500), rng.log_uniform(2000, 12_000)
     slope = rng.uniform(-2.0, 9.0)
     for _ in range(int(rng.integers(1, 5))):
-        count = round(log_uniform(rng, 0.08, 0.9) * sample_rate)
-        cloth = band_passed(
-            coloured_noise(rng, count, sample_rate, slope), low, high, sample_rate, 1
-        )
+        count = round(rng.log_uniform(0.08, 0.9) * rng.rate)
+        cloth = band_passed(coloured_noise(rng, count, slope), low, high, rng.rate, 1)
         cloth /= np.max(np.abs(cloth))
-        cloth *= slow_curve(rng, count, sample_rate, log_uniform(rng, 8, 50), rng.uniform(0.1, 0.6))
-        cloth *= slow_curve(rng, count, sample_rate, log_uniform(rng, 60, 600), rng.uniform(0, 0.8))
-        fine = _grains(
-            rng, count, log_uniform(rng, 10, 300), 1500, 11_000, (2e-4, 2e-3), 2.5, sample_rate
-        )
+        cloth *= slow_curve(rng, count, rng.log_uniform(8, 50), rng.uniform(0.1, 0.6))
+        cloth *= slow_curve(rng, count, rng.log_uniform(60, 600), rng.uniform(0, 0.8))
+        fine = _grains(rng, count, rng.log_uniform(10, 300), 1500, 11_000, (2e-4, 2e-3), 2.5)
         cloth += 10 ** (rng.uniform(-40, -6) / 20) * fine
         cloth *= swell(count, rng.uniform(0.15, 0.6), rng.uniform(0.2, 0.7))
         parts += [
             cloth * rng.uniform(0.3, 1.0),
-            np.zeros(round(log_uniform(rng, 0.02, 0.4) * sample_rate)),
+            np.zeros(round(rng.log_uniform(0.02, 0.4) * rng.rate)),
         ]
-    return finished(np.concatenate(parts[:-1]), sample_rate, "other", "rustle")
+    return np.concatenate(parts[:-1])
 
 
-def paper(rng: np.random.Generator, sample_rate: int) -> Sound:
+@everyday
+def paper(rng: Draws) -> Made:
     """Crumple paper or a bag: loose clicks of very different size in uneven bursts."""
-    count = round(log_uniform(rng, 0.3, 2.0) * sample_rate)
+    count = round(rng.log_uniform(0.3, 2.0) * rng.rate)
     sheet = _grains(
-        rng,
-        count,
-        log_uniform(rng, 60, 700),
-        800,
-        10_000,
-        (3e-4, 4e-3),
-        rng.uniform(0.8, 1.4),
-        sample_rate,
+        rng, count, rng.log_uniform(60, 700), 800, 10_000, (3e-4, 4e-3), rng.uniform(0.8, 1.4)
     )
-    sheet *= slow_curve(rng, count, sample_rate, log_uniform(rng, 4, 20), rng.uniform(0.5, 1.3))
-    return finished(sheet, sample_rate, "other", "paper")
+    sheet *= slow_curve(rng, count, rng.log_uniform(4, 20), rng.uniform(0.5, 1.3))
+    return sheet
 
 
-def fire(rng: np.random.Generator, sample_rate: int) -> Sound:
+@everyday
+def fire(rng: Draws) -> Made:
     """Crackle like a fire or a record: sparse clicks of power-law size over a soft roar."""
-    count = round(log_uniform(rng, 0.8, 3.0) * sample_rate)
+    count = round(rng.log_uniform(0.8, 3.0) * rng.rate)
     clicks = _grains(
-        rng,
-        count,
-        log_uniform(rng, 4, 40),
-        500,
-        9000,
-        (3e-4, 5e-3),
-        rng.uniform(0.7, 1.4),
-        sample_rate,
+        rng, count, rng.log_uniform(4, 40), 500, 9000, (3e-4, 5e-3), rng.uniform(0.7, 1.4)
     )
-    roar = coloured_noise(rng, count, sample_rate, rng.uniform(3, 9))
-    return finished(
-        clicks + 10 ** (rng.uniform(-50, -18) / 20) * roar, sample_rate, "other", "fire"
-    )
+    roar = coloured_noise(rng, count, rng.uniform(3, 9))
+    return clicks + 10 ** (rng.uniform(-50, -18) / 20) * roar
 
 
-def rain(rng: np.random.Generator, sample_rate: int) -> Sound:
+@everyday
+def rain(rng: Draws) -> Made:
     """Rain or run a tap: very many drops over hiss."""
-    count = round(log_uniform(rng, 0.8, 3.0) * sample_rate)
-    drops = _grains(
-        rng, count, log_uniform(rng, 30, 900), 700, 9000, (4e-4, 6e-3), 2.5, sample_rate
-    )
-    hiss = coloured_noise(rng, count, sample_rate, rng.uniform(-2, 5))
+    count = round(rng.log_uniform(0.8, 3.0) * rng.rate)
+    drops = _grains(rng, count, rng.log_uniform(30, 900), 700, 9000, (4e-4, 6e-3), 2.5)
+    hiss = coloured_noise(rng, count, rng.uniform(-2, 5))
     mixed = drops + 10 ** (rng.uniform(-34, -8) / 20) * hiss
-    return finished(mixed * swell(count, 0.1, 0.1), sample_rate, "other", "rain")
+    return mixed * swell(count, 0.1, 0.1)
 
 
-def zipper(rng: np.random.Generator, sample_rate: int) -> Sound:
+@everyday
+def zipper(rng: Draws) -> Made:
     """Pull a zip or velcro: a fast train of tiny clicks whose pace glides."""
-    duration = log_uniform(rng, 0.25, 1.2)
-    pace = log_uniform(rng, 60, 400) * np.exp(np.linspace(0, rng.uniform(-0.5, 1.2), 4000))
+    duration = rng.log_uniform(0.25, 1.2)
+    pace = rng.log_uniform(60, 400) * np.exp(np.linspace(0, rng.uniform(-0.5, 1.2), 4000))
     beats = np.interp(
         np.arange(0, np.sum(pace) * duration / 4000),
         np.cumsum(pace) * duration / 4000,
@@ -346,121 +308,81 @@ def zipper(rng: np.random.Generator, sample_rate: int) -> Sound:
         rng,
         times,
         np.exp(0.3 * rng.standard_normal(times.size)),
-        frequencies,
-        np.full(4, log_uniform(rng, 3e-4, 3e-3)),
-        np.full(4, 0.25),
+        (frequencies, np.full(4, rng.log_uniform(3e-4, 3e-3)), np.full(4, 0.25)),
         4e-5,
         0.4,
-        sample_rate,
     )
-    return finished(teeth, sample_rate, "other", "zipper")
+    return teeth
 
 
-def water(rng: np.random.Generator, sample_rate: int) -> Sound:
+@everyday
+def water(rng: Draws) -> Made:
     """Bubble or slosh: little rising tones."""
-    count = round(log_uniform(rng, 0.3, 2.0) * sample_rate)
+    count = round(rng.log_uniform(0.3, 2.0) * rng.rate)
     total = np.zeros(count)
     for _ in range(int(rng.integers(3, 30))):
-        size = round(log_uniform(rng, 0.008, 0.06) * sample_rate)
+        size = round(rng.log_uniform(0.008, 0.06) * rng.rate)
         at = int(rng.integers(0, max(1, count - size)))
-        time = np.arange(min(size, count - at)) / sample_rate
-        pitch = log_uniform(rng, 300, 3500)
+        time = np.arange(min(size, count - at)) / rng.rate
+        pitch = rng.log_uniform(300, 3500)
         tone = np.sin(2 * np.pi * (pitch * time + 0.5 * pitch * rng.uniform(0, 12) * time**2))
         total[at : at + time.size] += rng.uniform(0.1, 1) * tone * swell(time.size, 0.1, 0.9)
-    return finished(total, sample_rate, "other", "water")
+    return total
 
 
-def fan(rng: np.random.Generator, sample_rate: int) -> Sound:
+@everyday
+def fan(rng: Draws) -> Made:
     """Switch on a steady noise for a while: a fan, traffic, a kettle."""
-    count = round(log_uniform(rng, 0.6, 3.0) * sample_rate)
+    count = round(rng.log_uniform(0.6, 3.0) * rng.rate)
     centres = np.exp(rng.uniform(np.log(60), np.log(7000), 4))
     noise = shaped_noise(
-        rng,
-        count,
-        sample_rate,
-        centres,
-        rng.uniform(0.3, 1.5, 4),
-        rng.uniform(0.1, 1, 4),
-        floor=0.1,
+        rng, count, centres, rng.uniform(0.3, 1.5, 4), rng.uniform(0.1, 1, 4), floor=0.1
     )
-    return finished(
-        noise * swell(count, rng.uniform(0.05, 0.4), rng.uniform(0.05, 0.4)),
-        sample_rate,
-        "other",
-        "fan",
-    )
+    return noise * swell(count, rng.uniform(0.05, 0.4), rng.uniform(0.05, 0.4))
 
 
-def squeak(rng: np.random.Generator, sample_rate: int) -> Sound:
+@everyday
+def squeak(rng: Draws) -> Made:
     """Squeak: a harmonic tone of 0.4-3 kHz that wavers by 5 % (hip squeaks, shoes, doors)."""
-    count = round(log_uniform(rng, 0.08, 0.8) * sample_rate)
-    pitch = log_uniform(rng, 350, 3000) * slow_curve(rng, count, sample_rate, 15, 0.05)
-    phase = 2 * np.pi * np.cumsum(pitch) / sample_rate
+    count = round(rng.log_uniform(0.08, 0.8) * rng.rate)
+    pitch = rng.log_uniform(350, 3000) * slow_curve(rng, count, 15, 0.05)
+    phase = 2 * np.pi * np.cumsum(pitch) / rng.rate
     tone = sum(rng.uniform(0.1, 1) / order * np.sin(order * phase) for order in range(1, 5))
-    tone = np.asarray(tone) * slow_curve(rng, count, sample_rate, 25, 0.4)
-    return finished(tone * swell(count, 0.1, 0.3), sample_rate, "other", "squeak")
+    tone = np.asarray(tone) * slow_curve(rng, count, 25, 0.4)
+    return tone * swell(count, 0.1, 0.3)
 
 
-def wind(rng: np.random.Generator, sample_rate: int) -> Sound:
+@everyday
+def wind(rng: Draws) -> Made:
     """Blow or wash: gusts, waves and leaves, noise that comes and goes slowly."""
-    count = round(log_uniform(rng, 0.8, 3.0) * sample_rate)
-    gust = coloured_noise(rng, count, sample_rate, rng.uniform(1, 10))
-    gust *= slow_curve(rng, count, sample_rate, log_uniform(rng, 1.5, 12), rng.uniform(0.2, 0.9))
-    gust *= slow_curve(rng, count, sample_rate, log_uniform(rng, 40, 500), rng.uniform(0, 0.7))
-    return finished(gust * swell(count, 0.15, 0.15), sample_rate, "other", "wind")
+    count = round(rng.log_uniform(0.8, 3.0) * rng.rate)
+    gust = coloured_noise(rng, count, rng.uniform(1, 10))
+    gust *= slow_curve(rng, count, rng.log_uniform(1.5, 12), rng.uniform(0.2, 0.9))
+    gust *= slow_curve(rng, count, rng.log_uniform(40, 500), rng.uniform(0, 0.7))
+    return gust * swell(count, 0.15, 0.15)
 
 
-def chirps(rng: np.random.Generator, sample_rate: int) -> Sound:
+@everyday
+def chirps(rng: Draws) -> Made:
     """Chirp like a bird or a cricket: gliding tones, alone or in fast regular trills."""
     total: list[Samples] = []
-    pace = log_uniform(rng, 0.008, 0.12)
-    pitch, glide = log_uniform(rng, 1200, 7500), rng.uniform(-0.5, 0.5)
+    pace = rng.log_uniform(0.008, 0.12)
+    pitch, glide = rng.log_uniform(1200, 7500), rng.uniform(-0.5, 0.5)
     for _ in range(int(rng.integers(2, 25))):
-        size = max(16, round(pace * rng.uniform(0.3, 0.9) * sample_rate))
+        size = max(16, round(pace * rng.uniform(0.3, 0.9) * rng.rate))
         path = pitch * np.exp(glide * np.linspace(0, 1, size) + 0.03 * rng.standard_normal())
-        tone = np.sin(2 * np.pi * np.cumsum(path) / sample_rate) * swell(size, 0.3, 0.5)
+        tone = np.sin(2 * np.pi * np.cumsum(path) / rng.rate) * swell(size, 0.3, 0.5)
         total += [
             tone * rng.uniform(0.5, 1),
-            np.zeros(round(pace * rng.uniform(0.2, 0.8) * sample_rate)),
+            np.zeros(round(pace * rng.uniform(0.2, 0.8) * rng.rate)),
         ]
-    return finished(np.concatenate(total), sample_rate, "other", "chirps")
+    return np.concatenate(total)
 
 
-Maker = Callable[[np.random.Generator, int], Sound]
-
-MAKERS: Mapping[str, Maker] = {
-    "key": contacts.key,
-    "click": contacts.click,
-    "tap": contacts.tap,
-    "knock": contacts.knock,
-    "clap": contacts.clap,
-    "footstep": contacts.footstep,
-    "thump": contacts.thump,
-    "bounce": contacts.bounce,
-    "clink": contacts.clink,
-    "chair": contacts.chair,
-    "speech": speech,
-    "hum": hum,
-    "cough": cough,
-    "breath": breath,
-    "mouth": mouth,
-    "stomach": stomach,
-    "rustle": rustle,
-    "paper": paper,
-    "fire": fire,
-    "rain": rain,
-    "zipper": zipper,
-    "water": water,
-    "fan": fan,
-    "squeak": squeak,
-    "mechanism": contacts.mechanism,
-    "wind": wind,
-    "chirps": chirps,
-    "clock": contacts.clock,
-    "music": contacts.music,
-    "dog": contacts.dog,
-    "drop": contacts.drop,
-}
+def _weights(text: str) -> Mapping[str, float]:
+    """Read names and weights that take turns."""
+    words = text.split()
+    return dict(zip(words[::2], map(float, words[1::2]), strict=True))
 
 
 @dataclass(frozen=True)
@@ -476,84 +398,25 @@ class EverydaySettings:
     """
 
     a: Mapping[str, float] = field(
-        default_factory=lambda: {
-            "speech": 4,
-            "breath": 2,
-            "rustle": 5,
-            "footstep": 3,
-            "tap": 2,
-            "click": 1.5,
-            "hum": 1,
-            "chair": 1,
-            "rain": 1.5,
-            "bounce": 0.7,
-            "mouth": 1,
-            "zipper": 0.5,
-            "mechanism": 1.5,
-            "wind": 2,
-            "drop": 2,
-            "clock": 1,
-        }
+        default_factory=lambda: _weights(
+            "speech 4  breath 2  rustle 5  footstep 3  tap 2  click 1.5  hum 1  chair 1  rain 1.5 "
+            "bounce 0.7  mouth 1  zipper 0.5  mechanism 1.5  wind 2  drop 2  clock 1 "
+        )
     )
     b: Mapping[str, float] = field(
-        default_factory=lambda: {
-            "speech": 3,
-            "cough": 3,
-            "rustle": 5,
-            "thump": 2,
-            "key": 2,
-            "knock": 1.5,
-            "clap": 1.5,
-            "paper": 1,
-            "fire": 1,
-            "water": 1,
-            "fan": 1,
-            "squeak": 1,
-            "clink": 1,
-            "stomach": 1,
-            "breath": 2,
-            "mechanism": 1,
-            "footstep": 2,
-            "chirps": 1.5,
-            "music": 1.5,
-            "dog": 1,
-            "drop": 1.5,
-        }
+        default_factory=lambda: _weights(
+            "speech 3  cough 3  rustle 5  thump 2  key 2  knock 1.5  clap 1.5  paper 1  fire 1 "
+            "water 1  fan 1  squeak 1  clink 1  stomach 1  breath 2  mechanism 1  footstep 2 "
+            "chirps 1.5  music 1.5  dog 1  drop 1.5 "
+        )
     )
     everyday: Mapping[str, float] = field(
-        default_factory=lambda: {
-            "key": 14,
-            "click": 8,
-            "tap": 14,
-            "knock": 10,
-            "clap": 3,
-            "footstep": 4,
-            "thump": 2,
-            "bounce": 1,
-            "clink": 1,
-            "chair": 5,
-            "speech": 6,
-            "cough": 3,
-            "breath": 3,
-            "mouth": 5,
-            "rustle": 6,
-            "rain": 3,
-            "fire": 2,
-            "paper": 2,
-            "water": 0.7,
-            "zipper": 4,
-            "hum": 1,
-            "fan": 1.5,
-            "squeak": 0.7,
-            "stomach": 0.7,
-            "mechanism": 4,
-            "wind": 3,
-            "chirps": 1.5,
-            "drop": 5,
-            "clock": 1.5,
-            "music": 2,
-            "dog": 1,
-        }
+        default_factory=lambda: _weights(
+            "key 14  click 8  tap 14  knock 10  clap 3  footstep 4  thump 2  bounce 1  clink 1 "
+            "chair 5  speech 6  cough 3  breath 3  mouth 5  rustle 6  rain 3  fire 2  paper 2 "
+            "water 0.7  zipper 4  hum 1  fan 1.5  squeak 0.7  stomach 0.7  mechanism 4  wind 3 "
+            "chirps 1.5  drop 5  clock 1.5  music 2  dog 1 "
+        )
     )
 
     def weights(self, family: Family) -> Mapping[str, float]:
@@ -561,12 +424,10 @@ class EverydaySettings:
         return {"a": self.a, "b": self.b, "everyday": self.everyday}[family]
 
 
-def draw_everyday(
-    rng: np.random.Generator, family: Family, sample_rate: int, settings: EverydaySettings
-) -> Sound:
+def draw_everyday(rng: Draws, family: Family, settings: EverydaySettings) -> Sound:
     """Draw one everyday sound by the weights of the family."""
     weights = settings.weights(family)
     names = list(weights)
     share = np.array([weights[name] for name in names], dtype=np.float64)
     name = names[int(rng.choice(len(names), p=share / share.sum()))]
-    return MAKERS[name](rng, sample_rate)
+    return MAKERS[name](rng)

@@ -6,7 +6,7 @@ tell a pop from grating, so the spectrum and the decay of one impact must not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -19,33 +19,51 @@ HIGHEST = 0.45
 """No mode is rendered above this share of the sample rate, so nothing folds back."""
 
 
-def damped_modes(
-    rng: np.random.Generator,
-    excitation: Samples,
-    frequencies: Samples,
-    decays: Samples,
-    gains: Samples,
-    sample_rate: int,
-) -> Samples:
+class Draws(np.random.Generator):
+    """A random generator that knows the sample rate of the sounds it is drawn for.
+
+    Parameters
+    ----------
+    rate : int
+        Hz.
+    seed : int, sequence of int, or numpy Generator
+        Of a generator the stream goes on.
+    """
+
+    def __init__(self, rate: int, seed: int | Sequence[int] | np.random.Generator) -> None:
+        super().__init__(np.random.default_rng(seed).bit_generator)
+        self.rate = rate
+
+    def log_uniform(self, low: float, high: float) -> float:
+        """Draw a number, uniform on a logarithmic axis between two positive ones."""
+        return float(np.exp(self.uniform(np.log(low), np.log(high))))
+
+
+Samples = NDArray[np.float64]
+# Frequencies (Hz), decays (s) and linear gains of damped modes, float64 (m,) each.
+Modes = tuple[Samples, Samples, Samples]
+
+
+def damped_modes(rng: Draws, excitation: Samples, modes: Modes) -> Samples:
     """Excite a bank of damped sinusoids; every impulse sets all of them ringing.
 
     Parameters
     ----------
     excitation : float64 (n,)
         Impulses, already smoothed by the contact.
-    frequencies, decays, gains : float64 (m,)
-        Hz, seconds, linear. Modes above the usable band are left out.
+    modes : Modes
+        Those above the usable band are left out.
 
     Returns
     -------
     float64 (n,)
     """
     total = np.zeros_like(excitation)
-    for frequency, decay, gain in zip(frequencies, decays, gains, strict=True):
-        if frequency > HIGHEST * sample_rate:
+    for frequency, decay, gain in zip(*modes, strict=True):
+        if frequency > HIGHEST * rng.rate:
             continue
-        omega = 2 * np.pi * frequency / sample_rate
-        radius = np.exp(-1.0 / (decay * sample_rate))
+        omega = 2 * np.pi * frequency / rng.rate
+        radius = np.exp(-1.0 / (decay * rng.rate))
         phase = rng.uniform(0, 2 * np.pi)
         ahead = [np.sin(phase), radius * np.sin(omega - phase)]
         back = [1.0, -2 * radius * np.cos(omega), radius * radius]
@@ -73,15 +91,12 @@ def contact_pulse(duration: float, sample_rate: int) -> Samples:
 
 
 def struck(
-    rng: np.random.Generator,
+    rng: Draws,
     times: Samples,
     levels: Samples,
-    frequencies: Samples,
-    decays: Samples,
-    gains: Samples,
+    modes: Modes,
     contact: float,
     tick: float,
-    sample_rate: int,
     tail: float | None = None,
 ) -> Samples:
     """Strike a bank of modes at the given times; returns float64 (n,), any level.
@@ -90,16 +105,16 @@ def struck(
     millisecond. ``tail`` is the length after the last impact in seconds (seven time constants
     of the slowest mode unless told).
     """
-    tail = 7.0 * float(decays.max()) + 2 * contact if tail is None else tail
-    count = round((float(times[-1]) + tail) * sample_rate) + 8
-    train = impulses(times, levels, count, sample_rate)
-    pulse = contact_pulse(contact, sample_rate)
+    tail = 7.0 * float(modes[1].max()) + 2 * contact if tail is None else tail
+    count = round((float(times[-1]) + tail) * rng.rate) + 8
+    train = impulses(times, levels, count, rng.rate)
+    pulse = contact_pulse(contact, rng.rate)
     force = oaconvolve(train, pulse)[:count] if pulse.size > 1 else train
-    sound = damped_modes(rng, force, frequencies, decays, gains, sample_rate)
+    sound = damped_modes(rng, force, modes)
     if tick > 0.0:
-        fade = np.exp(-1.0 / (rng.uniform(2e-4, 9e-4) * sample_rate))
+        fade = np.exp(-1.0 / (rng.uniform(2e-4, 9e-4) * rng.rate))
         hiss = lfilter([1.0], [1.0, -fade], np.abs(train)) * rng.standard_normal(count)
-        hiss = band_passed(hiss, rng.uniform(1500.0, 4000.0), None, sample_rate)
+        hiss = band_passed(hiss, rng.uniform(1500.0, 4000.0), None, rng.rate)
         loudest = np.max(np.abs(hiss))
         if loudest > 0:
             sound = sound + hiss * (tick * np.max(np.abs(sound)) / loudest)
@@ -123,40 +138,30 @@ def band_passed(
     return np.asarray(sosfilt(sections, samples))
 
 
-def coloured_noise(
-    rng: np.random.Generator, count: int, sample_rate: int, slope: float, knee: float = 50.0
-) -> Samples:
+def coloured_noise(rng: Draws, count: int, slope: float, knee: float = 50.0) -> Samples:
     """Gaussian noise whose power falls ``slope`` dB an octave above ``knee`` Hz; deviation 1."""
     size = next_fast_len(max(count, 16), real=True)
     spectrum = rfft(rng.standard_normal(size))
-    frequency = np.maximum(rfftfreq(size, 1.0 / sample_rate), knee)
+    frequency = np.maximum(rfftfreq(size, 1.0 / rng.rate), knee)
     noise = irfft(spectrum * (frequency / 1000.0) ** (-slope / 6.02), size)[:count]
     return np.asarray(noise / max(float(noise.std()), 1e-12))
 
 
 def shaped_noise(
-    rng: np.random.Generator,
-    count: int,
-    sample_rate: int,
-    centres: Samples,
-    widths: Samples,
-    gains: Samples,
-    floor: float = 0.0,
+    rng: Draws, count: int, centres: Samples, widths: Samples, gains: Samples, floor: float = 0.0
 ) -> Samples:
     """Gaussian noise with spectral humps (Hz, octaves, linear gain); deviation 1."""
     size = next_fast_len(max(count, 16), real=True)
-    octave = np.log2(np.maximum(rfftfreq(size, 1.0 / sample_rate), 20.0))
+    octave = np.log2(np.maximum(rfftfreq(size, 1.0 / rng.rate), 20.0))
     hump = (octave[:, None] - np.log2(centres)) / widths
     gain = np.exp(-0.5 * hump * hump) @ gains + floor * float(np.max(gains))
     noise = irfft(rfft(rng.standard_normal(size)) * gain, size)[:count]
     return np.asarray(noise / max(float(noise.std()), 1e-12))
 
 
-def slow_curve(
-    rng: np.random.Generator, count: int, sample_rate: int, knots_per_second: float, spread: float
-) -> Samples:
+def slow_curve(rng: Draws, count: int, knots_per_second: float, spread: float) -> Samples:
     """Slow random gain, log-normal with ``spread`` (natural logarithm), float64 (count,)."""
-    knots = max(4, round(count / sample_rate * knots_per_second) + 2)
+    knots = max(4, round(count / rng.rate * knots_per_second) + 2)
     place = np.linspace(0.0, knots - 1.0, count)
     values = spread * rng.standard_normal(knots)
     left = np.minimum(place.astype(np.intp), knots - 2)
@@ -174,85 +179,65 @@ def swell(count: int, rise: float, fall: float) -> Samples:
 
 @dataclass(frozen=True)
 class BodySettings:
-    """Ranges of a body.
+    """Ranges of a body."""
 
-    Attributes
-    ----------
-    bright, broad : float
-        Shares of bright bodies (air microphone close to a small joint: real clips have a median
-        centroid of 3.8 kHz) and of broad ones. The rest is dull: heard through tissue, all energy
-        under 1 kHz (skin microphones: peaks of 86-1,830 Hz, mean 333; Reggars 1996).
-    modes : (int, int)
-        Number of modes. Engineering judgement; 2-6 in the first recipe, a little wider here.
-    frequency : (float, float)
-        Hz. 120 Hz-10.5 kHz carried over best to real recordings in the exploratory study.
-    bright_median, bright_sigma : float
-        Log-normal centre of the modes of a bright body, Hz; fitted to the first milliseconds of
-        real pop-like clips (median centroid 3.8 kHz after the channel).
-    dull : (float, float)
-        Hz, mode range of a dull body (Reggars 1996; Ozmen 2021: 67-115 Hz fundamentals).
-    tilt : (float, float)
-        Exponent of mode gain over frequency: -0.8..0.8 in the exploratory study.
-    decay, decay_sigma, decay_range : float
-        Seconds: time constant of an impact. Real pop-like clips fall 10 dB in 2 ms and 20 dB in
-        5 ms, so a median of 1.6 ms before the channel; published pops of 2.7-5.7 ms give
-        1.2-2.5 ms; clicks of the jaw 4-6 ms; the range is the 0.3-10 ms of the exploratory study.
-    decay_slope : (float, float)
-        High modes decay faster, as a rule: exponent of decay over frequency. The spectrum of real
-        pops hardly changes while they fade; judgement otherwise.
-    cycles : float
-        A mode rings for at least this share of a period, or it would not be a mode.
-    contact : (float, float)
-        Seconds: half-sine contact time of the strike, the attack (0.05-0.6 ms; judgement).
-    tick : (float, float)
-        Share of broadband noise in the first 1-2 ms (judgement, after web spectrograms).
-    """
-
+    #: Shares of bright bodies (air microphone close to a small joint: real clips have a median
+    #: centroid of 3.8 kHz) and of broad ones. The rest is dull: heard through tissue, all energy
+    #: under 1 kHz (skin microphones: peaks of 86-1,830 Hz, mean 333; Reggars 1996)
     bright: float = 0.6
     broad: float = 0.25
+    #: Number of modes. Engineering judgement; 2-6 in the first recipe, a little wider here
     modes: tuple[int, int] = (2, 8)
+    #: Hz. 120 Hz-10.5 kHz carried over best to real recordings in the exploratory study
     frequency: tuple[float, float] = (120.0, 10_500.0)
+    #: Log-normal centre of the modes of a bright body, Hz; fitted to the first milliseconds of real
+    #: pop-like clips (median centroid 3.8 kHz after the channel)
     bright_median: float = 4200.0
     bright_sigma: float = 0.45
+    #: Hz, mode range of a dull body (Reggars 1996; Ozmen 2021: 67-115 Hz fundamentals)
     dull: tuple[float, float] = (80.0, 900.0)
+    #: Exponent of mode gain over frequency: -0.8..0.8 in the exploratory study
     tilt: tuple[float, float] = (-0.8, 0.8)
+    #: Seconds: time constant of an impact. Real pop-like clips fall 10 dB in 2 ms and 20 dB in 5
+    #: ms, so a median of 1.6 ms before the channel; published pops of 2.7-5.7 ms give 1.2-2.5 ms;
+    #: clicks of the jaw 4-6 ms; the range is the 0.3-10 ms of the exploratory study
     decay: float = 1.6e-3
     decay_sigma: float = 0.8
     decay_range: tuple[float, float] = (2.5e-4, 1.0e-2)
+    #: High modes decay faster, as a rule: exponent of decay over frequency. The spectrum of real
+    #: pops hardly changes while they fade; judgement otherwise
     decay_slope: tuple[float, float] = (-0.2, 0.6)
+    #: A mode rings for at least this share of a period, or it would not be a mode
     cycles: float = 0.6
+    #: Seconds: half-sine contact time of the strike, the attack (0.05-0.6 ms; judgement)
     contact: tuple[float, float] = (3e-5, 5e-4)
+    #: Share of broadband noise in the first 1-2 ms (judgement, after web spectrograms)
     tick: tuple[float, float] = (0.0, 0.5)
 
 
 @dataclass(frozen=True)
 class Body:
-    """One drawn body.
+    """One drawn body."""
 
-    Attributes
-    ----------
-    kind : str
-        ``bright``, ``broad`` or ``dull``.
-    frequencies, decays, gains : float64 (m,)
-        Hz, seconds, linear.
-    contact, tick : float
-        Seconds of contact; share of broadband noise.
-    """
-
-    kind: str
-    frequencies: Samples
+    kind: str  #: ``bright``, ``broad`` or ``dull``
+    frequencies: Samples  #: float64 (m,): Hz, seconds, linear
     decays: Samples
     gains: Samples
-    contact: float
+    contact: float  #: Seconds of contact; share of broadband noise
     tick: float
 
+    @property
+    def modes(self) -> Modes:
+        """The same as :func:`struck` takes them."""
+        return self.frequencies, self.decays, self.gains
 
-def draw_body(rng: np.random.Generator, settings: BodySettings) -> Body:
+
+def draw_body(rng: Draws, settings: BodySettings) -> Body:
     """Draw one body."""
     which = rng.random()
     count = int(rng.integers(settings.modes[0], settings.modes[1] + 1))
     low, high = settings.frequency
-    contact = log_uniform(rng, *settings.contact)
+    contact = rng.log_uniform(*settings.contact)
     if which < settings.bright:
         kind = "bright"
         centre = log_normal(rng, settings.bright_median, settings.bright_sigma, 900.0, high)
@@ -264,7 +249,7 @@ def draw_body(rng: np.random.Generator, settings: BodySettings) -> Body:
     else:
         kind = "dull"
         frequencies = np.exp(rng.uniform(np.log(settings.dull[0]), np.log(settings.dull[1]), count))
-        contact = log_uniform(rng, 2e-4, 1.5e-3)
+        contact = rng.log_uniform(2e-4, 1.5e-3)
     frequencies = np.clip(frequencies, settings.dull[0], high)
     tilt = rng.uniform(*settings.tilt)
     gains = (frequencies / 1000.0) ** tilt * np.exp(0.5 * rng.standard_normal(count))
@@ -276,7 +261,7 @@ def draw_body(rng: np.random.Generator, settings: BodySettings) -> Body:
     return Body(kind, frequencies, decays, gains / np.sum(gains), contact, float(tick))
 
 
-def varied(rng: np.random.Generator, body: Body, spread: float = 0.05) -> Body:
+def varied(rng: Draws, body: Body, spread: float = 0.05) -> Body:
     """Return the same body struck elsewhere: modes shifted by ``spread``, other gains.
 
     ``spread`` is the standard deviation of the logarithm of frequency.
@@ -291,84 +276,46 @@ def varied(rng: np.random.Generator, body: Body, spread: float = 0.05) -> Body:
 
 Family = Literal["a", "b", "everyday"]
 Parameter = float | int | str | bool
-Samples = NDArray[np.float64]
-
 END_LEVEL = 0.1
 """A sound ends where it has fallen 20 dB below its own peak (the D20 duration of pop studies)."""
 
 
 @dataclass(frozen=True)
 class Sound:
-    """One dry sound before any channel.
+    """One dry sound before any channel."""
 
-    Attributes
-    ----------
-    samples : float64 (n,)
-        Largest magnitude 1; the first impact is within a few milliseconds of the first sample.
-    label : str
-        ``pop``, ``grating`` or ``other``.
-    kind : str
-        What made it, such as ``cascade``, ``creak`` or ``key``.
-    start, end : float
-        Audible extent in seconds from the first sample.
-    impacts : tuple of float
-        Times of the impacts in seconds, ascending; empty where none can be resolved.
-    """
-
+    #: float64 (n,): Largest magnitude 1; the first impact is within a few milliseconds of the first
+    #: sample
     samples: Samples
-    label: str
-    kind: str
-    start: float
+    label: str  #: ``pop``, ``grating`` or ``other``
+    kind: str  #: What made it, such as ``cascade``, ``creak`` or ``key``
+    start: float  #: Audible extent in seconds from the first sample
     end: float
+    #: Times of the impacts in seconds, ascending; empty where none can be resolved
     impacts: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class LabelledEvent:
-    """The truth about one sound in a scene.
+    """The truth about one sound in a scene."""
 
-    Attributes
-    ----------
-    start, end : float
-        Seconds from the first sample of the scene.
-    label, kind : str
-        As in :class:`Sound`.
-    impacts : tuple of float
-        Seconds from the first sample of the scene, ascending.
-    snr : float
-        Peak of the event over three standard deviations of the background noise, in dB.
-    """
-
-    start: float
+    start: float  #: Seconds from the first sample of the scene
     end: float
-    label: str
+    label: str  #: As in :class:`Sound`
     kind: str
-    impacts: tuple[float, ...]
-    snr: float
+    impacts: tuple[float, ...]  #: Seconds from the first sample of the scene, ascending
+    snr: float  #: Peak of the event over three standard deviations of the background noise, in dB
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Audio with exact labels.
+    """Audio with exact labels."""
 
-    Attributes
-    ----------
-    samples : float32 (n,)
-        Mono, in [-1, 1].
-    sample_rate : int
-        Hz.
-    events : tuple of LabelledEvent
-        In order of their start.
-    family : str
-        ``a``, ``b``, ``everyday``, or ``real`` for an embedded recording.
-    parameters : mapping
-        The draws that made it (channel, noise, level), for tables and for checks.
-    """
-
-    samples: NDArray[np.float32]
-    sample_rate: int
-    events: tuple[LabelledEvent, ...]
-    family: str
+    samples: NDArray[np.float32]  #: float32 (n,): Mono, in [-1, 1]
+    sample_rate: int  #: Hz
+    events: tuple[LabelledEvent, ...]  #: In order of their start
+    family: str  #: ``a``, ``b``, ``everyday``, or ``real`` for an embedded recording
+    #: The draws that made it (channel, noise, level), for tables and for checks
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
 
 
@@ -420,13 +367,6 @@ def level_envelope(samples: Samples, sample_rate: int, window: float = 1e-3) -> 
     return mean
 
 
-def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
-    """One draw, uniform on a logarithmic axis between two positive numbers."""
-    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
-
-
-def log_normal(
-    rng: np.random.Generator, median: float, sigma: float, low: float, high: float
-) -> float:
+def log_normal(rng: Draws, median: float, sigma: float, low: float, high: float) -> float:
     """One log-normal draw by its median and spread (natural logarithm), cut to [low, high]."""
     return float(np.clip(median * np.exp(sigma * rng.standard_normal()), low, high))

@@ -33,6 +33,7 @@ from audio_pipeline.datasets.synthesis.joints import (
 )
 from audio_pipeline.datasets.synthesis.resonance import (
     Body,
+    Draws,
     Family,
     LabelledEvent,
     Parameter,
@@ -41,7 +42,6 @@ from audio_pipeline.datasets.synthesis.resonance import (
     Sound,
     draw_body,
     level_envelope,
-    log_uniform,
 )
 
 
@@ -55,37 +55,32 @@ class Placed:
 
 
 def recorded(
-    rng: np.random.Generator,
-    placed: list[Placed],
-    count: int,
-    sample_rate: int,
-    family: str,
-    settings: ChannelSettings,
+    rng: Draws, placed: list[Placed], count: int, family: str, settings: ChannelSettings
 ) -> Scene:
     """Mix the sounds, send them through one channel and label them."""
     dry = np.zeros(count)
     for item in placed:
-        at = round(item.time * sample_rate)
+        at = round(item.time * rng.rate)
         part = item.sound.samples[: max(count - at, 0)]
         dry[at : at + part.size] += item.gain * part
-    channel = draw_channel(rng, sample_rate, settings)
+    channel = draw_channel(rng, settings)
     wet = oaconvolve(dry, channel.response)[:count]
-    noise, noise_drawn = background(rng, count, sample_rate, settings)
+    noise, noise_drawn = background(rng, count, settings)
     snr = rng.uniform(*settings.snr)
     loudest = float(np.max(np.abs(wet), initial=0.0))
     noise_level = loudest / 3.0 / 10 ** (snr / 20)
-    events = tuple(_labelled(item, wet, noise_level, sample_rate) for item in placed)
-    heard, drawn = processed(rng, wet + noise_level * noise, sample_rate, noise_level, settings)
+    events = tuple(_labelled(item, wet, noise_level, rng.rate) for item in placed)
+    heard, drawn = processed(rng, wet + noise_level * noise, noise_level, settings)
     codec_name = "none"
     if rng.random() < settings.codec:
         codec, bit_rate = draw_codec(rng)
-        heard = np.clip(round_trip(heard, sample_rate, codec, bit_rate), -1.0, 1.0)
+        heard = np.clip(round_trip(heard, rng.rate, codec, bit_rate), -1.0, 1.0)
         codec_name = f"{codec.name}_{bit_rate}"
     parameters: dict[str, Parameter] = {"snr": round(float(snr), 1), "codec": codec_name}
     parameters |= channel.parameters | noise_drawn | drawn
     return Scene(
         heard.astype(np.float32),
-        sample_rate,
+        rng.rate,
         tuple(sorted(events, key=lambda e: e.start)),
         family,
         parameters,
@@ -104,65 +99,50 @@ def _labelled(item: Placed, wet: Samples, noise_level: float, sample_rate: int) 
     )
 
 
-_JOINTS = {
-    "a": {"pop": pop_a, "grating": grating_a},
-    "b": {"pop": pop_b, "grating": grating_b},
-}
+_JOINTS = {"a": {"pop": pop_a, "grating": grating_a}, "b": {"pop": pop_b, "grating": grating_b}}
 
 
 @dataclass(frozen=True)
 class SceneSettings:
-    """Ranges of a scene.
+    """Ranges of a scene."""
 
-    Attributes
-    ----------
-    sample_rates : tuple of int
-        Hz, drawn with equal chance: what phones and browsers record.
-    duration : (float, float)
-        Seconds; about 7 s holds one slow twist to each side.
-    pop, grating : float
-        Shares of the events in scenes of families a and b; the rest is everyday sound.
-    series : float
-        Chance that a pop is followed by others 60-300 ms later (separate pops: at most four in
-        half a second).
-    gap : (float, float)
-        Seconds of background between events; above the 0.3 s within which the definition would
-        join them.
-    quiet_start : float
-        Chance of at least half a second of background before the first event.
-    level : (float, float)
-        dB of an event below the loudest in the scene, the same for all labels.
-    same_body : float
-        Chance that an event comes from the scene's own joint rather than another.
-    clip_lead : (float, float)
-        Seconds before the sound in a tight clip; clips cut at the onset are as frequent as
-        clips with a little air.
-    clip_length : (float, float)
-        Seconds of a clip, drawn alike for all labels and stretched where the sound is longer.
-    """
-
+    #: Hz, drawn with equal chance: what phones and browsers record
     sample_rates: tuple[int, ...] = (44_100, 48_000)
+    #: Seconds; about 7 s holds one slow twist to each side
     duration: tuple[float, float] = (5.5, 8.5)
+    #: Shares of the events in scenes of families a and b; the rest is everyday sound
     pop: float = 0.38
     grating: float = 0.27
+    #: Chance that a pop is followed by others 60-300 ms later (separate pops: at most four in half
+    #: a second)
     series: float = 0.25
+    #: Seconds of background between events; above the 0.3 s within which the definition would join
+    #: them
     gap: tuple[float, float] = (0.36, 1.0)
+    #: Chance of at least half a second of background before the first event
     quiet_start: float = 0.6
+    #: dB of an event below the loudest in the scene, the same for all labels
     level: tuple[float, float] = (-20.0, 0.0)
+    #: Chance that an event comes from the scene's own joint rather than another
     same_body: float = 0.5
+    #: Seconds before the sound in a tight clip; clips cut at the onset are as frequent as clips
+    #: with a little air
     clip_lead: tuple[float, float] = (0.0, 0.35)
+    #: Seconds of a clip, drawn alike for all labels and stretched where the sound is longer
     clip_length: tuple[float, float] = (0.04, 2.5)
     joint: JointSettings = field(default_factory=JointSettings)
     everyday: EverydaySettings = field(default_factory=EverydaySettings)
     channel: ChannelSettings = field(default_factory=ChannelSettings)
 
 
-def scene(rng: np.random.Generator, family: Family, settings: SceneSettings | None = None) -> Scene:
+def scene(
+    generator: np.random.Generator, family: Family, settings: SceneSettings | None = None
+) -> Scene:
     """Make one scene of several events.
 
     Parameters
     ----------
-    rng : numpy Generator
+    generator : numpy Generator
         The only source of randomness: the same state gives the same scene, bit for bit.
     family : {"a", "b", "everyday"}
         Who makes the joint sounds; ``everyday`` scenes hold none.
@@ -175,13 +155,13 @@ def scene(rng: np.random.Generator, family: Family, settings: SceneSettings | No
         With at least one event.
     """
     settings = settings or SceneSettings()
-    sample_rate = int(rng.choice(settings.sample_rates))
+    rng = Draws(int(generator.choice(settings.sample_rates)), generator)
     duration = rng.uniform(*settings.duration)
     own = draw_body(rng, settings.joint.body)
     time = rng.uniform(0.5, 1.5) if rng.random() < settings.quiet_start else rng.uniform(0.0, 0.4)
     placed: list[Placed] = []
     while True:
-        group = _draw_group(rng, family, own, sample_rate, settings)
+        group = _draw_group(rng, family, own, settings)
         end = max(at + sound.end for sound, at in group)
         if placed and time + end > duration:
             break
@@ -190,30 +170,32 @@ def scene(rng: np.random.Generator, family: Family, settings: SceneSettings | No
             Placed(sound, time + at, gain * (10 ** (rng.uniform(-6, 0) / 20) if at else 1))
             for sound, at in group
         ]
-        time += end + log_uniform(rng, *settings.gap)
-    count = round(max(duration, time - 0.2) * sample_rate)
-    return recorded(rng, placed, count, sample_rate, family, settings.channel)
+        time += end + rng.log_uniform(*settings.gap)
+    count = round(max(duration, time - 0.2) * rng.rate)
+    return recorded(rng, placed, count, family, settings.channel)
 
 
-def clip(rng: np.random.Generator, family: Family, settings: SceneSettings | None = None) -> Scene:
+def clip(
+    generator: np.random.Generator, family: Family, settings: SceneSettings | None = None
+) -> Scene:
     """Make one short recording cut around one sound, near its first sample.
 
     Researchers cut their recordings like this: no quiet to measure, the event fills the file.
     """
     settings = settings or SceneSettings()
-    sample_rate = int(rng.choice(settings.sample_rates))
+    rng = Draws(int(generator.choice(settings.sample_rates)), generator)
     own = draw_body(rng, settings.joint.body)
     label = _draw_label(rng, family, settings)
-    sound = _draw_sound(rng, label, family, own, sample_rate, settings)
+    sound = _draw_sound(rng, label, family, own, settings)
     lead = rng.uniform(0.0, 0.02) if rng.random() < 0.5 else rng.uniform(*settings.clip_lead)
     tail = rng.uniform(0.005, 0.3)
-    length = max(log_uniform(rng, *settings.clip_length), lead + sound.end + tail)
+    length = max(rng.log_uniform(*settings.clip_length), lead + sound.end + tail)
     placed = [Placed(sound, lead, 1.0)]
-    count = round(length * sample_rate)
-    return recorded(rng, placed, count, sample_rate, family, settings.channel)
+    count = round(length * rng.rate)
+    return recorded(rng, placed, count, family, settings.channel)
 
 
-def _draw_label(rng: np.random.Generator, family: Family, settings: SceneSettings) -> str:
+def _draw_label(rng: Draws, family: Family, settings: SceneSettings) -> str:
     which = rng.random()
     if family == "everyday" or which >= settings.pop + settings.grating:
         return "other"
@@ -221,25 +203,20 @@ def _draw_label(rng: np.random.Generator, family: Family, settings: SceneSetting
 
 
 def _draw_sound(
-    rng: np.random.Generator,
-    label: str,
-    family: Family,
-    own: Body,
-    sample_rate: int,
-    settings: SceneSettings,
+    rng: Draws, label: str, family: Family, own: Body, settings: SceneSettings
 ) -> Sound:
     if label == "other":
-        return draw_everyday(rng, family, sample_rate, settings.everyday)
+        return draw_everyday(rng, family, settings.everyday)
     body = own if rng.random() < settings.same_body else draw_body(rng, settings.joint.body)
-    return _JOINTS[family][label](rng, body, sample_rate, settings.joint)
+    return _JOINTS[family][label](rng, body, settings.joint)
 
 
 def _draw_group(
-    rng: np.random.Generator, family: Family, own: Body, sample_rate: int, settings: SceneSettings
+    rng: Draws, family: Family, own: Body, settings: SceneSettings
 ) -> list[tuple[Sound, float]]:
     """Draw one event, or a series of separate pops, with their times from the first."""
     label = _draw_label(rng, family, settings)
-    first = _draw_sound(rng, label, family, own, sample_rate, settings)
+    first = _draw_sound(rng, label, family, own, settings)
     group = [(first, 0.0)]
     if label == "pop" and first.kind == "single" and rng.random() < settings.series:
         at = 0.0
@@ -247,7 +224,7 @@ def _draw_group(
         for _ in range(int(rng.integers(1, 4))):
             at += rng.uniform(0.06, 0.3) if len(group) < 3 else rng.uniform(0.17, 0.3)
             single = _single_only(settings)
-            group.append((_JOINTS[family]["pop"](rng, own, sample_rate, single), at))
+            group.append((_JOINTS[family]["pop"](rng, own, single), at))
     return group
 
 
@@ -259,41 +236,26 @@ def _single_only(settings: SceneSettings) -> JointSettings:
 
 @dataclass(frozen=True)
 class EmbedSettings:
-    """Ranges of the embedding; those of the second exploratory study unless said otherwise.
+    """Ranges of the embedding; those of the second exploratory study unless said otherwise."""
 
-    Attributes
-    ----------
-    sample_rates : tuple of int
-        Hz of the result, drawn with equal chance whatever the clip had; the default model's own
-        rate, which costs half of 44.1 kHz.
-    stretch : (float, float)
-        Resampling factor: the clip gets this much longer and lower.
-    cascade : float
-        Chance that a pop becomes a cascade of itself (a quarter of the pops).
-    tight : float
-        Chance that nothing is added around the clip (clips as researchers cut them).
-    lead, tail : (float, float)
-        Seconds of background before and after otherwise.
-    distractor : float
-        Chance of one everyday sound elsewhere in the scene, labelled ``other``.
-    active_level : float
-        dB below the clip's peak down to which it is labelled.
-    channel : ChannelSettings
-        Milder than for synthetic sounds, because a clip has been through one channel already:
-        6-60 dB coloured noise, reverberation, equaliser, low-pass; and more of what phones do
-        afterwards: codecs, noise suppression, gain control, clipping.
-    """
-
+    #: Hz of the result, drawn with equal chance whatever the clip had; the default model's own
+    #: rate, which costs half of 44.1 kHz
     sample_rates: tuple[int, ...] = (22_050,)
+    #: Resampling factor: the clip gets this much longer and lower
     stretch: tuple[float, float] = (0.85, 1.18)
-    cascade: float = 0.25
+    cascade: float = 0.25  #: Chance that a pop becomes a cascade of itself (a quarter of the pops)
+    #: Chance that nothing is added around the clip (clips as researchers cut them)
     tight: float = 0.2
-    lead: tuple[float, float] = (0.05, 1.2)
+    lead: tuple[float, float] = (0.05, 1.2)  #: Seconds of background before and after otherwise
     tail: tuple[float, float] = (0.1, 1.0)
+    #: Chance of one everyday sound elsewhere in the scene, labelled ``other``
     distractor: float = 0.25
-    active_level: float = -30.0
+    active_level: float = -30.0  #: dB below the clip's peak down to which it is labelled
     pattern: PatternSettings = field(default_factory=PatternSettings)
     everyday: EverydaySettings = field(default_factory=EverydaySettings)
+    #: Milder than for synthetic sounds, because a clip has been through one channel already: 6-60
+    #: dB coloured noise, reverberation, equaliser, low-pass; and more of what phones do afterwards:
+    #: codecs, noise suppression, gain control, clipping
     channel: ChannelSettings = field(
         default_factory=lambda: ChannelSettings(
             slope=4.0,
@@ -313,7 +275,7 @@ class EmbedSettings:
 
 
 def embed(
-    rng: np.random.Generator,
+    generator: np.random.Generator,
     samples: NDArray[np.floating],
     sample_rate: int,
     label: str,
@@ -323,7 +285,7 @@ def embed(
 
     Parameters
     ----------
-    rng : numpy Generator
+    generator : numpy Generator
         The only source of randomness.
     samples : float (n,)
         The clip, mono, any level.
@@ -346,19 +308,21 @@ def embed(
         If the clip is empty, silent or not finite.
     """
     settings = settings or EmbedSettings()
-    rate = int(rng.choice(settings.sample_rates))
+    rng = Draws(int(generator.choice(settings.sample_rates)), generator)
     stretch = rng.uniform(*settings.stretch)
-    sound = clip_sound(samples, sample_rate, rate, label, "clip", stretch, settings.active_level)
+    sound = clip_sound(
+        samples, sample_rate, rng.rate, label, "clip", stretch, settings.active_level
+    )
     if label == "pop" and rng.random() < settings.cascade:
-        sound = _cascaded(rng, sound, rate, settings)
+        sound = _cascaded(rng, sound, settings)
     if rng.random() < settings.tight:
         lead, tail = rng.uniform(0.0, 0.01), rng.uniform(0.0, 0.02)
     else:
-        lead, tail = log_uniform(rng, *settings.lead), log_uniform(rng, *settings.tail)
+        lead, tail = rng.log_uniform(*settings.lead), rng.log_uniform(*settings.tail)
     placed = [Placed(sound, lead, 1.0)]
-    length = lead + sound.samples.size / rate + tail
+    length = lead + sound.samples.size / rng.rate + tail
     if rng.random() < settings.distractor:
-        other = draw_everyday(rng, "everyday", rate, settings.everyday)
+        other = draw_everyday(rng, "everyday", settings.everyday)
         gain = 10 ** (rng.uniform(-20.0, 3.0) / 20)
         if rng.random() < 0.5:
             placed.append(Placed(other, length + 0.35, gain))
@@ -367,8 +331,7 @@ def embed(
             shift = other.end + 0.35
             placed = [Placed(other, 0.02, gain), Placed(sound, lead + shift, 1.0)]
             length += shift
-    made = recorded(rng, placed, round(length * rate), rate, "real", settings.channel)
-    return made
+    return recorded(rng, placed, round(length * rng.rate), "real", settings.channel)
 
 
 def clip_sound(
@@ -426,25 +389,25 @@ def _marked(clip: Samples, rate: int, label: str, kind: str, active_level: float
     return Sound(whole, label, kind, audible[0] / rate, (audible[-1] + 1) / rate, ())
 
 
-def _cascaded(rng: np.random.Generator, sound: Sound, rate: int, settings: EmbedSettings) -> Sound:
+def _cascaded(rng: Draws, sound: Sound, settings: EmbedSettings) -> Sound:
     """Repeat the loudest impact of a pop at the times of a cascade."""
     loud = int(np.argmax(np.abs(sound.samples)))
-    level = level_envelope(sound.samples, rate)
-    before = max(0, loud - round(0.002 * rate))
+    level = level_envelope(sound.samples, rng.rate)
+    before = max(0, loud - round(0.002 * rng.rate))
     quiet = np.nonzero(level[loud:] < 10 ** (-25.0 / 20) * level[loud])[0]
     length = int(quiet[0]) if quiet.size else sound.samples.size - loud
-    impact = sound.samples[before : loud + min(length, round(0.05 * rate)) + 1].copy()
-    fall = min(impact.size, max(1, rate // 500))
+    impact = sound.samples[before : loud + min(length, round(0.05 * rng.rate)) + 1].copy()
+    fall = min(impact.size, max(1, rng.rate // 500))
     impact[impact.size - fall :] *= np.linspace(1.0, 0.0, fall)
     times, levels = cascade(rng, settings.pattern, "gamma")
-    total = np.zeros(round(times[-1] * rate) + 2 + 2 * impact.size)
+    total = np.zeros(round(times[-1] * rng.rate) + 2 + 2 * impact.size)
     for time, gain in zip(times, levels, strict=True):
         # Each impact a little higher or lower, or it would be an echo rather than a crack.
-        shifted = soxr.resample(impact, rate, rate * rng.uniform(0.85, 1.18))
-        at = round(time * rate)
+        shifted = soxr.resample(impact, rng.rate, rng.rate * rng.uniform(0.85, 1.18))
+        at = round(time * rng.rate)
         part = shifted[: total.size - at]
         total[at : at + part.size] += gain * part
-    marked = _marked(total, rate, sound.label, sound.kind, settings.active_level)
-    first = (loud - before) / rate
+    marked = _marked(total, rng.rate, sound.label, sound.kind, settings.active_level)
+    first = (loud - before) / rng.rate
     impacts = tuple(float(time) + first for time in times)
     return Sound(marked.samples, sound.label, "cascade", marked.start, marked.end, impacts)

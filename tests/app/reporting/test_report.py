@@ -328,7 +328,7 @@ class TestBatchPage:
         write_batch_report(target, [("<script>x</script>.wav", document(chance=0.5))])
         page = Page(target.read_text())
         assert "<script>x</script>.wav" in page.words
-        assert [name for name, _ in page.tags].count("script") == 1
+        assert "script" not in [name for name, _ in page.tags]
 
     def test_nothing_found(self, tmp_path: Path) -> None:
         target = tmp_path / "batch.html"

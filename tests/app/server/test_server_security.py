@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import ipaddress
 import socket
 import ssl
@@ -98,6 +100,24 @@ class TestPairing:
         page = network.get(f"/{secret}/").text
         assert 'src="/' not in page
         assert 'href="/' not in page
+
+    def test_a_browser_is_told_in_a_page_what_to_do(self, network: Network) -> None:
+        page = network.get("/old-code/", accept="text/html,*/*;q=0.8")
+        assert page.status_code == 403
+        assert page.headers["content-type"] == "text/html; charset=utf-8"
+        assert "Scan the newest code" in page.text
+        style = page.text.partition("<style>")[2].partition("</style>")[0]
+        digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in page.headers["content-security-policy"]
+        assert "<script" not in page.text
+
+    @pytest.mark.parametrize(("path", "up"), [("nowhere", "./"), ("api/v1/a/b", "../../../")])
+    def test_it_leads_back_to_the_start_with_its_secret(
+        self, network: Network, path: str, up: str
+    ) -> None:
+        page = network.get(f"/{network.pairing.secret}/{path}", accept="text/html")
+        assert page.status_code == 404
+        assert f'href="{up}"' in page.text
 
     def test_the_host_is_checked_first(self, network: Network) -> None:
         secret = network.pairing.secret

@@ -27,7 +27,7 @@ from audio_pipeline.datasets.synthesis.channel import (
     round_trip,
 )
 from audio_pipeline.datasets.synthesis.dataset import COLUMNS, numbered_scene, write_dataset
-from audio_pipeline.datasets.synthesis.resonance import Scene
+from audio_pipeline.datasets.synthesis.resonance import Draws, Scene
 from audio_pipeline.datasets.synthesis.scenes import (
     EmbedSettings,
     SceneSettings,
@@ -128,7 +128,7 @@ def test_another_seed_makes_another_scene() -> None:
 @few
 @given(seed=seeds)
 def test_equaliser_keeps_the_onset(seed: int) -> None:
-    response = equaliser(np.random.default_rng(seed), RATE, 3.0, 4.0, 50.0, 6000.0)
+    response = equaliser(Draws(RATE, seed), 3.0, 4.0, 50.0, 6000.0)
     early = np.sum(response[: RATE // 500] ** 2) / np.sum(response**2)
     assert np.all(np.isfinite(response))
     assert early > 0.8  # within 2 ms
@@ -137,16 +137,16 @@ def test_equaliser_keeps_the_onset(seed: int) -> None:
 @few
 @given(seed=seeds, direct=st.floats(-3.0, 26.0))
 def test_room_has_the_direct_sound_it_was_asked_for(seed: int, direct: float) -> None:
-    response = room(np.random.default_rng(seed), RATE, 0.3, direct)
+    response = room(Draws(RATE, seed), 0.3, direct)
     rest = np.sum(response[1:] ** 2)
     assert 10 * np.log10(1.0 / rest) == pytest.approx(direct, abs=3.5)
 
 
 def test_gain_control_lifts_the_quiet() -> None:
-    rng = np.random.default_rng(0)
+    rng = Draws(RATE, 0)
     sound = 0.01 * rng.standard_normal(RATE)
     sound[RATE // 2 : RATE // 2 + 2000] *= 60.0
-    out = gain_control(rng, sound, RATE)
+    out = gain_control(rng, sound)
     assert np.max(np.abs(out)) == pytest.approx(np.max(np.abs(sound)))
     assert out[: RATE // 4].std() > 1.3 * sound[: RATE // 4].std()
 
@@ -170,8 +170,8 @@ def test_codecs_keep_time(codec: Codec, rate: int) -> None:
 
 @pytest.mark.slow
 def test_the_channel_does_not_know_the_label() -> None:
-    rng = np.random.default_rng(5)
-    drawn = [draw_channel(rng, RATE, ChannelSettings()).parameters for _ in range(4)]
+    rng = Draws(RATE, 5)
+    drawn = [draw_channel(rng, ChannelSettings()).parameters for _ in range(4)]
     assert len({str(one) for one in drawn}) == 4
     numbers = []
     for seed in range(50):

@@ -12,7 +12,8 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from audio_pipeline.datasets.synthesis.everyday import MAKERS, EverydaySettings, draw_everyday
+from audio_pipeline.datasets.synthesis.contacts import MAKERS
+from audio_pipeline.datasets.synthesis.everyday import EverydaySettings, draw_everyday
 from audio_pipeline.datasets.synthesis.joints import (
     JointSettings,
     grating_a,
@@ -22,6 +23,7 @@ from audio_pipeline.datasets.synthesis.joints import (
 )
 from audio_pipeline.datasets.synthesis.resonance import (
     BodySettings,
+    Draws,
     Sound,
     draw_body,
     finished,
@@ -38,10 +40,10 @@ few = settings(max_examples=15, deadline=None)
 
 
 def make(family: str, label: str, seed: int, joint: JointSettings | None = None) -> Sound:
-    rng = np.random.default_rng(seed)
+    rng = Draws(RATE, seed)
     joint = joint or JointSettings()
     body = draw_body(rng, joint.body)
-    return FAMILIES[family][label](rng, body, RATE, joint)
+    return FAMILIES[family][label](rng, body, joint)
 
 
 @few
@@ -90,7 +92,7 @@ def test_sound_is_sane(seed: int, family: str, label: str) -> None:
 @pytest.mark.parametrize("rate", [16_000, 48_000])
 def test_everyday_sounds_are_other_and_finite(name: str, rate: int) -> None:
     for seed in range(2):
-        sound = MAKERS[name](np.random.default_rng(seed), rate)
+        sound = MAKERS[name](Draws(rate, seed))
         assert (sound.label, sound.kind) == ("other", name)
         assert np.all(np.isfinite(sound.samples))
         assert 0.0 <= sound.start < sound.end
@@ -107,8 +109,8 @@ def test_every_everyday_sound_is_drawn_somewhere_and_each_family_lacks_some() ->
 
 def test_weights_decide_what_is_drawn() -> None:
     only = EverydaySettings(everyday={"key": 1.0})
-    rng = np.random.default_rng(0)
-    assert {draw_everyday(rng, "everyday", RATE, only).kind for _ in range(5)} == {"key"}
+    rng = Draws(RATE, 0)
+    assert {draw_everyday(rng, "everyday", only).kind for _ in range(5)} == {"key"}
 
 
 def test_silence_is_no_sound() -> None:

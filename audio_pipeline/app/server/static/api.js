@@ -101,3 +101,26 @@ export async function postReport(recording, answers, embed) {
   return (await send("api/v1/reports", { method: "POST", body })).blob();
 }
 
+// What a person kept; { enabled: false } where the computer keeps nothing.
+export async function getHistory() {
+  return (await send("api/v1/history", {})).json();
+}
+
+export async function keepVisit(recording, answers, withSound) {
+  const body = form(recording, answers);
+  if (withSound) body.append("keep_take", "yes");
+  await send("api/v1/history", { method: "POST", body });
+}
+
+export const getKeptSound = async (id) => (await send(`api/v1/history/${id}/take`, {})).blob();
+
+// id: one visit; without it everything.
+export const deleteKept = (id) => send(id ? `api/v1/history/${id}` : "api/v1/history", { method: "DELETE" });
+
+export async function compareKept(first, second) {
+  return (await send(`api/v1/history/compare?first=${first}&second=${second}`, {})).json();
+}
+
+export async function postExport(passphrase) {
+  return (await post("api/v1/history/export", { passphrase })).blob();
+}

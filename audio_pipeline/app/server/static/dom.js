@@ -18,3 +18,12 @@ export function list(tag, items, attributes = {}) {
 }
 
 export const seconds = (value) => `${value.toFixed(2)} s`;
+
+export function download(blob, name) {
+  const url = URL.createObjectURL(blob);
+  const link = element("a", { href: url, download: name });
+  document.body.append(link);
+  link.click();
+  link.remove();
+  setTimeout(() => URL.revokeObjectURL(url), 10000);
+}

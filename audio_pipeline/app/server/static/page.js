@@ -4,14 +4,16 @@
 
 import { getQuestions, postAdvice, postAnalysis, postInterview, postTriage } from "./api.js";
 import { $, element } from "./dom.js";
+import { showHistory, startHistory } from "./history.js";
 import * as recordStep from "./record-step.js";
 import { emergencyView, explanationView, heardView, isHigher, showResult } from "./result.js";
+import { offer, offlineView } from "./offline.js";
 import { renderScreen } from "./screens.js";
 import { clear, keepAnswers, save, state } from "./state.js";
 import { forgetTake, keepTake, restoreTake } from "./takes.js";
+import { regions } from "./words.js";
 
 const TITLE = "Crepitus";
-const REGIONS = { US: "United States", GB: "United Kingdom", EU: "Europe", AU: "Australia" };
 
 let questionnaire = null;
 let interview = null;
@@ -54,6 +56,7 @@ const views = {
   heard: showHeard,
   check: showCheck,
   result: showResultStep,
+  history: () => showHistory($("history"), { levelTitles: questionnaire.level_titles, words: answerLine, trouble }),
   emergency: showEmergencyStep,
 };
 
@@ -210,6 +213,7 @@ async function useRecording(chosen) {
   recording = chosen;
   analysis = null;
   result = null;
+  state.kept = false;
   await keepTake(chosen);
   await listen();
 }
@@ -249,6 +253,12 @@ async function showHeard() {
 function answerWords(question, value) {
   if (value === null || value === undefined) return "Left out";
   return question.options?.find((option) => option.value === value)?.text ?? String(value);
+}
+
+// An answer that was kept; the questionnaire may have changed since.
+function answerLine(id, value) {
+  const question = questionnaire.questions.find((one) => one.id === id);
+  return question ? `${question.text} ${answerWords(question, value)}` : `${id}: ${value}`;
 }
 
 // The answers in the order they were asked: for checking, for printing, for a doctor.
@@ -313,6 +323,7 @@ async function showResultStep() {
     answeredAt: new Date().toLocaleString(),
     onAnswerMore: () => go("check"),
     onRecordAgain: () => go("record"),
+    onKept: () => go("history"),
     trouble,
   });
 }
@@ -336,8 +347,7 @@ async function restart() {
 function regionOf(languages, fallback) {
   const country = languages.map((language) => new Intl.Locale(language).region).find(Boolean);
   if (!country) return fallback;
-  if (country in REGIONS) return country;
-  return country === "NZ" ? "AU" : "EU";
+  return Object.keys(regions).find((code) => regions[code].countries.includes(country)) ?? "EU";
 }
 
 async function setRegion(region) {
@@ -350,10 +360,11 @@ async function setRegion(region) {
 
 function wire() {
   recordStep.setUp({ onUse: useRecording, trouble });
-  for (const [value, words] of Object.entries(REGIONS)) $("region").append(element("option", { value }, words));
+  for (const [value, { name }] of Object.entries(regions)) $("region").append(element("option", { value }, name));
   $("region").addEventListener("change", () => setRegion($("region").value).catch((error) => trouble(error.message)));
   $("begin").addEventListener("click", () => go(next() === "start" ? "ask-1" : next()));
   $("why").addEventListener("click", () => go("why"));
+  $("kept").addEventListener("click", () => go("history"));
   $("how-record").addEventListener("click", () => go("record"));
   $("heard-next").addEventListener("click", () => go(next()));
   $("heard-again").addEventListener("click", () => go("record"));
@@ -379,17 +390,27 @@ function wire() {
   });
 }
 
+function showOffline() {
+  const region = state.region ?? regionOf(navigator.languages, "EU");
+  $("offline").hidden = false;
+  $("offline").replaceChildren(offlineView(region, begin));
+  $("offline").querySelector("h1").focus();
+}
+
 async function begin() {
   try {
     await setRegion(state.region ?? regionOf(navigator.languages, null));
-    await walk();
+    await Promise.all([walk(), startHistory()]);
     recording ??= await restoreTake();
     if (recording && !analysis) analysis = await postAnalysis(recording).catch(() => null);
     if (place().step === "result") await finishQuestions();
   } catch (error) {
-    trouble(error.message, begin);
+    if (error.status === 0) showOffline();
+    else trouble(error.message, begin);
     return;
   }
+  $("offline").hidden = true;
+  offer();
   if (isEmergency() && place().step !== "emergency") go("emergency");
   else await show();
 }

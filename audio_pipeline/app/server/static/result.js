@@ -1,7 +1,8 @@
 // The result: what to do first, why, what to watch for; below it the recording; then saving it.
 
 import { postFhir, postReport } from "./api.js";
-import { element, list } from "./dom.js";
+import { download, element, list } from "./dom.js";
+import { keepPart } from "./history.js";
 import { processingWords } from "./record-step.js";
 import { soundView } from "./sound-view.js";
 import { levelSymbol } from "./symbols.js";
@@ -80,15 +81,6 @@ function unanswered(topics, onAnswerMore) {
     element("details", {}, element("summary", {}, `${count} without an answer`), list("ul", topics)),
     element("div", { class: "buttons" }, element("button", { type: "button", onclick: onAnswerMore }, "Answer more questions")),
   );
-}
-
-function download(blob, name) {
-  const url = URL.createObjectURL(blob);
-  const link = element("a", { href: url, download: name });
-  document.body.append(link);
-  link.click();
-  link.remove();
-  setTimeout(() => URL.revokeObjectURL(url), 10000);
 }
 
 function saveButton(words, work, trouble) {
@@ -213,6 +205,7 @@ export async function showResult(target, given) {
     advice.also.length ? element("details", {}, element("summary", {}, "Other reasons"), reasonList(advice.also)) : null,
     sourceList(advice.sources, "Where the reasons come from"),
     answersGiven(rows),
+    keepPart(given),
     saving(given),
     element("p", { class: "note" }, `${advice.limits} Answers given ${answeredAt}. ${advice.rules}`),
   ];

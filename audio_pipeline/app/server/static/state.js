@@ -2,8 +2,9 @@
 
 const KEY = "crepitus";
 // answers: question to value, null where the person left it out; details: ticked items whose
-// detail was left out; highest: the highest level that the answers reached at any time.
-const empty = () => ({ answers: {}, details: [], highest: "self_care", region: null, invited: false, cues: {} });
+// detail was left out; highest: the highest level that the answers reached at any time; kept: this
+// visit lies in the history.
+const empty = () => ({ answers: {}, details: [], highest: "self_care", region: null, invited: false, cues: {}, kept: false });
 
 function load() {
   try {
@@ -30,6 +31,7 @@ export function keepAnswers(given, isDetail) {
     if (isDetail && value === null) state.details.push(id);
     else state.answers[id] = value;
   }
+  state.kept = false;
   save();
 }
 
