@@ -198,8 +198,8 @@ def train(
     if settings.takes and deciding is None:
         settings = replace(settings, takes=0)
         text = (
-            "no takes can be made: they need clips of a pop, a grating and other sounds from "
-            f"{settings.folds} groups each; when an event is sure was chosen on clips"
+            "no takes can be made: two parts of the recordings would need a pop, a grating and "
+            "other sounds each; when an event is sure was chosen on clips"
         )
         data_warnings.append(DataWarning("no_takes", text))
     validation = None
@@ -335,7 +335,7 @@ def evaluation_of(
 ) -> Evaluation:
     """Score what models of the other groups answered, by the scorer of `evaluate`."""
     n_groups = int(np.unique(material.groups[kept]).size)
-    return assemble(
+    evaluation = assemble(
         material,
         kept,
         validation.predictions,
@@ -345,6 +345,7 @@ def evaluation_of(
         unguided=validation.unguided,
         seed=settings.seed,
     )
+    return replace(evaluation, trade=tuple(validation.trade))
 
 
 def _no_metrics(
@@ -424,7 +425,7 @@ def _takes_of(
     settings: TrainingSettings,
     seed: int,
 ) -> list[list[AnnotatedRecording]]:
-    """Make takes of the clips of each part; none where a label is not in every one of them."""
+    """Make takes of the clips of each part that has every label; none with fewer than two such."""
     paths = {clip.name: clip.path for clip in material.dataset.clips}
     clips = [
         [
@@ -437,9 +438,12 @@ def _takes_of(
     ]
     if not (settings.takes and parts and set(labels) == set(LABELS)):
         return []
-    if any({clip.label for clip in one} != set(LABELS) for one in clips):
+    complete = [{clip.label for clip in one} == set(LABELS) for one in clips]
+    if sum(complete) < 2:
         return []
-    return heard_takes(clips, settings.takes, seed, material.settings)
+    whole = [one for one, full in zip(clips, complete, strict=True) if full]
+    made = iter(heard_takes(whole, settings.takes, seed, material.settings))
+    return [next(made) if full else [] for full in complete]
 
 
 def _scheme(validation: CrossValidation | None, settings: TrainingSettings, n_groups: int) -> str:
@@ -495,6 +499,7 @@ def _provenance(
             name.removeprefix(f"{STEP}__"): value
             for name, value in {**settings.params, **selection.params}.items()
         },
+        "background_weight": settings.background_weight,
         "kind_balance": settings.kind_balance,
         "group_balance": settings.group_balance,
         "synthetic_share": settings.synthetic_share,
