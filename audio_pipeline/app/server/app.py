@@ -135,8 +135,7 @@ def create_app(
     app.add_api_websocket_route(f"{PREFIX}/live", LiveStreams(pool, settings).serve)
     # A service worker may only look after what lies below its own address, so it lies on top.
     offline = {f"/{name}": name for name in ("manifest.webmanifest", "service-worker.js")}
-    app.add_api_route("/", _answer_front_page, include_in_schema=False)
-    add_page(app, {"/docs": "docs.html", **offline})
+    add_page(app, {"/": "index.html", "/docs": "docs.html", **offline})
     _describe_requests(app)
     guard(app, settings, hosts, pairing)
     return app
@@ -241,39 +240,26 @@ def add_page(app: FastAPI, pages: Mapping[str, str]) -> None:
     assets = load_assets()
 
     def answer(name: str) -> Response:
-        if name not in assets or name == "index.html":  # a template, at "/"
+        if name not in assets or name.endswith(".html"):  # a template, with an address of its own
             raise _unknown_path()
         return Response(assets[name].body, media_type=assets[name].media_type)
 
     for path, name in pages.items():
-        app.add_api_route(path, partial(answer, name), include_in_schema=False)
+        handler = _answer_page if name.endswith(".html") else answer
+        app.add_api_route(path, partial(handler, name), include_in_schema=False)
     app.add_api_route("/static/{name}", answer, include_in_schema=False)
 
 
-def load_assets() -> dict[str, Asset]:
-    """Read the page's files from the package; nothing else on disk can be asked for.
-
-    Name without folder to content; files of other kinds are left out.
-    """
-    folder = resources.files("audio_pipeline.app.server") / "static"
-    assets = {}
-    for entry in folder.iterdir():
-        suffix = "." + entry.name.rpartition(".")[2]
-        if suffix in MEDIA_TYPES:
-            assets[entry.name] = Asset(entry.read_bytes(), MEDIA_TYPES[suffix])
-    return assets
-
-
-async def _answer_front_page(request: Request) -> Response:
-    """Answer with the page in the language that the person chose, or else reads first."""
+async def _answer_page(name: str, request: Request) -> Response:
+    """Answer with a page in the language that the person chose, or else reads first."""
     wanted = (request.query_params.get("language", ""), request.headers.get("accept-language", ""))
-    return HTMLResponse(front_page(accepted_language(",".join(wanted))))
+    return HTMLResponse(written_page(name, accepted_language(",".join(wanted))))
 
 
 @cache
-def front_page(language: str) -> str:
-    """Return the page in a language; all its words are inside, so that it also works alone."""
-    template = load_assets()["index.html"].body.decode("utf-8")
+def written_page(name: str, language: str) -> str:
+    """Return a page in a language; all its words are inside, so that it also works alone."""
+    template = load_assets()[name].body.decode("utf-8")
     named = {one: load_catalogue(language=one).messages["language"]["name"] for one in languages()}
     [go, *_] = load_tables().watch  # what to call for, also while the server cannot be reached
     regions, watch = {}, []
@@ -295,6 +281,20 @@ def front_page(language: str) -> str:
             words={**words.messages["web"], "regions": regions, "watch": watch},
         )
     )
+
+
+def load_assets() -> dict[str, Asset]:
+    """Read the page's files from the package; nothing else on disk can be asked for.
+
+    Name without folder to content; files of other kinds are left out.
+    """
+    folder = resources.files("audio_pipeline.app.server") / "static"
+    assets = {}
+    for entry in folder.iterdir():
+        suffix = "." + entry.name.rpartition(".")[2]
+        if suffix in MEDIA_TYPES:
+            assets[entry.name] = Asset(entry.read_bytes(), MEDIA_TYPES[suffix])
+    return assets
 
 
 def _describe_requests(app: FastAPI) -> None:

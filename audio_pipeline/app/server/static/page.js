@@ -11,7 +11,7 @@ import { offer, offlineView } from "./offline.js";
 import { renderScreen } from "./screens.js";
 import { clear, keepAnswers, save, state } from "./state.js";
 import { forgetTake, keepTake, restoreTake } from "./takes.js";
-import { regions } from "./words.js";
+import { language, locale, regions, say } from "./words.js";
 
 const TITLE = "Crepitus";
 
@@ -102,7 +102,7 @@ function showProgress(step) {
   if (step !== "ask" || !interview) return;
   const at = Math.min(place().number, interview.trail.length + 1);
   const all = interview.trail.length + interview.remaining;
-  $("progress-text").textContent = `Question ${at} of about ${all}`;
+  $("progress-text").textContent = say("ask.progress", { number: at, total: all });
   $("progress-bar").style.width = `${(100 * at) / Math.max(1, all)}%`;
 }
 
@@ -179,7 +179,7 @@ function showEmergency(emergency) {
 // --- steps -------------------------------------------------------------------------------------
 
 function showStart() {
-  $("begin").textContent = interview?.trail.length ? "Go on with the questions" : "Start the questions";
+  $("begin").textContent = say(interview?.trail.length ? "start.go_on" : "start.begin");
 }
 
 async function showWhy() {
@@ -191,9 +191,9 @@ async function showWhy() {
 function reasonNotToTwist() {
   const first = questionnaire.questions.filter((question) => question.section === "emergency");
   const answers = givenAnswers();
-  if (first.some(({ id }) => !(id in answers))) return "You left out some of the safety questions.";
+  if (first.some(({ id }) => !(id in answers))) return say("how.left_out");
   const open = first.some(({ id, clear_options: clear }) => !clear.includes(answers[id]));
-  return open || !interview?.may_twist ? "One of your answers should be looked at first." : "";
+  return open || !interview?.may_twist ? say("how.look_first") : "";
 }
 
 function showInvitation() {
@@ -204,7 +204,7 @@ function showInvitation() {
   $("no-twist-why").textContent = why;
   $("invitation").hidden = Boolean(why);
   $("how-record").hidden = Boolean(why);
-  $("how-skip").textContent = why ? "Go on to the questions" : "Skip the recording";
+  $("how-skip").textContent = say(why ? "how.go_on" : "how.skip");
   $("how-skip").classList.toggle("primary", Boolean(why));
 }
 
@@ -219,13 +219,13 @@ async function useRecording(chosen) {
 }
 
 async function listen() {
-  trouble("Listening to your recording…");
+  trouble(say("heard.listening"));
   try {
     analysis = await postAnalysis(recording, (words) => trouble(words));
     trouble("");
     go("heard");
   } catch (error) {
-    trouble(`${error.message} You can record again, choose another file, or go on without a recording.`, error.status === 422 ? null : listen);
+    trouble(say("heard.failed", { why: error.message }), error.status === 422 ? null : listen);
   }
 }
 
@@ -251,7 +251,7 @@ async function showHeard() {
 }
 
 function answerWords(question, value) {
-  if (value === null || value === undefined) return "Left out";
+  if (value === null || value === undefined) return say("check.left_out");
   return question.options?.find((option) => option.value === value)?.text ?? String(value);
 }
 
@@ -278,14 +278,14 @@ function answerRows() {
 async function showCheck() {
   if (!interview) await walk();
   if (interview.screen) return go(next(), { replace: true });
-  $("check-recording").textContent = recording ? `With your recording: ${recording.name}.` : "Without a recording.";
+  $("check-recording").textContent = recording ? say("check.with", recording) : say("check.without");
   $("answers").replaceChildren(
     ...answerRows().map(({ index, title, words }) =>
       element(
         "li",
         {},
         element("span", {}, title, " ", element("strong", {}, words)),
-        element("button", { type: "button", class: "quiet", onclick: () => go(`ask-${index + 1}`) }, "Change", element("span", { class: "sr-only" }, `: ${title}`)),
+        element("button", { type: "button", class: "quiet", onclick: () => go(`ask-${index + 1}`) }, say("check.change"), element("span", { class: "sr-only" }, `: ${title}`)),
       ),
     ),
   );
@@ -295,7 +295,7 @@ async function showCheck() {
 async function finishQuestions() {
   trouble("");
   $("check-next").disabled = true;
-  $("status").textContent = "Working…";
+  $("status").textContent = say("check.working");
   try {
     const answers = givenAnswers();
     const finding = analysis?.recordings[0].finding;
@@ -320,7 +320,7 @@ async function showResultStep() {
     answers: givenAnswers(),
     rows: answerRows(),
     highest: state.highest,
-    answeredAt: new Date().toLocaleString(),
+    answeredAt: new Date().toLocaleString(locale),
     onAnswerMore: () => go("check"),
     onRecordAgain: () => go("record"),
     onKept: () => go("history"),
@@ -362,6 +362,9 @@ function wire() {
   recordStep.setUp({ onUse: useRecording, trouble });
   for (const [value, { name }] of Object.entries(regions)) $("region").append(element("option", { value }, name));
   $("region").addEventListener("change", () => setRegion($("region").value).catch((error) => trouble(error.message)));
+  $("language")?.addEventListener("change", () => {
+    location.href = `?language=${$("language").value}${location.hash}`;
+  });
   $("begin").addEventListener("click", () => go(next() === "start" ? "ask-1" : next()));
   $("why").addEventListener("click", () => go("why"));
   $("kept").addEventListener("click", () => go("history"));
