@@ -445,12 +445,11 @@ def new_study(folder: Path, title: str, owner: str) -> Study:
     key = key_path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     check_output(key)
-    tables = load_tables()
     try:
         settings = StudySettings(
             title=title,
             owner=owner,
-            questions=tuple(name for name, one in tables.questions.items() if not one.emergency),
+            questions=_EXAMPLE_QUESTIONS,
             outcomes=_EXAMPLE_OUTCOMES,
         )
     except ValidationError as error:
@@ -480,6 +479,10 @@ def new_study(folder: Path, title: str, owner: str) -> Study:
     return open_study(folder)
 
 
+_EXAMPLE_QUESTIONS = (
+    *("age", "pain", "back_pain", "severity", "duration", "trend"),
+    *("heard", "habit", "bendy_joints", "spinal_procedure"),
+)
 _EXAMPLE_OUTCOMES = (
     Outcome(name="outcome_pain", label="Pain, item 1 of your form", minimum=0, maximum=4),
     Outcome(name="outcome_total", label="Total of your form", minimum=0, maximum=56),

@@ -113,6 +113,34 @@ class InterviewInput(Strict):
     region: str | None = Field(default=None, max_length=20)
 
 
+class StudyConsentInput(Strict):
+    """What a person said to a version of the consent text."""
+
+    version: int
+    use: bool
+    research: bool
+    share: bool
+
+
+class StudyAnswersInput(Strict):
+    """Answers and outcome fields of a session; null where one was left out.
+
+    `safety`: all that was answered, to tell whether the person may be asked to twist; not kept.
+    """
+
+    answers: dict[str, Any] = Field(max_length=200)
+    safety: dict[str, Any] = Field(max_length=200)
+
+
+class StudyTakeInput(Strict):
+    """Whose take it is, and what cannot be heard in it."""
+
+    participant: str = Field(max_length=20)
+    device: str = Field(min_length=1, max_length=100)
+    distance_cm: float = Field(ge=0, le=500)
+    posture: str = Field(max_length=200)
+
+
 class ErrorOutput(BaseModel):
     """One line that says what, which value and what to do."""
 
