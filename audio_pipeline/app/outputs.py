@@ -205,13 +205,7 @@ def write_table(
 
 
 def append_row(path: Path, cells: Iterable[str]) -> None:
-    """Add a line to the end of a CSV table; what is there is never touched.
-
-    Raises
-    ------
-    CrepitusError
-        When it cannot be written.
-    """
+    """Add a line to the end of a CSV table; what is there is never touched."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\r\n").writerow([csv_cell(cell) for cell in cells])
     with writing(path), open(path, "r+b") as file:
@@ -228,10 +222,7 @@ def append_row(path: Path, cells: Iterable[str]) -> None:
 def read_table(path: Path, needed: Sequence[str]) -> list[dict[str, str]]:
     """Read a small CSV table whose columns a person may have moved or added to.
 
-    Raises
-    ------
-    InvalidInputError
-        When it cannot be read, is too large, or lacks a column.
+    Raises InvalidInputError when it cannot be read, is too large, or lacks a column.
     """
     try:
         if path.stat().st_size > _LARGEST_TABLE:
