@@ -158,22 +158,12 @@ class TrainingSettings:
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """A fitted estimator with everything chosen on groups it had not seen.
+    """A fitted estimator with everything chosen on groups it had not seen."""
 
-    Attributes
-    ----------
-    estimator : scikit-learn classifier
-        Calibrated where the groups allowed it.
-    thresholds : dict of str to float
-    params : dict
-        The parameters chosen.
-    background_odds : float
-        As a :class:`~audio_pipeline.model.classifier.Classifier` keeps them.
-    """
-
-    estimator: BaseEstimator
+    estimator: BaseEstimator  #: Calibrated where the groups allowed it
     thresholds: dict[str, float]
-    params: dict[str, Any]
+    params: dict[str, Any]  #: The parameters chosen
+    #: As a :class:`~audio_pipeline.model.classifier.Classifier` keeps them
     background_odds: float = 1.0
 
 
