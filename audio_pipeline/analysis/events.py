@@ -204,7 +204,9 @@ def certainties(probabilities: Float64, labels: Sequence[str]) -> Float64:
     return np.asarray(highest / np.maximum(beside, 1e-12))
 
 
-def find(events: Sequence[Event], usable: bool, labels: Sequence[str] = LABELS) -> Finding:
+def derive_finding(
+    events: Sequence[Event], usable: bool, labels: Sequence[str] = LABELS
+) -> Finding:
     """Sum up the events of a recording.
 
     Parameters

@@ -13,8 +13,9 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from audio_pipeline.app.text import json_text
 from audio_pipeline.exceptions import CrepitusError, InvalidInputError
@@ -33,6 +34,9 @@ _LONGEST_HEADER = 2**20
 """Bytes of the first line of a table; 1,000 labels make 50 kB of it."""
 
 _LARGEST_TABLE = 64 << 20
+
+_ROWS_AT_ONCE = 20_000
+"""Rows of a Parquet table in memory."""
 
 Recogniser = Callable[[Path], bool]
 """Tells whether Crepitus wrote a regular file; may raise OSError or ValueError for "no"."""
@@ -128,6 +132,27 @@ def table_header(path: Path) -> list[str]:
 def is_parquet(columns: Sequence[str]) -> Recogniser:
     """Return what tells a Parquet table with exactly these columns."""
     return lambda path: parquet_header(path) == list(columns)
+
+
+def write_parquet_table(
+    file: IO[bytes], columns: Mapping[str, str], rows: Iterable[Sequence[Any]]
+) -> int:
+    """Write a Parquet table, some rows at a time; return how many rows.
+
+    ``columns``: name to the name of a pyarrow type, like ``float64``; unknown values are null.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema([(name, getattr(pa, kind)()) for name, kind in columns.items()])
+    waiting, count = iter(rows), 0
+    with pq.ParquetWriter(file, schema) as writer:
+        while some := list(islice(waiting, _ROWS_AT_ONCE)):
+            values = zip(*some, strict=True)
+            arrays = [pa.array(one, kind) for one, kind in zip(values, schema.types, strict=True)]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+            count += len(some)
+    return count
 
 
 def parquet_header(path: Path) -> list[str]:

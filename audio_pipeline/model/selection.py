@@ -34,7 +34,7 @@ from audio_pipeline.analysis.events import BACKGROUND, ContextConfig
 from audio_pipeline.datasets.examples import (
     Events,
     balanced_weights,
-    joined,
+    concatenate_events,
     with_synthetic_share,
 )
 from audio_pipeline.exceptions import InvalidInputError
@@ -315,7 +315,7 @@ def _with_all_labels(events: Events, labels: Sequence[str], settings: TrainingSe
     none = np.zeros((len(absent), events.table.shape[1]), np.float32)
     text, weights = np.full(len(absent), ""), np.zeros(len(absent))
     case, spans = np.full(len(absent), -1), np.full((len(absent), 2), np.nan)
-    return joined(events, Events(none, absent, text, weights, case, spans, text))
+    return concatenate_events(events, Events(none, absent, text, weights, case, spans, text))
 
 
 def quick_predictor(
