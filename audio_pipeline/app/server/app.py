@@ -189,57 +189,28 @@ def guard(
 
 
 def _add_api(app: FastAPI, api: Api) -> None:
-    def add(
-        method: str,
-        path: str,
-        handler: Callable[..., Any],
-        responses: dict[int | str, dict[str, Any]],
-        body: dict[str, Any] | None = None,
-    ) -> None:
+    read, asked = (), (408, 413, 415, 422)
+    heard = (*asked, 503)
+    triage, upload = schemas.TRIAGE_BODY, schemas.UPLOAD_BODY
+    for path, handler, output, errors, body in (
+        ("/health", api.health, schemas.HealthOutput, read, None),
+        ("/version", api.version, schemas.VersionOutput, read, None),
+        ("/questions", api.questions, schemas.QuestionnaireOutput, (422,), None),
+        ("/interview", api.interview, schemas.InterviewOutput, asked, schemas.INTERVIEW_BODY),
+        ("/triage", api.triage, schemas.RecommendationOutput, asked, triage),
+        ("/advice", api.advice, schemas.AdviceOutput, asked, triage),
+        ("/fhir", api.fhir, None, asked, triage),
+        ("/analyses", api.analyses, schemas.AnalysisOutput, heard, upload),
+        ("/reports", api.reports, None, heard, upload),
+    ):
         app.add_api_route(
             PREFIX + path,
             handler,
-            methods=[method],
-            responses=responses,
+            methods=["POST" if body else "GET"],
+            responses=_responses(output, *errors),
             response_class=Response,
             openapi_extra={"requestBody": body} if body else None,
         )
-
-    triage_errors = (408, 413, 415, 422)
-    upload_errors = (*triage_errors, 503)
-    add("GET", "/health", api.health, _responses(schemas.HealthOutput))
-    add("GET", "/version", api.version, _responses(schemas.VersionOutput))
-    add("GET", "/questions", api.questions, _responses(schemas.QuestionnaireOutput, 422))
-    add(
-        "POST",
-        "/interview",
-        api.interview,
-        _responses(schemas.InterviewOutput, *triage_errors),
-        schemas.INTERVIEW_BODY,
-    )
-    add(
-        "POST",
-        "/triage",
-        api.triage,
-        _responses(schemas.RecommendationOutput, *triage_errors),
-        schemas.TRIAGE_BODY,
-    )
-    add(
-        "POST",
-        "/advice",
-        api.advice,
-        _responses(schemas.AdviceOutput, *triage_errors),
-        schemas.TRIAGE_BODY,
-    )
-    add("POST", "/fhir", api.fhir, _responses(None, *triage_errors), schemas.TRIAGE_BODY)
-    add(
-        "POST",
-        "/analyses",
-        api.analyses,
-        _responses(schemas.AnalysisOutput, *upload_errors),
-        schemas.UPLOAD_BODY,
-    )
-    add("POST", "/reports", api.reports, _responses(None, *upload_errors), schemas.UPLOAD_BODY)
 
 
 def add_page(app: FastAPI, pages: Mapping[str, str]) -> None:

@@ -196,8 +196,7 @@ class AdviceOutput(BaseModel):
     """The recommendation in words, in the order in which a page shows them.
 
     `level_so_far` counts only what was answered; `may_twist` is false where a recording must not
-    be asked for. `screens` are those still to come, the next one first: ids of the questions asked
-    at once, and the `group` whose list they are. It is empty at an emergency.
+    be asked for.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -205,7 +204,6 @@ class AdviceOutput(BaseModel):
     level: Level
     level_so_far: Level
     may_twist: bool
-    screens: list[dict[str, Any]]
     title: str
     who: str
     when: str
