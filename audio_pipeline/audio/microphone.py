@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -80,13 +79,7 @@ class Device:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the entry of ``devices --json``."""
-        return {
-            "name": self.name,
-            "host_api": self.host_api,
-            "channels": self.channels,
-            "default_sample_rate": self.default_sample_rate,
-            "default": self.default,
-        }
+        return {name: value for name, value in vars(self).items() if name != "index"}
 
 
 def portaudio() -> Any:
@@ -273,12 +266,7 @@ class Microphone(AbstractContextManager["Microphone"]):
         self._waiting_since = time.monotonic()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         """Stop capturing and give the device back."""
         self._close()
 

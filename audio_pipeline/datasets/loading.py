@@ -59,33 +59,16 @@ class DataWarning:
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
-    """A dataset, heard.
-
-    Attributes
-    ----------
-    dataset : Dataset
-    settings : AnalysisConfig
-        At the default rate, or the lowest of the dataset where that is lower.
-    heard : list of AnnotatedRecording
-        A recording each.
-    cases : tuple of Example
-        All of them; those that cannot be read or used have no events.
-    groups : str array, shape (n_cases,)
-        Copies of a recording share one.
-    surveys : dict of str to RecordingConditions
-        By the recording's name.
-    copies : tuple of (str, str, Copy)
-        Names of recordings that hold the same sound.
-    data_warnings : tuple of DataWarning
-    """
+    """A dataset, heard."""
 
     dataset: Dataset
+    #: At the default rate, or the lowest of the dataset where that is lower
     settings: AnalysisConfig
-    heard: list[AnnotatedRecording]
-    cases: tuple[Example, ...]
-    groups: NDArray[np.str_]
-    surveys: dict[str, RecordingConditions]
-    copies: tuple[tuple[str, str, Copy], ...]
+    heard: list[AnnotatedRecording]  #: A recording each
+    cases: tuple[Example, ...]  #: All of them; those that cannot be read or used have no events
+    groups: NDArray[np.str_]  #: str array, shape (n_cases,): Copies of a recording share one
+    surveys: dict[str, RecordingConditions]  #: By the recording's name
+    copies: tuple[tuple[str, str, Copy], ...]  #: Names of recordings that hold the same sound
     data_warnings: tuple[DataWarning, ...]
 
     @property

@@ -49,31 +49,18 @@ _FEWEST_GROUPS = 8
 
 @dataclass(frozen=True, eq=False)
 class CrossValidation:
-    """What models of the other groups answered.
+    """What models of the other groups answered."""
 
-    Attributes
-    ----------
-    predictions : list of CasePrediction
-        In the order of the cases.
-    table : PredictionTable
-        The same as arrays.
-    folds : list of Fold
-        Indices of cases.
-    analyses, unguided : list of (AnnotatedRecording, Analysis)
-        Of whole recordings of each fold; of the guided ones once more, without what their protocol
-        tells.
-    decision : Decision or None
-        When an event is sure, by the takes of all folds; None where there were none to choose by.
-    trade : list of dict
-        What more or less caution gives (:func:`~audio_pipeline.model.thresholds.trade`).
-    """
-
-    predictions: list[CasePrediction]
-    table: PredictionTable
-    folds: list[Fold]
+    predictions: list[CasePrediction]  #: In the order of the cases
+    table: PredictionTable  #: The same as arrays
+    folds: list[Fold]  #: Indices of cases
+    #: Of whole recordings of each fold; of the guided ones once more, without what their protocol
+    #: tells
     analyses: list[tuple[AnnotatedRecording, Analysis]]
     unguided: list[tuple[AnnotatedRecording, Analysis]]
+    #: When an event is sure, by the takes of all folds; None where there were none to choose by
     decision: Decision | None = None
+    #: What more or less caution gives, see `thresholds.trade`
     trade: Sequence[Mapping[str, float]] = ()
 
 

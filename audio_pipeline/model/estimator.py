@@ -46,7 +46,7 @@ _NAMED: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     ),
     "extra_trees": (
         "sklearn.ensemble.ExtraTreesClassifier",
-        {**_FOREST, "max_features": 0.35, "bootstrap": True},
+        {**_FOREST, "min_samples_leaf": 8, "max_features": 0.2},
     ),
     "boosting": (
         "sklearn.ensemble.HistGradientBoostingClassifier",

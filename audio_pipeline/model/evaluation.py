@@ -52,33 +52,17 @@ COLUMNS = ("tier", "snr", "family", KIND)
 
 @dataclass(frozen=True)
 class Control:
-    """What one negative control found (see :mod:`audio_pipeline.model.controls`).
-
-    Attributes
-    ----------
-    name : str
-    balanced_accuracy : float
-        Of labels told from it, by models of other groups.
-    low, high : float or None
-        95 % interval by bootstrap over groups; None with fewer than three.
-    chance : float
-        One over the number of labels.
-    count : int
-        Cases.
-    caught : bool
-        The lower end is clearly above chance, and half as far as the model gets or more.
-    verdict : str
-        In words.
-    """
+    """What one negative control found (see :mod:`audio_pipeline.model.controls`)."""
 
     name: str
-    balanced_accuracy: float
-    low: float | None
+    balanced_accuracy: float  #: Of labels told from it, by models of other groups
+    low: float | None  #: 95 % interval by bootstrap over groups; None with fewer than three
     high: float | None
-    chance: float
-    count: int
+    chance: float  #: One over the number of labels
+    count: int  #: Cases
+    #: The lower end is clearly above chance, and half as far as the model gets or more
     caught: bool
-    verdict: str
+    verdict: str  #: In words
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""

@@ -91,6 +91,8 @@ def macro_auc(y_true: Ints, probabilities: Floats) -> float:
     float
         NaN when fewer than two classes occur. Ties count half.
     """
+    from scipy.stats import rankdata
+
     areas = []
     for column in range(probabilities.shape[1]):
         positive = y_true == column
@@ -98,7 +100,7 @@ def macro_auc(y_true: Ints, probabilities: Floats) -> float:
         n_negative = positive.size - n_positive
         if n_positive == 0 or n_negative == 0:
             continue
-        ranks = _mid_ranks(probabilities[:, column])
+        ranks = rankdata(probabilities[:, column])
         above = ranks[positive].sum() - n_positive * (n_positive + 1) / 2
         areas.append(above / (n_positive * n_negative))
     return float(np.mean(areas)) if areas else float("nan")
@@ -306,15 +308,6 @@ def _ratio(part: Floats, whole: Floats) -> Floats:
 def _mean(values: Floats) -> float:
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else float("nan")
-
-
-def _mid_ranks(values: Floats) -> Floats:
-    """Return ranks from 1; ties share their mean rank."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    middle = last - (counts - 1) / 2
-    ranks: Floats = middle[inverse]
-    return ranks
 
 
 Statistics = Callable[[NDArray[np.int64]], Sequence[float]]

@@ -35,22 +35,13 @@ _NO_INTERVAL: Final = {"ece"}
 
 @dataclass(frozen=True, eq=False)
 class CasePrediction:
-    """What a model says about one case.
-
-    Attributes
-    ----------
-    case : Example
-    analysis : Analysis
-        With its finding and events.
-    answer : str or None
-        The label the finding stands for; None for an abstention.
-    probabilities : float64 array, shape (n_events, n_labels)
-        Of the case's events in context, the whole case being one where no segment was found.
-    """
+    """What a model says about one case."""
 
     case: Example
-    analysis: Analysis
-    answer: str | None
+    analysis: Analysis  #: With its finding and events
+    answer: str | None  #: The label the finding stands for; None for an abstention
+    #: float64 array, shape (n_events, n_labels): Of the case's events in context, the whole case
+    #: being one where no segment was found
     probabilities: NDArray[np.float64]
 
     @property
@@ -134,40 +125,26 @@ def without_phases(heard: Sequence[AnnotatedRecording]) -> list[AnnotatedRecordi
 
 @dataclass(frozen=True, eq=False)
 class PredictionTable:
-    """Predictions as arrays; labels are numbered as in `labels`.
-
-    Attributes
-    ----------
-    labels : tuple of str
-    y_true, answer : int64 array, shape (n_cases,)
-        -1 in `answer` for an abstention.
-    mean : float64 array, shape (n_cases, n_labels)
-        Mean probability of each case's events; NaN for a case that cannot be read or used.
-    groups : str array, shape (n_cases,)
-    kinds : int64 array, shape (n_cases,)
-        What each is, as numbers of `kind_names`; those of a label weigh alike.
-    near : int64 array, shape (n_cases,)
-        1 for a sound near a person, 0 for a far one, -1 where nobody knows.
-    seconds : float64 array, shape (n_cases,)
-    joints : int64 array, shape (n_cases, 2)
-        Sure pop and sure grating events.
-    event_true : int64 array, shape (n_events,)
-    event_case : int64 array, shape (n_events,)
-    event_probabilities : float64 array, shape (n_events, n_labels)
-    """
+    """Predictions as arrays; labels are numbered as in `labels`."""
 
     labels: tuple[str, ...]
-    y_true: NDArray[np.int64]
+    y_true: NDArray[np.int64]  #: int64 array, shape (n_cases,): -1 in `answer` for an abstention
     answer: NDArray[np.int64]
+    #: float64 array, shape (n_cases, n_labels): Mean probability of each case's events; NaN for a
+    #: case that cannot be read or used
     mean: NDArray[np.float64]
-    groups: NDArray[np.str_]
+    groups: NDArray[np.str_]  #: str array, shape (n_cases,)
+    #: int64 array, shape (n_cases,): What each is, as numbers of `kind_names`; those of a label
+    #: weigh alike
     kinds: NDArray[np.int64]
+    #: int64 array, shape (n_cases,): 1 for a sound near a person, 0 for a far one, -1 where nobody
+    #: knows
     near: NDArray[np.int64]
-    seconds: NDArray[np.float64]
-    joints: NDArray[np.int64]
-    event_true: NDArray[np.int64]
-    event_case: NDArray[np.int64]
-    event_probabilities: NDArray[np.float64]
+    seconds: NDArray[np.float64]  #: float64 array, shape (n_cases,)
+    joints: NDArray[np.int64]  #: int64 array, shape (n_cases, 2): Sure pop and sure grating events
+    event_true: NDArray[np.int64]  #: int64 array, shape (n_events,)
+    event_case: NDArray[np.int64]  #: int64 array, shape (n_events,)
+    event_probabilities: NDArray[np.float64]  #: float64 array, shape (n_events, n_labels)
     kind_names: tuple[str, ...] = ("",)
 
     @property

@@ -30,7 +30,7 @@ from sklearn.model_selection import (
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
 
-from audio_pipeline.analysis.events import ContextConfig
+from audio_pipeline.analysis.events import BACKGROUND, ContextConfig
 from audio_pipeline.datasets.examples import (
     Events,
     balanced_weights,
@@ -81,9 +81,12 @@ class TrainingSettings:
         Grouped folds inside, where the groups allow it.
     feature_names : tuple of str or None
         What the model may see; None: all features.
+    background_weight : float
+        > 0. What the background weighs against each other label, which weigh alike: it is far more
+        often heard.
     kind_balance : float
-        In [0, 1]. Labels always weigh alike; with 1 so does every ``kind`` of a label (a column of
-        the manifest), with 0 each kind weighs what its events weigh.
+        In [0, 1]. With 1 every ``kind`` of a label (a column of the manifest) weighs the same, with
+        0 each kind weighs what its events weigh.
     group_balance : float
         In [0, 1]: with 1 every group of a label weighs the same in what is learnt: a source of
         three hundred clips is one source.
@@ -129,6 +132,7 @@ class TrainingSettings:
     search_trees: int = 40
     inner_folds: int = 3
     feature_names: tuple[str, ...] | None = None
+    background_weight: float = 2.0
     kind_balance: float = 0.0
     group_balance: float = 1.0
     synthetic_share: float = 0.25
@@ -273,6 +277,7 @@ def select_model(
         events.weights[judged],
         (events.kinds[judged], settings.kind_balance),
     )
+    judge_weights[events.labels == BACKGROUND] *= settings.background_weight
     if settings.judge_only:
         # The shares of labels among a few recordings are those of a collection: as they are.
         judge_weights[judged] = events.weights[judged]
@@ -359,7 +364,8 @@ def learning_weights(events: Events, settings: TrainingSettings) -> Floats:
         (events.kinds, settings.kind_balance),
         (events.groups, settings.group_balance),
     )
-    return with_synthetic_share(weights, events.labels, events.groups, settings.synthetic_share)
+    weights = with_synthetic_share(weights, events.labels, events.groups, settings.synthetic_share)
+    return np.where(events.labels == BACKGROUND, settings.background_weight, 1.0) * weights
 
 
 def feature_columns_of(settings: TrainingSettings) -> Ints | slice:

@@ -499,6 +499,7 @@ def _provenance(
             name.removeprefix(f"{STEP}__"): value
             for name, value in {**settings.params, **selection.params}.items()
         },
+        "background_weight": settings.background_weight,
         "kind_balance": settings.kind_balance,
         "group_balance": settings.group_balance,
         "synthetic_share": settings.synthetic_share,

@@ -7,7 +7,6 @@ import io
 import os
 import sys
 from contextlib import suppress
-from importlib.abc import MetaPathFinder
 from typing import Any
 
 import click
@@ -102,7 +101,7 @@ def main(arguments: list[str] | None = None) -> Any:
     sys.exit(_flush(code))
 
 
-class _WithoutPandas(MetaPathFinder):
+class _WithoutPandas:
     """Keeps scikit-learn from loading pandas only to know whether it is there.
 
     That takes as long as librosa, and the thread of pyarrow's allocator would keep the batch from

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from audio_pipeline.app.cli.options import trust_option
+from audio_pipeline.app.cli.options import model_options, region_option
 from audio_pipeline.app.text import show, show_json, visible
 
 CERTIFICATE_WORDS = """\
@@ -33,19 +33,13 @@ compare the certificate's SHA-256 fingerprint. It is kept, so the same address w
     is_flag=True,
     help="Let a phone on the same network in: HTTPS, a code to scan, a one-time secret.",
 )
-@trust_option
-@click.option(
-    "--model",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=None,
-    help="Model folder [default: the one that comes with Crepitus].",
-)
+@model_options
 @click.option(
     "--history",
     is_flag=True,
     help="Let the page keep results on this machine; whoever uses the page can see them.",
 )
-@click.option("--region", default=None, help="Whose emergency numbers to show: GB, US, EU or AU.")
+@region_option
 def serve_command(
     host: str | None,
     port: int,

@@ -64,11 +64,11 @@ def together(parts: Hits, sample_rate: int) -> Samples:
     return total
 
 
+# Sounds given as (time in s, level in dB, samples).
 Hits = list[tuple[float, float, Samples]]
-"""Sounds given as (time in s, level in dB, samples)."""
 
+# What an everyday sound is made of: samples, hits, or samples and the times of their impacts.
 Made = Samples | Hits | tuple[Samples, Samples]
-"""What an everyday sound is made of: samples, hits, or samples and the times of their impacts."""
 
 MAKERS: dict[str, Callable[[Draws], Sound]] = {}
 """Every everyday sound by its name."""
