@@ -1,13 +1,19 @@
-"""Commands to record people: serve, the page and the HTTP API; and study, the folder of one."""
+"""Commands with people: serve, the page to record on; review, to label; study, its folder."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
-from audio_pipeline.app.cli.options import model_options, region_option
+from audio_pipeline.app.cli.options import (
+    allow_outside_option,
+    model_options,
+    region_option,
+)
 from audio_pipeline.app.text import show, show_json, visible
 
 CERTIFICATE_WORDS = """\
@@ -128,6 +134,96 @@ def qr_code(text: str, *, colour: bool) -> str:
         start + "".join(blocks[bool(t), bool(b)] for t, b in zip(top, bottom, strict=True)) + end
         for top, bottom in zip(rows[::2], rows[1::2], strict=True)
     )
+
+
+@click.command(epilog="Example: crepitus review out")
+@click.argument("source", metavar="DATASET|OUT", type=click.Path(path_type=Path))
+@model_options
+@click.option("--rater", default="", metavar="NAME", help="Who labels; needed from a second on.")
+@click.option("--adjudicate", is_flag=True, help="Decide together what raters differ about.")
+@click.option("--agreement", is_flag=True, help="Say how far raters agree; open no page.")
+@click.option("--unlabelled", is_flag=True, help="A folder whose folders are no labels.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8001,
+    show_default=True,
+    help="0 takes any free one.",
+)
+@allow_outside_option
+@click.option("--json", "as_json", is_flag=True, help="Print --agreement as one JSON document.")
+def review_command(
+    source: Path,
+    model: Path | None,
+    trusted: bool,
+    rater: str,
+    adjudicate: bool,
+    agreement: bool,
+    unlabelled: bool,
+    port: int,
+    allow_outside: bool,
+    as_json: bool,
+) -> None:
+    """Label sounds by ear, one key each, the most informative first.
+
+    OUT is the folder of a batch, DATASET what crepitus train reads. A page opens on this machine
+    alone. Every label is saved as it is made, in review.db, and in review.csv, which crepitus train
+    reads. After every twenty the model is fitted again and the order follows; one sound in five is
+    drawn at random and tells how good it is. A second rater hears exactly the sounds of the first.
+    """
+    from audio_pipeline.app.review import DECIDED, agreements
+    from audio_pipeline.exceptions import CrepitusError
+
+    if rater == DECIDED or (adjudicate and rater):
+        raise click.UsageError(f"--adjudicate needs no rater, and none is called {DECIDED}")
+    name = DECIDED if adjudicate else rater
+    try:
+        from audio_pipeline.app.server.app import LOOPBACK
+        from audio_pipeline.app.server.connections import listen, make_server, run_server
+        from audio_pipeline.app.server.review import create_review_app, open_queue
+    except ImportError as error:
+        raise CrepitusError(
+            f'the page needs {error.name}; install it with: pip install "crepitus[serve]"'
+        ) from None
+    from audio_pipeline.app.server.guards import ServerSettings
+
+    queue = open_queue(
+        source,
+        model,
+        allow_outside=allow_outside,
+        trusted=trusted,
+        unlabelled=unlabelled,
+        rater=name,
+    )
+    if agreement:
+        found = agreements(queue.store, {item.key: item.group for item in queue.items})
+        show_json(found) if as_json else show(_agreement_text(found, queue.differing_file))
+        return
+    listener = listen(LOOPBACK, port)
+    server = make_server(create_review_app(queue), ServerSettings(), listener)
+    waiting = sum(1 for _ in queue.open_items())
+    manifest = visible(str(queue.manifest))
+    show(f"{waiting} of {len(queue.queue)} sounds to label; labels go to {manifest}")
+    show(f"The page is at http://{LOOPBACK}:{listener.getsockname()[1]}/  (Ctrl-C stops it)")
+    run_server(server, listener)
+
+
+def _agreement_text(found: Mapping[str, Any], differing: Path) -> str:
+    lines = [f"{name or 'first'}: {count} labels" for name, count in found["raters"].items()]
+    for pair in found["pairs"]:
+        names = " and ".join(name or "first" for name in pair["raters"])
+        if pair["kappa"] is None:
+            lines.append(f"{names}: {pair['count']} sounds in common, too few kinds to compare")
+            continue
+        interval = "" if pair["low"] is None else f" [{pair['low']:.2f}, {pair['high']:.2f}]"
+        lines.append(
+            f"{names}: {pair['count']} sounds in common, {100 * pair['agreed']:.0f} % named alike, "
+            f"Cohen's kappa {pair['kappa']:.2f}{interval}"
+        )
+    if found["differing"]:
+        lines.append(f"{found['differing']} sounds to decide: {visible(str(differing))}")
+        lines.append("Next: crepitus review DATASET --adjudicate")
+    return "\n".join(lines) or "nobody has labelled anything yet"
 
 
 @click.group(epilog="Example: crepitus study check my_study")
