@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from audio_pipeline.app.cli.options import (
+    FiniteRange,
     allow_outside_option,
+    json_option,
     model_options,
+    output_folder,
+    overwrite_option,
     region_option,
 )
 from audio_pipeline.app.text import show, show_json, visible
+
+if TYPE_CHECKING:
+    from audio_pipeline.app.study import Study
+    from audio_pipeline.model.metrics import Ints
 
 CERTIFICATE_WORDS = """\
 The phone's browser will warn that the connection is not private. That is expected: no company
@@ -45,6 +54,13 @@ compare the certificate's SHA-256 fingerprint. It is kept, so the same address w
     is_flag=True,
     help="Let the page keep results on this machine; whoever uses the page can see them.",
 )
+@click.option(
+    "--study",
+    "study_folder",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Record people for a study: the page asks for consent and writes into its folder.",
+)
 @region_option
 def serve_command(
     host: str | None,
@@ -54,19 +70,23 @@ def serve_command(
     trusted: bool,
     model: Path | None,
     history: bool,
+    study_folder: Path | None,
     region: str | None,
 ) -> None:
     """Open the page to record on, and the HTTP API.
 
     By default only this machine can reach it. With --phone it listens on the local network and
     prints a code: scan it with the phone's camera. Nothing is logged, and nothing is stored
-    unless you say --history and then choose to keep a result.
+    unless you say --history and then choose to keep a result. With --study the page is that of a
+    study: it keeps what people say yes to, in the study's folder.
     """
     from audio_pipeline.app.history import History
+    from audio_pipeline.app.study import open_study
     from audio_pipeline.exceptions import CrepitusError
     from audio_pipeline.triage.messages import default_region, load_catalogue
 
-    region = region or default_region()
+    study = open_study(study_folder) if study_folder is not None else None
+    region = region or (study.settings.region if study is not None else default_region())
     load_catalogue(region)  # an unknown region is refused before any work
     try:
         from audio_pipeline.app.server.app import LOOPBACK, Service
@@ -90,6 +110,7 @@ def serve_command(
         model,
         ServerSettings(trust_model=trusted),
         history=History() if history else None,
+        study=study,
         on_paired=lambda address: _show(address, True),
     )
     if service.pairing is None:
@@ -236,7 +257,6 @@ def study_command() -> None:
 
 
 _folder = click.argument("folder", type=click.Path(path_type=Path))
-_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
 
 @study_command.command(
@@ -245,7 +265,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON doc
 @_folder
 @click.option("--title", required=True, help="What the study is called.")
 @click.option("--owner", required=True, help="Who asks, and how to reach them; people read it.")
-@_json
+@json_option
 def new(folder: Path, title: str, owner: str, as_json: bool) -> None:
     """Make a new study in FOLDER: settings, consent text, empty tables, and how to go on."""
     from audio_pipeline.app.study import new_study
@@ -262,7 +282,7 @@ def new(folder: Path, title: str, owner: str, as_json: bool) -> None:
 
 @study_command.command(epilog="Example: crepitus study check my_study")
 @_folder
-@_json
+@json_option
 def check(folder: Path, as_json: bool) -> None:
     """Say what is missing, what was recorded otherwise than planned, and where speech is heard.
 
@@ -289,22 +309,15 @@ def check(folder: Path, as_json: bool) -> None:
 
 
 @study_command.command(epilog="Example: crepitus study export my_study -o archive --mute-speech")
-@_folder
-@click.option(
-    "-o",
-    "--output",
-    "archive",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="Folder for the archive; new or empty.",
-)
+@click.argument("study_folder", metavar="FOLDER", type=click.Path(path_type=Path))
+@output_folder("Folder for the archive")
 @click.option(
     "--mute-speech",
     is_flag=True,
     help="Put silence where speech may be heard, except in sounds labelled pop or grating.",
 )
-@_json
-def export(folder: Path, archive: Path, mute_speech: bool, as_json: bool) -> None:
+@json_option
+def export(study_folder: Path, folder: Path, mute_speech: bool, as_json: bool) -> None:
     """Write the pseudonymous archive of those who said yes to sharing.
 
     FLAC, labels, answers with ages in ten years, no dates and no names; manifest.csv that
@@ -315,15 +328,15 @@ def export(folder: Path, archive: Path, mute_speech: bool, as_json: bool) -> Non
     from audio_pipeline.app.study_archive import export_study
     from audio_pipeline.app.text import steps
 
-    study = open_study(folder)
+    study = open_study(study_folder)
     with steps() as progress:
-        written = export_study(study, archive, mute_speech=mute_speech, progress=progress)
+        written = export_study(study, folder, mute_speech=mute_speech, progress=progress)
     if as_json:
         show_json(written.to_dict())
     else:
         labels = ", ".join(f"{count} {visible(one)}" for one, count in written.labels.items())
         show(
-            f"{written.takes} takes of {len(written.people)} people in {visible(str(archive))};"
+            f"{written.takes} takes of {len(written.people)} people in {visible(str(folder))};"
             f" labels: {labels or 'none yet'}."
         )
         for name, reason in written.left_out.items():
@@ -345,7 +358,7 @@ def export(folder: Path, archive: Path, mute_speech: bool, as_json: bool) -> Non
     type=click.Path(path_type=Path),
     help="Where to look for models that learnt from them; the folder around the study is, too.",
 )
-@_json
+@json_option
 def withdraw(
     folder: Path, person: str, delete: bool, places: tuple[Path, ...], as_json: bool
 ) -> None:
@@ -379,3 +392,134 @@ def withdraw(
 
 def _codes(row: dict[str, str]) -> list[str]:
     return row["participants"].split(";")
+
+
+@study_command.command(epilog="Example: crepitus study status my_study --width 0.1 --plot plan.png")
+@_folder
+@click.option(
+    "--predictions",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="TABLE.csv",
+    help="Plan for the share of right answers in what `train --predictions` wrote; by default for "
+    "the share of takes with a labelled pop or grinding sound.",
+)
+@click.option(
+    "--width",
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
+    default=0.1,
+    show_default=True,
+    help="Wanted width of the 95 % interval.",
+)
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Also draw the curve, as .png or .svg.",
+)
+@overwrite_option
+@json_option
+def status(
+    folder: Path,
+    predictions: Path | None,
+    width: float,
+    plot: Path | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Say how far a study is, and how many people it needs: people count, not clips.
+
+    From three people on, a simulation draws studies of more people like those of the pilot and
+    says how wide the 95 % interval would be.
+    """
+    from dataclasses import asdict
+
+    from audio_pipeline.app.outputs import check_output
+    from audio_pipeline.app.study import open_study
+    from audio_pipeline.model.metrics import plan_people
+
+    if plot is not None:
+        check_output(plot, endings=(".png", ".svg"), inputs=[predictions], overwrite=overwrite)
+    study = open_study(folder)
+    counts = _counts(study)
+    what, hits, tries = _pilot(study, predictions)
+    plan = plan_people(hits, tries, width) if len(tries) > 2 else None
+    if as_json:
+        show_json({**counts, "planned_for": what, "plan": asdict(plan) if plan else None})
+    else:
+        show(
+            f"{counts['people']} people, {counts['research']} gave to research and"
+            f" {counts['share']} to sharing; {counts['withdrawn']} left."
+        )
+        show(
+            f"{counts['sessions']} sessions, {counts['takes']} takes,"
+            f" {counts['minutes']:.1f} minutes, {counts['labels']} labels."
+        )
+        if plan is None:
+            show(f"No plan yet: {what} is known of {len(tries)} people; three are the least.")
+        else:
+            show(
+                f"{what}: {plan.share:.2f} in {plan.people} people (how alike the sounds of a"
+                f" person are: {plan.icc:.2f} of 1)."
+            )
+            show(
+                f"For a 95 % interval {width:g} wide: about {plan.needed} people; another pilot"
+                f" like this would have said {plan.needed_low} to {plan.needed_high}."
+            )
+            widest = max(high for _, _, _, high in plan.curve)
+            for people, expected, low, high in plan.curve:
+                bar = "#" * max(1, round(40 * expected / widest))
+                mark = " <= wanted" if expected <= width else ""
+                show(f"{people:5} people  {bar:40} {expected:.3f} ({low:.3f}-{high:.3f}){mark}")
+    if plot is not None and plan is not None:
+        from audio_pipeline.app.outputs import replaced
+        from audio_pipeline.app.reporting.plots import plan_chart
+        from audio_pipeline.exceptions import CrepitusError
+
+        drawn = plan_chart(what, width, plan.curve, plot.suffix.lower().removeprefix("."))
+        if not drawn:
+            raise CrepitusError('a plot needs matplotlib: pip install "crepitus[report]"')
+        with replaced(plot) as file:
+            file.write(drawn)
+        show(f"Drawn: {visible(str(plot))}", err=True)
+
+
+def _counts(study: Study) -> dict[str, Any]:
+    from audio_pipeline.app.study_archive import labelled_stretches
+
+    people = study.participants()
+    consents = [one for code, one in study.consents().items() if code in people]
+    notes = [take.note for take in study.takes()]
+    return {
+        "people": len(people),
+        "research": sum(one.research for one in consents),
+        "share": sum(one.share for one in consents),
+        "withdrawn": len(study.withdrawn()),
+        "sessions": len({(note.participant, note.session) for note in notes}),
+        "takes": len(notes),
+        "minutes": round(sum(note.duration for note in notes) / 60, 1),
+        "labels": sum(map(len, labelled_stretches(study).values())),
+    }
+
+
+def _pilot(study: Study, predictions: Path | None) -> tuple[str, Ints, Ints]:
+    """Return what is planned for, and the hits and tries of each person."""
+    import numpy as np
+
+    from audio_pipeline.analysis.events import JOINT_LABELS
+    from audio_pipeline.app.outputs import read_table
+    from audio_pipeline.app.study_archive import labelled_stretches
+
+    found: dict[str, list[bool]] = {}
+    if predictions is not None:
+        what = "Share of right answers"
+        for row in read_table(predictions, ("group", "label", "answer")):
+            found.setdefault(row["group"], []).append(row["answer"] == row["label"])
+    else:
+        what = "Share of takes with a labelled pop or grinding sound"
+        labelled = labelled_stretches(study)
+        for take in study.takes() if labelled else ():
+            clips = labelled.get(os.path.realpath(take.path), ())
+            heard = any(clip.label in JOINT_LABELS for clip in clips)
+            found.setdefault(take.note.participant, []).append(heard)
+    hits = np.array([sum(one) for one in found.values()], dtype=np.int64)
+    return what, hits, np.array([len(one) for one in found.values()], dtype=np.int64)
