@@ -25,7 +25,7 @@ DOCUMENTS = ("README.md", "docs/recognition.md")
 NOTEBOOKS = ("notebooks/2_classify_a_folder.ipynb", "notebooks/why_recognition_fails.ipynb")
 KEPT = (
     *("schema_version", "software", "model", "date", "command", "scheme", "metrics", "unweighted"),
-    *("doubtful", "takes", "labels", "kinds", "confusion", "risk_coverage", "shortcut"),
+    *("doubtful", "takes", "trade", "labels", "kinds", "confusion", "risk_coverage", "shortcut"),
 )
 _BLOCK = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end of figures -->)", re.DOTALL)
 
@@ -134,6 +134,27 @@ def curve(given: Figures) -> str:
     names = ("only the surest answered", "balanced accuracy")
     rows = [f"| {name} | {' | '.join(row)} |" for name, row in zip(names, cells, strict=True)]
     return "\n".join([rows[0], "|---" * (len(points) + 1) + "|", rows[1]])
+
+
+def trade(given: Figures) -> str:
+    """Return what more or less caution gives."""
+    if not given.get("trade"):
+        return "Not measured."
+    columns = {
+        "takes: right": "right",
+        "missed": "missed",
+        "wrong": "wrong",
+        "false grating": "grating",
+        "gratings found": "gratings_found",
+        "pops found": "pops_found",
+        "near: false grating": "near_grating",
+        "near: false pop": "near_pop",
+    }
+    lines = [f"| budgets | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for row in given["trade"]:
+        cells = [percent(row[name]) for name in columns.values()]
+        lines.append(f"| x {row['budgets']:g} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def kinds(given: Figures) -> str:
@@ -302,6 +323,7 @@ BLOCKS: Mapping[str, Callable[[Figures], str]] = {
     "source": source,
     "table": table,
     "curve": curve,
+    "trade": trade,
     "kinds": kinds,
     "takes": takes,
     "limits": limits,

@@ -57,25 +57,15 @@ class Phase:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the protocol says about a recording's events.
+    """What the protocol says about a recording's events."""
 
-    Attributes
-    ----------
-    outside : tuple of bool
-        One per event: it fell outside the movement.
-    once : tuple of bool
-        One per event: a grating, and gratings came in one turn only, of three or more. On made
-        takes 21 of 25 such had another cause, and 15 of 16 that came back were gratings.
-    event_reasons : tuple of tuple of str
-        One tuple per event: sentences about that event, often none.
-    reasons : tuple of str
-        Sentences about the recording.
-    """
-
-    outside: tuple[bool, ...]
+    outside: tuple[bool, ...]  #: One per event: it fell outside the movement
+    #: One per event: a grating, and gratings came in one turn only, of three or more. On made takes
+    #: 21 of 25 such had another cause, and 15 of 16 that came back were gratings
     once: tuple[bool, ...]
+    #: One tuple per event: sentences about that event, often none
     event_reasons: tuple[tuple[str, ...], ...]
-    reasons: tuple[str, ...]
+    reasons: tuple[str, ...]  #: Sentences about the recording
 
 
 def planned_phases(settings: ProtocolConfig | None = None) -> tuple[Phase, ...]:

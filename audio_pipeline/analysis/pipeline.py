@@ -21,7 +21,7 @@ from audio_pipeline.analysis.events import (
     Finding,
     bouts,
     certainties,
-    find,
+    derive_finding,
     reasons,
     smooth_probabilities,
 )
@@ -55,36 +55,17 @@ NO_ROWS: Float32 = np.empty((0, len(FEATURES)), np.float32)
 
 @dataclass(frozen=True)
 class Extraction:
-    """What was heard in one recording, before any judgement; small, and fit to be sent around.
+    """What was heard in one recording, before any judgement; small, and fit to be sent around."""
 
-    Attributes
-    ----------
-    source
-        Name of the recording as given.
-    status
-        `ok`, or `failed` when it could not be opened or decoded.
-    error
-        One line when it failed, else None.
-    duration, sample_rate
-        Seconds and Hz of the recording itself; None when it failed.
-    quality
-        None when it failed.
-    segments
-        Segments in order of time.
-    table
-        float32 (n_segments, n_features).
-    phases
-        Of the guided protocol, where the file says that it was recorded by it.
-    """
-
-    source: str
-    status: str
-    error: str | None
-    duration: float | None
+    source: str  #: Name of the recording as given
+    status: str  #: `ok`, or `failed` when it could not be opened or decoded
+    error: str | None  #: One line when it failed, else None
+    duration: float | None  #: Seconds and Hz of the recording itself; None when it failed
     sample_rate: int | None
-    quality: Quality | None
-    segments: tuple[Segment, ...]
-    table: Float32
+    quality: Quality | None  #: None when it failed
+    segments: tuple[Segment, ...]  #: Segments in order of time
+    table: Float32  #: float32 (n_segments, n_features)
+    #: Of the guided protocol, where the file says that it was recorded by it
     phases: tuple[Phase, ...] = ()
 
 
@@ -357,7 +338,7 @@ def classify_segments(
         extraction.sample_rate,
         quality,
         events,
-        None if quality is None else find(events, quality.usable, classifier.labels),
+        None if quality is None else derive_finding(events, quality.usable, classifier.labels),
     )
     if extraction.phases:
         return apply_protocol(analysis, extraction.phases, classifier.labels)
@@ -401,7 +382,7 @@ def apply_protocol(
         )
     )
     counted = [one for one, out in zip(events, evidence.outside, strict=True) if not out]
-    finding = find(counted, analysis.quality.usable, labels)
+    finding = derive_finding(counted, analysis.quality.usable, labels)
     if events and not counted:
         finding = replace(finding, reasons=("No sound came while you moved.",))
     finding = replace(finding, reasons=(*finding.reasons, *evidence.reasons))

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -45,16 +46,11 @@ class Check:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        return {
-            "name": self.name,
-            "status": self.status,
-            "text": self.text,
-            "details": self.details,
-        }
+        return dict(vars(self))
 
 
 def check_machine(
-    device: str | None, model: str | None, *, trusted: bool = False
+    device: str | None, model: Path | None, *, trusted: bool = False
 ) -> Iterator[Check]:
     """Try everything, one check after the other, so that each can be shown when it is done.
 
@@ -93,7 +89,7 @@ def check_versions() -> Check:
     return Check("versions", "ok", f"{listed}; {platform.platform()}.", {"versions": versions})
 
 
-def _check_model(folder: str | None, trusted: bool) -> Check:
+def _check_model(folder: Path | None, trusted: bool) -> Check:
     from audio_pipeline.model.classifier import load_classifier
 
     classifier = load_classifier(folder, trusted=trusted)
@@ -195,7 +191,7 @@ def _amr_silence() -> bytes:
     return b"#!AMR\n" + (b"\x3c" + bytes(31)) * 10
 
 
-def _check_analysis(model: str | None, trusted: bool) -> Check:
+def _check_analysis(model: Path | None, trusted: bool) -> Check:
     from audio_pipeline.app.capture.live import warm_up
     from audio_pipeline.model.classifier import load_classifier
 

@@ -36,26 +36,15 @@ _URLS_AT_ONCE = 16
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A recording that was listed.
+    """A recording that was listed."""
 
-    Parameters
-    ----------
-    path
-        Where it is read from: the real path without links, or the URL. It identifies the recording.
-    name
-        The name as it was given; for a folder the folder as given plus the path below it.
-    linked
-        Whether a link led to it; a name without links is preferred.
-    size
-        Bytes, or None where unknown.
-    mtime_ns
-        The modification time in nanoseconds, or whatever a URL's server tells about the version.
-    """
-
+    #: Where it is read from: the real path without links, or the URL. It identifies the recording
     path: bytes
+    #: The name as it was given; for a folder the folder as given plus the path below it
     name: bytes
-    linked: bool
-    size: int | None
+    linked: bool  #: Whether a link led to it; a name without links is preferred
+    size: int | None  #: Bytes, or None where unknown
+    #: The modification time in nanoseconds, or whatever a URL's server tells about the version
     mtime_ns: str
 
 

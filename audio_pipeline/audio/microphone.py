@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -55,38 +54,19 @@ class MicrophoneLostError(CrepitusError):
 
 @dataclass(frozen=True)
 class Device:
-    """One microphone as PortAudio sees it.
+    """One microphone as PortAudio sees it."""
 
-    Attributes
-    ----------
-    index : int
-        PortAudio's own number, for opening it. People choose by the place in :func:`devices`.
-    name, host_api : str
-        For example ``"USB PnP Sound Device: Audio (hw:1,0)"`` and ``"ALSA"``.
-    channels : int
-        Greatest number of input channels, at least 1.
-    default_sample_rate : int
-        Hz.
-    default : bool
-        True for the one the system uses when nothing is chosen.
-    """
-
+    #: PortAudio's own number, for opening it. People choose by the place in :func:`devices`
     index: int
-    name: str
+    name: str  #: For example ``"USB PnP Sound Device: Audio (hw:1,0)"`` and ``"ALSA"``
     host_api: str
-    channels: int
-    default_sample_rate: int
-    default: bool
+    channels: int  #: Greatest number of input channels, at least 1
+    default_sample_rate: int  #: Hz
+    default: bool  #: True for the one the system uses when nothing is chosen
 
     def to_dict(self) -> dict[str, Any]:
         """Return the entry of ``devices --json``."""
-        return {
-            "name": self.name,
-            "host_api": self.host_api,
-            "channels": self.channels,
-            "default_sample_rate": self.default_sample_rate,
-            "default": self.default,
-        }
+        return {name: value for name, value in vars(self).items() if name != "index"}
 
 
 def portaudio() -> Any:
@@ -273,12 +253,7 @@ class Microphone(AbstractContextManager["Microphone"]):
         self._waiting_since = time.monotonic()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         """Stop capturing and give the device back."""
         self._close()
 

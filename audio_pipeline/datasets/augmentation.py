@@ -31,32 +31,20 @@ _NOTHING = np.empty((0, len(FEATURE_NAMES)), np.float32)
 
 @dataclass(frozen=True)
 class MadeSettings:
-    """What is made.
+    """What is made."""
 
-    Attributes
-    ----------
-    scenes : int
-        Synthetic scenes and clips, all families together.
-    copies : mapping of str to int
-        New surroundings for each real clip of a label: more of what is rare.
-    dull_pop : float
-        Weight of a pop that rings well below `dull_below` against a bright one. Heard over air a
-        lone dull thump is far more often a tap, a step or a key than a joint: with equal weights
-        half of the real key presses were called pops, with a quarter one in six, and no real pop
-        was lost.
-    dull_below : float
-        Hz, mean frequency of the ring; real pop-like clips have 1,300-6,900 Hz.
-    seed : int
-    jobs : int
-        Processes; the result does not depend on it.
-    """
-
-    scenes: int = 0
+    scenes: int = 0  #: Synthetic scenes and clips, all families together
+    #: New surroundings for each real clip of a label: more of what is rare
     copies: Mapping[str, int] = field(default_factory=lambda: {"pop": 8, "grating": 6, "other": 1})
+    #: Weight of a pop that rings well below `dull_below` against a bright one. Heard over air a
+    #: lone dull thump is far more often a tap, a step or a key than a joint: with equal weights
+    #: half of the real key presses were called pops, with a quarter one in six, and no real pop was
+    #: lost
     dull_pop: float = 0.25
+    #: Hz, mean frequency of the ring; real pop-like clips have 1,300-6,900 Hz
     dull_below: float = 1300.0
     seed: int = 0
-    jobs: int = 2
+    jobs: int = 2  #: Processes; the result does not depend on it
     dataset: DatasetSettings = field(default_factory=DatasetSettings)
     embed: EmbedSettings = field(default_factory=EmbedSettings)
 
@@ -113,17 +101,9 @@ def made_events(
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """Events of one scene or clip.
+    """Events of one scene or clip."""
 
-    Attributes
-    ----------
-    table : float32 array, shape (n, n_features)
-    labels : list of str
-    weights : list of float
-    group : str
-    """
-
-    table: NDArray[np.float32]
+    table: NDArray[np.float32]  #: float32 array, shape (n, n_features)
     labels: list[str]
     weights: list[float]
     group: str

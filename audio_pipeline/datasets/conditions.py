@@ -60,24 +60,14 @@ _SILENCE: Final = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class RecordingConditions:
-    """What one look at a recording gave.
+    """What one look at a recording gave."""
 
-    Attributes
-    ----------
-    digest : str
-        SHA-256 of the decoded samples, first 32 hexadecimal digits; empty when it cannot be read.
-    sample_rate : int
-        Hz; 0 when it cannot be read.
-    conditions : float64 array, shape (len(CONDITIONS),)
-        NaN when it cannot be read.
-    moments : float32 array, shape (n, m)
-        Unit-length magnitude spectra around its loudest moments, which do not change when the
-        recording is shifted or rescaled; n is 0 for a silent one.
-    """
-
+    #: SHA-256 of the decoded samples, first 32 hexadecimal digits; empty when it cannot be read
     digest: str
-    sample_rate: int
-    conditions: Floats
+    sample_rate: int  #: Hz; 0 when it cannot be read
+    conditions: Floats  #: float64 array, shape (len(CONDITIONS),): NaN when it cannot be read
+    #: float32 array, shape (n, m): Unit-length magnitude spectra around its loudest moments, which
+    #: do not change when the recording is shifted or rescaled; n is 0 for a silent one
     moments: NDArray[np.float32]
 
 
@@ -254,19 +244,11 @@ _ROWS_AT_ONCE: Final = 2048
 
 @dataclass(frozen=True)
 class Copy:
-    """Two recordings that hold the same sound.
+    """Two recordings that hold the same sound."""
 
-    Attributes
-    ----------
-    first, second : int
-        Their indices, first < second.
-    shift : float
-        Seconds by which the sound comes later in the second.
-    """
-
-    first: int
+    first: int  #: Their indices, first < second
     second: int
-    shift: float
+    shift: float  #: Seconds by which the sound comes later in the second
 
 
 def linked_groups(groups: NDArray[np.str_], pairs: Iterable[tuple[int, int]]) -> NDArray[np.str_]:

@@ -50,52 +50,29 @@ _POINT_AFTER = 0.18
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """What gets one answer.
+    """What gets one answer."""
 
-    Attributes
-    ----------
-    name : str
-        The recording, as the dataset names it.
-    label, group : str
-    extraction : Extraction
-        The segments found in it; for a stretch, those inside it.
-    table : float32 array, shape (n_events, n_features)
-        What is learnt from: as the extraction's, or one row for the whole case where it is empty.
-        Empty only when the recording cannot be read or used.
-    stretch : (float, float) or None
-        Seconds; None for a whole recording.
-    columns : mapping of str to str
-        What else the manifest says.
-    spans : float64 array, shape (n_events, 2)
-        Start and end of each row of `table`, in seconds.
-    """
-
-    name: str
+    name: str  #: The recording, as the dataset names it
     label: str
     group: str
-    extraction: Extraction
+    extraction: Extraction  #: The segments found in it; for a stretch, those inside it
+    #: float32 array, shape (n_events, n_features): What is learnt from: as the extraction's, or one
+    #: row for the whole case where it is empty. Empty only when the recording cannot be read or
+    #: used
     table: NDArray[np.float32]
-    stretch: tuple[float, float] | None = None
-    columns: Mapping[str, str] = field(default_factory=dict)
+    stretch: tuple[float, float] | None = None  #: Seconds; None for a whole recording
+    columns: Mapping[str, str] = field(default_factory=dict)  #: What else the manifest says
+    #: float64 array, shape (n_events, 2): Start and end of each row of `table`, in seconds
     spans: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
 
 
 @dataclass(frozen=True, eq=False)
 class AnnotatedRecording:
-    """One recording of a dataset, heard once.
-
-    Attributes
-    ----------
-    name : str
-    extraction : Extraction
-        All of it.
-    regions : tuple of Region
-        The labelled stretches; empty when the label holds for the whole recording.
-    cases : tuple of Example
-    """
+    """One recording of a dataset, heard once."""
 
     name: str
-    extraction: Extraction
+    extraction: Extraction  #: All of it
+    #: The labelled stretches; empty when the label holds for the whole recording
     regions: tuple[Region, ...]
     cases: tuple[Example, ...]
 
@@ -269,30 +246,22 @@ def _forced(
 
 @dataclass(frozen=True, eq=False)
 class Events:
-    """Everything a model is trained and judged on, as arrays.
+    """Everything a model is trained and judged on, as arrays."""
 
-    Attributes
-    ----------
-    table : float32 array, shape (n, n_features)
-    labels : str array, shape (n,)
-    groups : str array, shape (n,)
-        Linked groups: copies of a recording share one.
-    weights : float64 array, shape (n,)
-        1 / sqrt(events of the case): a file of a hundred clicks is not a hundred opinions.
-    case : int64 array, shape (n,)
-        Index of the case; -1 for events that are only trained on (made sounds).
-    spans : float64 array, shape (n, 2)
-        Start and end in seconds; NaN for events without surroundings.
-    kinds : str array, shape (n,)
-        What a sound is within its label, from the manifest's column ``kind``; else empty text.
-    """
-
-    table: NDArray[np.float32]
-    labels: NDArray[np.str_]
+    table: NDArray[np.float32]  #: float32 array, shape (n, n_features)
+    labels: NDArray[np.str_]  #: str array, shape (n,)
+    #: str array, shape (n,): Linked groups: copies of a recording share one
     groups: NDArray[np.str_]
+    #: float64 array, shape (n,): 1 / sqrt(events of the case): a file of a hundred clicks is not a
+    #: hundred opinions
     weights: NDArray[np.float64]
+    #: int64 array, shape (n,): Index of the case; -1 for events that are only trained on (made
+    #: sounds)
     case: NDArray[np.int64]
+    #: float64 array, shape (n, 2): Start and end in seconds; NaN for events without surroundings
     spans: NDArray[np.float64]
+    #: str array, shape (n,): What a sound is within its label, from the manifest's column ``kind``;
+    #: else empty text
     kinds: NDArray[np.str_]
 
     def __len__(self) -> int:
@@ -351,7 +320,7 @@ def _spans(case: Example) -> NDArray[np.float64]:
     return np.array([(one.start, one.end) for one in segments], np.float64).reshape(-1, 2)
 
 
-def joined(first: Events, second: Events) -> Events:
+def concatenate_events(first: Events, second: Events) -> Events:
     """Return the events of both, `second` as events that are only trained on."""
     return Events(
         np.concatenate([first.table, second.table]),

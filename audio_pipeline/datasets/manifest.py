@@ -49,52 +49,27 @@ _RESTRICTIVE = re.compile(r"\bSA\b|\bNC\b|\bND\b|\bGPL|share.?alike|non.?commerc
 
 @dataclass(frozen=True)
 class LabelledClip:
-    """One label on one recording, or on a stretch of it.
+    """One label on one recording, or on a stretch of it."""
 
-    Attributes
-    ----------
-    path : Path
-        The recording.
-    name : str
-        The recording as the dataset names it, with ``/``.
-    label : str
-    group : str
-        Who or what it was recorded from; recordings of a group never sit on both sides of a split.
-    start, end : float or None
-        Seconds; None: the label holds for every segment of the recording.
-    columns : mapping of str to str
-        What else the manifest says.
-    """
-
-    path: Path
-    name: str
+    path: Path  #: The recording
+    name: str  #: The recording as the dataset names it, with ``/``
     label: str
+    #: Who or what it was recorded from; recordings of a group never sit on both sides of a split
     group: str
-    start: float | None = None
+    start: float | None = None  #: Seconds; None: the label holds for every segment of the recording
     end: float | None = None
-    columns: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, str] = field(default_factory=dict)  #: What else the manifest says
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Labelled recordings.
+    """Labelled recordings."""
 
-    Attributes
-    ----------
-    source : Path
-        What was read.
-    clips : tuple of LabelledClip
-        At least one.
-    has_groups : bool
-        False when nothing said which recordings belong together: each is then its own group.
-    synthetic : bool
-        Made, not recorded.
-    """
-
-    source: Path
-    clips: tuple[LabelledClip, ...]
+    source: Path  #: What was read
+    clips: tuple[LabelledClip, ...]  #: At least one
+    #: False when nothing said which recordings belong together: each is then its own group
     has_groups: bool
-    synthetic: bool = False
+    synthetic: bool = False  #: Made, not recorded
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -416,19 +391,12 @@ _LARGEST_TRACK: Final = 32 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Region:
-    """One labelled stretch of a recording.
+    """One labelled stretch of a recording."""
 
-    Attributes
-    ----------
-    start, end : float
-        Seconds from the start of the recording, 0 <= start <= end; equal for a point label.
-    label : str
-        Not empty.
-    """
-
+    #: Seconds from the start of the recording, 0 <= start <= end; equal for a point label
     start: float
     end: float
-    label: str
+    label: str  #: Not empty
 
 
 def find_track(recording: Path) -> Path | None:

@@ -66,52 +66,27 @@ _TRIES: Final = 60
 
 @dataclass(frozen=True)
 class TakeSettings:
-    """Ranges of a take; all by judgement, none tuned.
+    """Ranges of a take; all by judgement, none tuned."""
 
-    Attributes
-    ----------
-    sample_rates : tuple of int
-        Hz, drawn with equal chance.
-    guided : float
-        Share recorded by the guided protocol.
-    protocol : ProtocolConfig
-        Four turns between 2 s of quiet and 2 s of stillness: 20 s.
-    joints : tuple of int
-        Numbers of different joint sounds, drawn with equal chance.
-    others : (int, int)
-        Fewest and most everyday sounds.
-    near : float
-        Chance that an everyday sound is drawn from the kinds near a person, where there are such.
-    returning : float
-        Chance that a pop of a guided take comes back in each turn, as a tendon does; gratings do.
-    each_turn : float
-        Chance that a returning sound is heard in a turn.
-    handling : float
-        Chance that the phone is heard being laid down, and being picked up.
-    level : (float, float)
-        dB of a sound below the loudest.
-    longest : float
-        Seconds of a clip around its loudest moment.
-    gap : float
-        Seconds between sounds, so that each has its own segment.
-    channel : ChannelSettings
-        Milder than for dry sounds, because every clip has been through a room already.
-    """
-
-    sample_rates: tuple[int, ...] = (44_100, 48_000)
-    guided: float = 0.5
+    sample_rates: tuple[int, ...] = (44_100, 48_000)  #: Hz, drawn with equal chance
+    guided: float = 0.5  #: Share recorded by the guided protocol
+    #: Four turns between 2 s of quiet and 2 s of stillness: 20 s
     protocol: ProtocolConfig = field(
         default_factory=lambda: ProtocolConfig(quiet_seconds=2.0, turns=4, still_seconds=2.0)
     )
+    #: Numbers of different joint sounds, drawn with equal chance
     joints: tuple[int, ...] = (0, 1, 2)
-    others: tuple[int, int] = (1, 4)
+    others: tuple[int, int] = (1, 4)  #: Fewest and most everyday sounds
+    #: Chance that an everyday sound is drawn from the kinds near a person, where there are such
     near: float = 0.75
+    #: Chance that a pop of a guided take comes back in each turn, as a tendon does; gratings do
     returning: float = 0.25
-    each_turn: float = 0.85
-    handling: float = 0.5
-    level: tuple[float, float] = (-12.0, 0.0)
-    longest: float = 4.0
-    gap: float = 0.4
+    each_turn: float = 0.85  #: Chance that a returning sound is heard in a turn
+    handling: float = 0.5  #: Chance that the phone is heard being laid down, and being picked up
+    level: tuple[float, float] = (-12.0, 0.0)  #: dB of a sound below the loudest
+    longest: float = 4.0  #: Seconds of a clip around its loudest moment
+    gap: float = 0.4  #: Seconds between sounds, so that each has its own segment
+    #: Milder than for dry sounds, because every clip has been through a room already
     channel: ChannelSettings = field(
         default_factory=lambda: ChannelSettings(
             slope=4.0,
@@ -135,55 +110,30 @@ class TakeSettings:
 
 @dataclass(frozen=True)
 class TakeClip:
-    """A clip that takes are made of.
-
-    Attributes
-    ----------
-    path : Path
-    label, kind, group, licence : str
-    near : bool or None
-        Whether it is a sound near a person; None where nobody knows.
-    """
+    """A clip that takes are made of."""
 
     path: Path
     label: str
     kind: str
     group: str
     licence: str = ""
-    near: bool | None = None
+    near: bool | None = None  #: Whether it is a sound near a person; None where nobody knows
 
 
 @dataclass(frozen=True, eq=False)
 class Take:
-    """A recording put together, with its truth.
-
-    Attributes
-    ----------
-    name : str
-    recording : Recording
-    events : tuple of LabelledEvent
-        In order of their start; at least one.
-    finding : str
-        What should be found: ``nothing_recognised``, ``single_pop``, ``repeated_pops``,
-        ``grating`` or ``mixed``.
-    snr : float
-        dB of the faintest joint sound, or of the loudest sound.
-    phases : tuple of Phase
-        Of the guided protocol; empty for a free take.
-    fold : str
-        Takes of one fold share their groups with no other fold.
-    groups, licences : tuple of str
-        Of the clips in it, sorted.
-    """
+    """A recording put together, with its truth."""
 
     name: str
     recording: Recording
-    events: tuple[LabelledEvent, ...]
+    events: tuple[LabelledEvent, ...]  #: In order of their start; at least one
+    #: What should be found: ``nothing_recognised``, ``single_pop``, ``repeated_pops``, ``grating``
+    #: or ``mixed``
     finding: str
-    snr: float
-    phases: tuple[Phase, ...]
-    fold: str
-    groups: tuple[str, ...]
+    snr: float  #: dB of the faintest joint sound, or of the loudest sound
+    phases: tuple[Phase, ...]  #: Of the guided protocol; empty for a free take
+    fold: str  #: Takes of one fold share their groups with no other fold
+    groups: tuple[str, ...]  #: Of the clips in it, sorted
     licences: tuple[str, ...]
 
     @property

@@ -28,30 +28,16 @@ _MOST_VALUES = 60
 
 @dataclass(frozen=True)
 class Breakdown:
-    """Figures of some of the recordings.
-
-    Attributes
-    ----------
-    name : str
-    count : int
-        Recordings, or labelled stretches.
-    coverage : float
-        Share answered.
-    right_of_answered, right_of_all : float
-        Share right among the answered, and with every one answered by its likeliest label.
-    balanced_accuracy : float
-        Of the answered.
-    low, high : float
-        Wilson's 95 % interval of `right_of_all`.
-    """
+    """Figures of some of the recordings."""
 
     name: str
-    count: int
-    coverage: float
+    count: int  #: Recordings, or labelled stretches
+    coverage: float  #: Share answered
+    #: Share right among the answered, and with every one answered by its likeliest label
     right_of_answered: float
     right_of_all: float
-    balanced_accuracy: float
-    low: float
+    balanced_accuracy: float  #: Of the answered
+    low: float  #: Wilson's 95 % interval of `right_of_all`
     high: float
 
     def to_dict(self) -> dict[str, Any]:
@@ -64,16 +50,10 @@ class Breakdown:
 
 @dataclass(frozen=True)
 class EventScore:
-    """How well events of one label are found in time.
-
-    Attributes
-    ----------
-    label : str
-    onset_20ms, onset_50ms, overlap : Matches
-        Starts within 20 and 50 ms; stretches that overlap by half of their union.
-    """
+    """How well events of one label are found in time."""
 
     label: str
+    #: Starts within 20 and 50 ms; stretches that overlap by half of their union
     onset_20ms: metrics.Matches
     onset_50ms: metrics.Matches
     overlap: metrics.Matches
@@ -236,7 +216,6 @@ def _matches(
 
 Outcome = Literal["right", "partly", "uncertain", "missed", "wrong"]
 OUTCOMES: Final[tuple[Outcome, ...]] = ("right", "partly", "uncertain", "missed", "wrong")
-_SNR_STEP: Final = 10.0
 _BY: Final = ("guided", "take_snr", FINDING)
 
 
@@ -263,21 +242,12 @@ def outcome(expected: str, found: str) -> Outcome:
 
 @dataclass(frozen=True)
 class FindingShares:
-    """Shares of recordings by outcome.
-
-    Attributes
-    ----------
-    name : str
-    count : int
-    shares : dict of str to float
-        By outcome; they sum to 1.
-    false_grating : float
-        Share of those without grating in which it was found all the same; NaN without any.
-    """
+    """Shares of recordings by outcome."""
 
     name: str
     count: int
-    shares: dict[str, float]
+    shares: dict[str, float]  #: By outcome; they sum to 1
+    #: Share of those without grating in which it was found all the same; NaN without any
     false_grating: float
 
     def to_dict(self) -> dict[str, Any]:
@@ -292,23 +262,15 @@ class FindingShares:
 
 @dataclass(frozen=True)
 class FindingScores:
-    """How often findings are right.
-
-    Attributes
-    ----------
-    total : FindingShares
-    intervals : dict of str to (float, float)
-        95 % intervals of the total by bootstrap over groups, where there are at least three.
-    by : dict of str to list of FindingShares
-        By ``guided``, by ``take_snr`` in steps of 10 dB, by the finding expected.
-    without_protocol : FindingShares or None
-        Of the guided recordings, had nobody known when they were to turn: what the protocol is
-        worth is the difference to ``guided``.
-    """
+    """How often findings are right."""
 
     total: FindingShares
+    #: 95 % intervals of the total by bootstrap over groups, where there are at least three
     intervals: dict[str, tuple[float, float]]
+    #: By ``guided``, by ``take_snr`` in steps of 10 dB, by the finding expected
     by: dict[str, list[FindingShares]]
+    #: Of the guided recordings, had nobody known when they were to turn: what the protocol is worth
+    #: is the difference to ``guided``
     without_protocol: FindingShares | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -380,19 +342,14 @@ def score_findings(
 def _by(
     values: Sequence[str], name: str, shares: Callable[[NDArray[np.int64], str], FindingShares]
 ) -> list[FindingShares]:
-    stepped = name == "take_snr"
-    column = np.array([_step_findings(value) if stepped else value for value in values])
-    order = sorted(set(column), key=lambda value: (_low(value) if stepped else 0.0, value))
+    column = np.array([_step(_number(one)) if name == "take_snr" else one for one in values])
+    order = sorted(set(column), key=lambda value: (_step_order(value), value))
     return [shares(np.flatnonzero(column == value), value) for value in order if value]
 
 
-def _step_findings(value: str) -> str:
+def _number(text: str) -> float:
+    """Return the number that a text is, NaN for none."""
     try:
-        low = math.floor(float(value) / _SNR_STEP) * _SNR_STEP
+        return float(text)
     except ValueError:
-        return ""
-    return f"{low:.0f} to {low + _SNR_STEP:.0f}"
-
-
-def _low(step: str) -> float:
-    return float(step.partition(" to ")[0] or 0.0)
+        return math.nan

@@ -63,22 +63,12 @@ _FEWEST_KNOWN: Final = 0.5
 
 @dataclass(frozen=True)
 class ControlSettings:
-    """What tells the labels apart in the controls: the model's own estimator.
+    """What tells the labels apart in the controls: the model's own estimator."""
 
-    Attributes
-    ----------
-    estimator : str or scikit-learn classifier
-        As :func:`~audio_pipeline.model.estimator.make_classifier` takes it.
-    params : mapping
-        Of it.
-    folds : int
-        Grouped folds.
-    seed : int
-    """
-
+    #: As :func:`~audio_pipeline.model.estimator.make_classifier` takes it
     estimator: str | BaseEstimator = DEFAULT
-    params: Mapping[str, Any] = field(default_factory=dict)
-    folds: int = 5
+    params: Mapping[str, Any] = field(default_factory=dict)  #: Of it
+    folds: int = 5  #: Grouped folds
     seed: int = 0
 
 

@@ -36,7 +36,7 @@ from audio_pipeline.model.selection import (
     quick_predictor,
     select_model,
 )
-from audio_pipeline.model.thresholds import Decision, Heard, decide, hear, joined_hearings
+from audio_pipeline.model.thresholds import Decision, Heard, decide, hear, joined_hearings, trade
 
 if TYPE_CHECKING:
     from sklearn.base import BaseEstimator
@@ -49,29 +49,19 @@ _FEWEST_GROUPS = 8
 
 @dataclass(frozen=True, eq=False)
 class CrossValidation:
-    """What models of the other groups answered.
+    """What models of the other groups answered."""
 
-    Attributes
-    ----------
-    predictions : list of CasePrediction
-        In the order of the cases.
-    table : PredictionTable
-        The same as arrays.
-    folds : list of Fold
-        Indices of cases.
-    analyses, unguided : list of (AnnotatedRecording, Analysis)
-        Of whole recordings of each fold; of the guided ones once more, without what their protocol
-        tells.
-    decision : Decision or None
-        When an event is sure, by the takes of all folds; None where there were none to choose by.
-    """
-
-    predictions: list[CasePrediction]
-    table: PredictionTable
-    folds: list[Fold]
+    predictions: list[CasePrediction]  #: In the order of the cases
+    table: PredictionTable  #: The same as arrays
+    folds: list[Fold]  #: Indices of cases
+    #: Of whole recordings of each fold; of the guided ones once more, without what their protocol
+    #: tells
     analyses: list[tuple[AnnotatedRecording, Analysis]]
     unguided: list[tuple[AnnotatedRecording, Analysis]]
+    #: When an event is sure, by the takes of all folds; None where there were none to choose by
     decision: Decision | None = None
+    #: What more or less caution gives, see `thresholds.trade`
+    trade: Sequence[Mapping[str, float]] = ()
 
 
 def classifier_of(
@@ -162,10 +152,12 @@ def cross_validate(
         cases, events, labels, settings, analysis, folds, groups, base
     )
     decision = None
+    traded: list[dict[str, float]] = []
     if deciding:
         models = list(models)
         said = [hear(*deciding(fold), model) for fold, model in zip(folds, models, strict=True)]
         decision = _decision(said, settings)
+        traded = trade(said, settings.budgets)
         others = [_decision([*said[:n], *said[n + 1 :]], settings) for n in range(len(said))]
         models = [replace(model, **vars(one)) for model, one in zip(models, others, strict=True)]
     for number, (fold, model) in enumerate(zip(folds, models, strict=True), start=1):
@@ -180,7 +172,7 @@ def cross_validate(
     done = [one for one in predictions if one is not None]
     assert len(done) == len(cases)
     table = prediction_table(done, labels, groups)
-    return CrossValidation(done, table, list(folds), analyses, unguided, decision)
+    return CrossValidation(done, table, list(folds), analyses, unguided, decision, traded)
 
 
 def _decision(said: Sequence[Heard], settings: TrainingSettings) -> Decision:

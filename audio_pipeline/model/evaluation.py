@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -52,33 +52,17 @@ COLUMNS = ("tier", "snr", "family", KIND)
 
 @dataclass(frozen=True)
 class Control:
-    """What one negative control found (see :mod:`audio_pipeline.model.controls`).
-
-    Attributes
-    ----------
-    name : str
-    balanced_accuracy : float
-        Of labels told from it, by models of other groups.
-    low, high : float or None
-        95 % interval by bootstrap over groups; None with fewer than three.
-    chance : float
-        One over the number of labels.
-    count : int
-        Cases.
-    caught : bool
-        The lower end is clearly above chance, and half as far as the model gets or more.
-    verdict : str
-        In words.
-    """
+    """What one negative control found (see :mod:`audio_pipeline.model.controls`)."""
 
     name: str
-    balanced_accuracy: float
-    low: float | None
+    balanced_accuracy: float  #: Of labels told from it, by models of other groups
+    low: float | None  #: 95 % interval by bootstrap over groups; None with fewer than three
     high: float | None
-    chance: float
-    count: int
+    chance: float  #: One over the number of labels
+    count: int  #: Cases
+    #: The lower end is clearly above chance, and half as far as the model gets or more
     caught: bool
-    verdict: str
+    verdict: str  #: In words
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -119,6 +103,8 @@ class Evaluation:
     data_warnings : tuple of DataWarning
     controls : tuple of Control
         What holds no joint sound, asked for the labels; empty where nobody wanted to know.
+    trade : tuple of dict
+        What more or less caution would give; only from training with takes.
     """
 
     name: str
@@ -138,6 +124,7 @@ class Evaluation:
     findings: FindingScores | None
     data_warnings: tuple[DataWarning, ...]
     controls: tuple[Control, ...] = ()
+    trade: tuple[Mapping[str, float], ...] = ()
 
     @property
     def confusion(self) -> NDArray[np.int64]:
@@ -201,6 +188,7 @@ class Evaluation:
             "unweighted": self.unweighted,
             "doubtful": self.doubtful,
             "controls": [one.to_dict() for one in self.controls],
+            "trade": [dict(row) for row in self.trade],
             "takes": None if self.findings is None else self.findings.to_dict(),
             "labels": self.by_label,
             "kinds": self.kinds,

@@ -35,22 +35,13 @@ _NO_INTERVAL: Final = {"ece"}
 
 @dataclass(frozen=True, eq=False)
 class CasePrediction:
-    """What a model says about one case.
-
-    Attributes
-    ----------
-    case : Example
-    analysis : Analysis
-        With its finding and events.
-    answer : str or None
-        The label the finding stands for; None for an abstention.
-    probabilities : float64 array, shape (n_events, n_labels)
-        Of the case's events in context, the whole case being one where no segment was found.
-    """
+    """What a model says about one case."""
 
     case: Example
-    analysis: Analysis
-    answer: str | None
+    analysis: Analysis  #: With its finding and events
+    answer: str | None  #: The label the finding stands for; None for an abstention
+    #: float64 array, shape (n_events, n_labels): Of the case's events in context, the whole case
+    #: being one where no segment was found
     probabilities: NDArray[np.float64]
 
     @property
@@ -134,40 +125,26 @@ def without_phases(heard: Sequence[AnnotatedRecording]) -> list[AnnotatedRecordi
 
 @dataclass(frozen=True, eq=False)
 class PredictionTable:
-    """Predictions as arrays; labels are numbered as in `labels`.
-
-    Attributes
-    ----------
-    labels : tuple of str
-    y_true, answer : int64 array, shape (n_cases,)
-        -1 in `answer` for an abstention.
-    mean : float64 array, shape (n_cases, n_labels)
-        Mean probability of each case's events; NaN for a case that cannot be read or used.
-    groups : str array, shape (n_cases,)
-    kinds : int64 array, shape (n_cases,)
-        What each is, as numbers of `kind_names`; those of a label weigh alike.
-    near : int64 array, shape (n_cases,)
-        1 for a sound near a person, 0 for a far one, -1 where nobody knows.
-    seconds : float64 array, shape (n_cases,)
-    joints : int64 array, shape (n_cases, 2)
-        Sure pop and sure grating events.
-    event_true : int64 array, shape (n_events,)
-    event_case : int64 array, shape (n_events,)
-    event_probabilities : float64 array, shape (n_events, n_labels)
-    """
+    """Predictions as arrays; labels are numbered as in `labels`."""
 
     labels: tuple[str, ...]
-    y_true: NDArray[np.int64]
+    y_true: NDArray[np.int64]  #: int64 array, shape (n_cases,): -1 in `answer` for an abstention
     answer: NDArray[np.int64]
+    #: float64 array, shape (n_cases, n_labels): Mean probability of each case's events; NaN for a
+    #: case that cannot be read or used
     mean: NDArray[np.float64]
-    groups: NDArray[np.str_]
+    groups: NDArray[np.str_]  #: str array, shape (n_cases,)
+    #: int64 array, shape (n_cases,): What each is, as numbers of `kind_names`; those of a label
+    #: weigh alike
     kinds: NDArray[np.int64]
+    #: int64 array, shape (n_cases,): 1 for a sound near a person, 0 for a far one, -1 where nobody
+    #: knows
     near: NDArray[np.int64]
-    seconds: NDArray[np.float64]
-    joints: NDArray[np.int64]
-    event_true: NDArray[np.int64]
-    event_case: NDArray[np.int64]
-    event_probabilities: NDArray[np.float64]
+    seconds: NDArray[np.float64]  #: float64 array, shape (n_cases,)
+    joints: NDArray[np.int64]  #: int64 array, shape (n_cases, 2): Sure pop and sure grating events
+    event_true: NDArray[np.int64]  #: int64 array, shape (n_events,)
+    event_case: NDArray[np.int64]  #: int64 array, shape (n_events,)
+    event_probabilities: NDArray[np.float64]  #: float64 array, shape (n_events, n_labels)
     kind_names: tuple[str, ...] = ("",)
 
     @property
@@ -281,26 +258,18 @@ def _balanced_accuracy(given: PredictionTable, answer: NDArray[np.int64]) -> flo
     return metrics.balanced_accuracy(given.y_true, answer, len(given.labels), given.weights)
 
 
-def _found(label: str) -> Figure:
-    """Share of the recordings of a label that are surely named so, silence counting as a miss."""
+def _named_right(label: str, *, among_named: bool) -> Figure:
+    """Share of the recordings of a label, or of those surely named so, that are both.
+
+    Silence counts as a miss.
+    """
 
     def figure(given: PredictionTable) -> float:
         if label not in given.labels:
             return float("nan")
         number = given.labels.index(label)
-        return _share(given.answer == number, given, given.y_true == number)
-
-    return figure
-
-
-def _precision(label: str) -> Figure:
-    """Share of the recordings surely named so that are of the label."""
-
-    def figure(given: PredictionTable) -> float:
-        if label not in given.labels:
-            return float("nan")
-        number = given.labels.index(label)
-        return _share(given.y_true == number, given, given.answer == number)
+        named, there = given.answer == number, given.y_true == number
+        return _share(named & there, given, named if among_named else there)
 
     return figure
 
@@ -377,10 +346,10 @@ FIGURES: dict[str, Figure] = {
         a.y_true, a.answer, len(a.labels), a.weights
     ),
     "auc": _auc,
-    "pops_found": _found("pop"),
-    "gratings_found": _found("grating"),
-    "pop_precision": _precision("pop"),
-    "grating_precision": _precision("grating"),
+    "pops_found": _named_right("pop", among_named=False),
+    "gratings_found": _named_right("grating", among_named=False),
+    "pop_precision": _named_right("pop", among_named=True),
+    "grating_precision": _named_right("grating", among_named=True),
     "pop_against_grating": _pop_against_grating,
     "near_false_gratings": _false_share("grating", near=True),
     "near_false_pops": _false_share("pop", near=True),

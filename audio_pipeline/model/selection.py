@@ -30,11 +30,11 @@ from sklearn.model_selection import (
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
 
-from audio_pipeline.analysis.events import ContextConfig
+from audio_pipeline.analysis.events import BACKGROUND, ContextConfig
 from audio_pipeline.datasets.examples import (
     Events,
     balanced_weights,
-    joined,
+    concatenate_events,
     with_synthetic_share,
 )
 from audio_pipeline.exceptions import InvalidInputError
@@ -81,9 +81,12 @@ class TrainingSettings:
         Grouped folds inside, where the groups allow it.
     feature_names : tuple of str or None
         What the model may see; None: all features.
+    background_weight : float
+        > 0. What the background weighs against each other label, which weigh alike: it is far more
+        often heard.
     kind_balance : float
-        In [0, 1]. Labels always weigh alike; with 1 so does every ``kind`` of a label (a column of
-        the manifest), with 0 each kind weighs what its events weigh.
+        In [0, 1]. With 1 every ``kind`` of a label (a column of the manifest) weighs the same, with
+        0 each kind weighs what its events weigh.
     group_balance : float
         In [0, 1]: with 1 every group of a label weighs the same in what is learnt: a source of
         three hundred clips is one source.
@@ -129,16 +132,17 @@ class TrainingSettings:
     search_trees: int = 40
     inner_folds: int = 3
     feature_names: tuple[str, ...] | None = None
+    background_weight: float = 2.0
     kind_balance: float = 0.0
     group_balance: float = 1.0
     synthetic_share: float = 0.25
     budgets: Mapping[str, float] = field(
         default_factory=lambda: {
-            "near_pop": 0.04,
-            "near_grating": 0.009,
-            "grating": 0.02,
+            "near_pop": 0.045,
+            "near_grating": 0.01,
+            "grating": 0.015,
             "wrong": 0.08,
-            "missed": 0.12,
+            "missed": 0.08,
         }
     )
     clip_budgets: Mapping[str, float] = field(default_factory=lambda: {"pop": 0.1, "grating": 0.01})
@@ -158,22 +162,12 @@ class TrainingSettings:
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """A fitted estimator with everything chosen on groups it had not seen.
+    """A fitted estimator with everything chosen on groups it had not seen."""
 
-    Attributes
-    ----------
-    estimator : scikit-learn classifier
-        Calibrated where the groups allowed it.
-    thresholds : dict of str to float
-    params : dict
-        The parameters chosen.
-    background_odds : float
-        As a :class:`~audio_pipeline.model.classifier.Classifier` keeps them.
-    """
-
-    estimator: BaseEstimator
+    estimator: BaseEstimator  #: Calibrated where the groups allowed it
     thresholds: dict[str, float]
-    params: dict[str, Any]
+    params: dict[str, Any]  #: The parameters chosen
+    #: As a :class:`~audio_pipeline.model.classifier.Classifier` keeps them
     background_odds: float = 1.0
 
 
@@ -273,6 +267,7 @@ def select_model(
         events.weights[judged],
         (events.kinds[judged], settings.kind_balance),
     )
+    judge_weights[events.labels == BACKGROUND] *= settings.background_weight
     if settings.judge_only:
         # The shares of labels among a few recordings are those of a collection: as they are.
         judge_weights[judged] = events.weights[judged]
@@ -320,7 +315,7 @@ def _with_all_labels(events: Events, labels: Sequence[str], settings: TrainingSe
     none = np.zeros((len(absent), events.table.shape[1]), np.float32)
     text, weights = np.full(len(absent), ""), np.zeros(len(absent))
     case, spans = np.full(len(absent), -1), np.full((len(absent), 2), np.nan)
-    return joined(events, Events(none, absent, text, weights, case, spans, text))
+    return concatenate_events(events, Events(none, absent, text, weights, case, spans, text))
 
 
 def quick_predictor(
@@ -359,7 +354,8 @@ def learning_weights(events: Events, settings: TrainingSettings) -> Floats:
         (events.kinds, settings.kind_balance),
         (events.groups, settings.group_balance),
     )
-    return with_synthetic_share(weights, events.labels, events.groups, settings.synthetic_share)
+    weights = with_synthetic_share(weights, events.labels, events.groups, settings.synthetic_share)
+    return np.where(events.labels == BACKGROUND, settings.background_weight, 1.0) * weights
 
 
 def feature_columns_of(settings: TrainingSettings) -> Ints | slice:

@@ -30,57 +30,37 @@ _CANDIDATES: Final = np.round(np.arange(0.35, 0.951, 0.01), 2)
 _LEAST_COVERAGE: Final = 0.75
 _HIGHEST_THRESHOLD: Final = 0.95
 
-_SURE: Final = np.round(np.arange(0.5, 0.981, 0.02), 2)
+_SURE: Final = np.round(np.arange(0.5, 0.981, 0.03), 2)
 """A joint sound that is no likelier than the background is never sure."""
 
-ODDS: Final = (1.0, 1.2, 1.4, 1.7, 2.0, 2.4)
+ODDS: Final = (0.5, 0.7, 1.0, 1.2, 1.5, 2.0)
 """Of the background, to choose from."""
 _NEVER: Final = 1.01
+_SCALES: Final = (0.5, 1.0, 2.0, 4.0)
 
 
 @dataclass(frozen=True)
 class Decision:
-    """When an event is sure.
+    """When an event is sure."""
 
-    Attributes
-    ----------
-    thresholds : dict of str to float
-        Certainty (:func:`~audio_pipeline.analysis.events.certainties`) by label.
-    background_odds : float
-        By what the odds of the background are multiplied.
-    """
-
+    #: Certainty (:func:`~audio_pipeline.analysis.events.certainties`) by label
     thresholds: dict[str, float]
-    background_odds: float = 1.0
+    background_odds: float = 1.0  #: By what the odds of the background are multiplied
 
 
 @dataclass(frozen=True, eq=False)
 class Heard:
-    """What a model says of recordings, before anything is sure; rows are recordings.
+    """What a model says of recordings, before anything is sure; rows are recordings."""
 
-    Attributes
-    ----------
-    certainty : float64 array, shape (n_odds, n, 2)
-        With each of the background odds tried, the highest certainty of an event that is likeliest
-        a pop, or a grating, and may decide; 0 without any.
-    doubt : bool array, shape (n_odds, n)
-        Some event that counts is likeliest a pop or a grating.
-    holds : bool array, shape (n, 2)
-        A pop, a grating is there.
-    take : bool array, shape (n,)
-        A whole recording; the others are clips.
-    near : bool array, shape (n,)
-        A clip of an everyday sound near a person.
-    kinds : str array, shape (n,)
-        What a clip is of; every kind weighs alike.
-    """
-
+    #: float64 array, shape (n_odds, n, 2): With each of the background odds tried, the highest
+    #: certainty of an event that is likeliest a pop, or a grating, and may decide; 0 without any
     certainty: Floats
+    #: bool array, shape (n_odds, n): Some event that counts is likeliest a pop or a grating
     doubt: Bools
-    holds: Bools
-    take: Bools
-    near: Bools
-    kinds: NDArray[np.str_]
+    holds: Bools  #: bool array, shape (n, 2): A pop, a grating is there
+    take: Bools  #: bool array, shape (n,): A whole recording; the others are clips
+    near: Bools  #: bool array, shape (n,): A clip of an everyday sound near a person
+    kinds: NDArray[np.str_]  #: str array, shape (n,): What a clip is of; every kind weighs alike
 
 
 def hear(
@@ -175,34 +155,23 @@ def decide(heard: Heard, budgets: Mapping[str, float]) -> Decision:
     -------
     Decision
         Of those within all budgets the one with most takes told right plus most kinds of gratings
-        found; where none is, the one least beyond.
+        and of pops found; where none is, the one least beyond.
     """
-    near, gratings = heard.near, heard.holds[:, 1] & ~heard.take
+    outcomes = _Outcomes(heard)
     best: tuple[float, float] = (-math.inf, 0.0)
     chosen = Decision({})
-    near_weights, grating_weights = _by_kind(heard, near), _by_kind(heard, gratings)
-    truth = heard.holds[heard.take]
     for number, odds in enumerate(ODDS):
-        doubt = heard.doubt[number, heard.take]
         for pop in _SURE:
             for grating in _SURE:
-                sure = heard.certainty[number] >= (pop, grating)
-                said = sure[heard.take]
-                silent = ~said.any(axis=1)
-                false = said & ~truth
-                shares = {
-                    "near_pop": near_weights @ sure[near, 0],
-                    "near_grating": near_weights @ sure[near, 1],
-                    "grating": _share(false[:, 1], ~truth[:, 1]),
-                    "wrong": false.any(axis=1).mean(),
-                    "missed": (silent & ~doubt & truth.any(axis=1)).mean(),
-                }
+                shares = outcomes.of(number, pop, grating)
                 excess = sum(
-                    max(0.0, float(shares[name]) - most) / max(most, 1e-3)
+                    max(0.0, shares[name] - most) / max(most, 1e-3)
                     for name, most in budgets.items()
                 )
-                right = ((said == truth).all(axis=1) & ~(silent & doubt)).mean()
-                gained = (-excess, float(right + grating_weights @ sure[gratings, 1]))
+                gained = (
+                    -excess,
+                    shares["right"] + shares["gratings_found"] + shares["pops_found"],
+                )
                 if gained > best:
                     best = gained
                     sure_from = {"pop": float(pop), "grating": float(grating), BACKGROUND: 0.5}
@@ -210,15 +179,73 @@ def decide(heard: Heard, budgets: Mapping[str, float]) -> Decision:
     return chosen
 
 
-def _by_kind(heard: Heard, rows: Bools) -> Floats:
-    """Return weights that sum to 1, every kind alike."""
+def trade(said: Sequence[Heard], budgets: Mapping[str, float]) -> list[dict[str, float]]:
+    """Tell what more or less caution gives, each part decided by all others.
+
+    Returns
+    -------
+    list of dict
+        A row for half, all, twice and four times the budgets: ``budgets``, the shares that have
+        one, ``right`` of the takes, and of the clips of a label, every kind alike, ``pops_found``
+        and ``gratings_found``.
+    """
+    rows = []
+    for scale in _SCALES:
+        scaled = {name: scale * most for name, most in budgets.items()}
+        judged = [
+            _judged(part, decide(joined_hearings([*said[:n], *said[n + 1 :]]), scaled))
+            for n, part in enumerate(said)
+        ]
+        rows.append({"budgets": scale, **_Outcomes(joined_hearings(judged)).of(0, 0.5, 0.5)})
+    return rows
+
+
+def _judged(heard: Heard, decision: Decision) -> Heard:
+    """Return the same with a certainty of 1 for what is sure and 0 for what is not."""
+    number = ODDS.index(decision.background_odds)
+    limits = [decision.thresholds[label] for label in JOINT_LABELS]
+    sure = (heard.certainty[number] >= limits).astype(np.float64)
+    return replace(heard, certainty=sure[None], doubt=heard.doubt[number][None])
+
+
+class _Outcomes:
+    """What is said rightly and wrongly of recordings."""
+
+    def __init__(self, heard: Heard) -> None:
+        self._heard = heard
+        clips = ~heard.take
+        self._of_clips = {
+            "near_pop": (0, *_by_kind(heard, heard.near)),
+            "near_grating": (1, *_by_kind(heard, heard.near)),
+            "pops_found": (0, *_by_kind(heard, clips & heard.holds[:, 0])),
+            "gratings_found": (1, *_by_kind(heard, clips & heard.holds[:, 1])),
+        }
+        self._truth = heard.holds[heard.take]
+        self._doubt = heard.doubt[:, heard.take]
+
+    def of(self, number: int, pop: float, grating: float) -> dict[str, float]:
+        """Return shares, with the background odds of that number and these thresholds."""
+        sure = self._heard.certainty[number] >= (pop, grating)
+        said, truth = sure[self._heard.take], self._truth
+        silent, doubt = ~said.any(axis=1), self._doubt[number]
+        false = said & ~truth
+        return {
+            "right": float(((said == truth).all(axis=1) & ~(silent & doubt)).mean()),
+            "missed": float((silent & ~doubt & truth.any(axis=1)).mean()),
+            "wrong": float(false.any(axis=1).mean()),
+            "grating": float(false[~truth[:, 1], 1].sum() / max(1, (~truth[:, 1]).sum())),
+            **{
+                name: float(weights @ sure[rows, column])
+                for name, (column, rows, weights) in self._of_clips.items()
+            },
+        }
+
+
+def _by_kind(heard: Heard, rows: Bools) -> tuple[Ints, Floats]:
+    """Return which rows these are, and weights that sum to 1, every kind alike."""
     _, kind = np.unique(heard.kinds[rows], return_inverse=True)
     counts = np.bincount(kind)
-    return np.asarray(1.0 / (counts[kind] * max(1, counts.size)))
-
-
-def _share(hit: Bools, among: Bools) -> float:
-    return float(hit[among].mean()) if among.any() else 0.0
+    return np.flatnonzero(rows), 1.0 / (counts[kind] * max(1, counts.size))
 
 
 def choose_thresholds(

@@ -20,7 +20,13 @@ from audio_pipeline._version import __version__
 from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.analysis.events import LABELS
 from audio_pipeline.datasets.augmentation import MadeSettings, RealClip, made_events
-from audio_pipeline.datasets.examples import AnnotatedRecording, Events, Example, events_of, joined
+from audio_pipeline.datasets.examples import (
+    AnnotatedRecording,
+    Events,
+    Example,
+    concatenate_events,
+    events_of,
+)
 from audio_pipeline.datasets.loading import (
     DataWarning,
     Progress,
@@ -186,7 +192,7 @@ def train(
     events = events.rows(teaches[events.case])
     if made is not None:
         clips = _real_clips(material, usable[teaches])
-        events = joined(events, made(material.settings, clips, progress))
+        events = concatenate_events(events, made(material.settings, clips, progress))
         events = events.rows(np.isin(events.labels, labels))
     folds = case_folds(cases, groups, settings.folds, settings.seed)
     data_warnings = [
@@ -194,12 +200,12 @@ def train(
         *silence_warning(cases),
         *_base_warning(base, material),
     ]
-    deciding = _deciding_of(material, usable, teaches, folds, labels, settings)
+    deciding = _deciding_of(material, usable, folds, labels, settings)
     if settings.takes and deciding is None:
         settings = replace(settings, takes=0)
         text = (
-            "no takes can be made: they need clips of a pop, a grating and other sounds from "
-            f"{settings.folds} groups each; when an event is sure was chosen on clips"
+            "no takes can be made: two parts of the recordings would need a pop, a grating and "
+            "other sounds each; when an event is sure was chosen on clips"
         )
         data_warnings.append(DataWarning("no_takes", text))
     validation = None
@@ -335,7 +341,7 @@ def evaluation_of(
 ) -> Evaluation:
     """Score what models of the other groups answered, by the scorer of `evaluate`."""
     n_groups = int(np.unique(material.groups[kept]).size)
-    return assemble(
+    evaluation = assemble(
         material,
         kept,
         validation.predictions,
@@ -345,6 +351,7 @@ def evaluation_of(
         unguided=validation.unguided,
         seed=settings.seed,
     )
+    return replace(evaluation, trade=tuple(validation.trade))
 
 
 def _no_metrics(
@@ -398,13 +405,13 @@ def _recordings_of(
 def _deciding_of(
     material: TrainingData,
     kept: NDArray[np.int64],
-    teaches: NDArray[np.bool_],
     folds: Sequence[Fold],
     labels: Sequence[str],
     settings: TrainingSettings,
 ) -> Callable[[Fold], Deciding] | None:
-    """Return what gives the clips of a fold that may teach, and takes of them, if there are."""
-    parts = [kept[fold.test[teaches[fold.test]]] for fold in folds]
+    """Return what gives the clips of a fold and takes made of them, if there are any."""
+    sure = np.array([not in_doubt(material.cases[index].columns) for index in kept], bool)
+    parts = [kept[fold.test[sure[fold.test]]] for fold in folds]
     takes = _takes_of(material, parts, labels, settings, settings.seed + 1)
     if not takes:
         return None
@@ -424,7 +431,7 @@ def _takes_of(
     settings: TrainingSettings,
     seed: int,
 ) -> list[list[AnnotatedRecording]]:
-    """Make takes of the clips of each part; none where a label is not in every one of them."""
+    """Make takes of the clips of each part that has every label; none with fewer than two such."""
     paths = {clip.name: clip.path for clip in material.dataset.clips}
     clips = [
         [
@@ -437,9 +444,12 @@ def _takes_of(
     ]
     if not (settings.takes and parts and set(labels) == set(LABELS)):
         return []
-    if any({clip.label for clip in one} != set(LABELS) for one in clips):
+    complete = [{clip.label for clip in one} == set(LABELS) for one in clips]
+    if sum(complete) < 2:
         return []
-    return heard_takes(clips, settings.takes, seed, material.settings)
+    whole = [one for one, full in zip(clips, complete, strict=True) if full]
+    made = iter(heard_takes(whole, settings.takes, seed, material.settings))
+    return [next(made) if full else [] for full in complete]
 
 
 def _scheme(validation: CrossValidation | None, settings: TrainingSettings, n_groups: int) -> str:
@@ -495,6 +505,7 @@ def _provenance(
             name.removeprefix(f"{STEP}__"): value
             for name, value in {**settings.params, **selection.params}.items()
         },
+        "background_weight": settings.background_weight,
         "kind_balance": settings.kind_balance,
         "group_balance": settings.group_balance,
         "synthetic_share": settings.synthetic_share,

@@ -10,7 +10,7 @@ import hashlib
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -302,22 +302,10 @@ def _unique(entries: list[dict[str, Any]], kind: str) -> Iterator[dict[str, Any]
 
 def _question(entry: dict[str, Any]) -> Question:
     where = f"question {entry['id']}"
-    known = {"id", "section", "options", "choices", "minimum", "maximum", "gate", "stop", "group"}
-    _only(entry, where, known | {"asked_when", "settled_after", "settled_as", "settled_from_age"})
-    question = Question(
-        id=entry["id"],
-        section=entry["section"],
-        options=tuple(entry.get("options", ())),
-        choices=tuple(entry.get("choices", ())),
-        minimum=entry.get("minimum"),
-        maximum=entry.get("maximum"),
-        gate=entry.get("gate"),
-        stop=entry.get("stop"),
-        group=entry.get("group"),
-        settled_after=entry.get("settled_after"),
-        settled_as=entry.get("settled_as"),
-        settled_from_age=entry.get("settled_from_age"),
-    )
+    _only(entry, where, {field.name for field in fields(Question)})
+    given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
+    given.pop("asked_when", None)  # it is parsed once all scales are known
+    question = Question(**given)
     if not question.answers and not question.numeric:
         raise ValueError(f"{where}: it has neither options, choices nor a range")
     if question.gate and (question.gate not in LEVELS or SKIP not in question.options):

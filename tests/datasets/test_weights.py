@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audio_pipeline.datasets.examples import balanced_weights, with_synthetic_share
+from audio_pipeline.datasets.examples import Events, balanced_weights, with_synthetic_share
+from audio_pipeline.model.selection import TrainingSettings, learning_weights
 
 events = st.lists(
     st.tuples(
@@ -62,3 +63,26 @@ def test_made_sounds_get_their_share_of_a_label(
             assert scaled[made & inside].sum() == pytest.approx(share * total)
         else:
             np.testing.assert_array_equal(scaled[inside], weights[inside])
+
+
+@given(rows=events, weight=st.floats(0.5, 5.0))
+def test_the_background_weighs_so_much_against_each_other_label(
+    rows: list[tuple[str, str, float]], weight: float
+) -> None:
+    labels, groups, weights = _columns(rows)
+    nothing = np.full(len(rows), -1)
+    given_events = Events(
+        np.zeros((len(rows), 1), np.float32),
+        labels,
+        groups,
+        weights,
+        nothing,
+        np.full((len(rows), 2), np.nan),
+        np.full(len(rows), ""),
+    )
+    learnt = learning_weights(given_events, TrainingSettings(background_weight=weight))
+    total = {label: learnt[labels == label].sum() for label in np.unique(labels)}
+    joint = [total[label] for label in total if label != "other"]
+    assert joint == pytest.approx(joint[:1] * len(joint))
+    if joint and "other" in total:
+        assert total["other"] == pytest.approx(weight * joint[0])

@@ -142,7 +142,7 @@ def test_other_estimators_from_the_command_line(
         assert done.value.code == 2
         assert "--trust-model" in capsys.readouterr().err
         for trusted, status in ((True, "ok"), (False, "problem")):
-            checks = check_machine(None, str(folder), trusted=trusted)
+            checks = check_machine(None, folder, trusted=trusted)
             assert next(one.status for one in checks if one.name == "model") == status
         if kind == "SVC":
             worker = WorkerProcess(folder, ServerSettings(trust_model=True))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from audio_pipeline.analysis.guided import Phase, performed_phases
@@ -196,12 +196,7 @@ class StopRequest(AbstractContextManager["StopRequest"]):
             self._undo.callback(signal.signal, number, signal.signal(number, self._ask))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         """Put everything back as it was."""
         self._undo.close()
 

@@ -7,7 +7,6 @@ import io
 import os
 import sys
 from contextlib import suppress
-from importlib.abc import MetaPathFinder
 from typing import Any
 
 import click
@@ -47,10 +46,10 @@ COMMANDS: dict[str, str] = {
 HOMES: dict[str, str] = {
     **dict.fromkeys(("listen", "devices", "check"), "record"),
     **dict.fromkeys(("batch", "export", "features", "segments"), "analyze"),
-    **dict.fromkeys(("evaluate", "benchmark", "takes", "synthesize", "review"), "train"),
+    **dict.fromkeys(("evaluate", "benchmark", "takes", "synthesize"), "train"),
     **dict.fromkeys(("questions", "why"), "triage"),
     "compare": "history",
-    "serve": "study",
+    **dict.fromkeys(("serve", "review"), "study"),
 }
 
 
@@ -102,7 +101,7 @@ def main(arguments: list[str] | None = None) -> Any:
     sys.exit(_flush(code))
 
 
-class _WithoutPandas(MetaPathFinder):
+class _WithoutPandas:
     """Keeps scikit-learn from loading pandas only to know whether it is there.
 
     That takes as long as librosa, and the thread of pyarrow's allocator would keep the batch from

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from audio_pipeline.app.cli.options import FiniteRange, overwrite_option, trust_option
+from audio_pipeline.app.cli.options import (
+    FiniteRange,
+    answers_option,
+    json_option,
+    model_options,
+    named_recordings,
+    output_folder,
+    overwrite_option,
+    region_option,
+)
 from audio_pipeline.app.outputs import check_page
 from audio_pipeline.app.text import show, show_failures, show_json, visible
 
@@ -22,24 +31,20 @@ if TYPE_CHECKING:
     from audio_pipeline.triage.recommendation import Recommendation
 
 
-REGIONS = ("GB", "US", "EU", "AU")
-
-
 @click.command(epilog="Example: crepitus analyze twist.m4a --answers answers.yaml")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path())
-@click.option("--answers", "answers_file", metavar="FILE", help="Answers file, YAML or JSON.")
-@trust_option
-@click.option("--model", "model_folder", metavar="DIR", help="Model folder; else the shipped one.")
+@answers_option
+@model_options
 @click.option("--report", metavar="FILE.html", help="Also write the result as one HTML file.")
 @click.option("--embed-audio", is_flag=True, help="Put the sound itself into the report.")
 @overwrite_option
-@click.option("--region", type=click.Choice(REGIONS), help="Whose emergency numbers to show.")
+@region_option
 @click.option("--no-questions", is_flag=True, help="Say what was heard; ask nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document; ask nothing.")
+@json_option
 def analyze_command(
     files: tuple[str, ...],
     answers_file: str | None,
-    model_folder: str | None,
+    model: Path | None,
     trusted: bool,
     report: str | None,
     embed_audio: bool,
@@ -62,7 +67,7 @@ def analyze_command(
     answers = load_answers(answers_file) if answers_file else None
     from audio_pipeline.model.classifier import load_classifier
 
-    classifier = load_classifier(model_folder, trusted=trusted)
+    classifier = load_classifier(model, trusted=trusted)
     asks = len(files) == 1 and not (answers_file or as_json or no_questions)
     asks = asks and sys.stdin.isatty()
     from audio_pipeline.analysis.assessment import analyses_to_dict, assess
@@ -166,14 +171,13 @@ def _show_recommendation(
     metavar="NAMES",
     help="Of csv, parquet, jsonl, audacity, raven; separated by commas.",
 )
-@trust_option
-@click.option("--model", type=click.Path(file_okay=False), help="Model folder.")
+@model_options
 @click.option("--answers", metavar="TABLE.csv", help="A row of answers a recording.")
 @click.option("--report", metavar="FILE.html", help="Also write a summary page.")
 @overwrite_option
 @click.option("--verify", is_flag=True, help="Trust what files hold, not their time stamps.")
 @click.option("--restart", is_flag=True, help="Forget what an earlier run left in OUT.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 def batch_command(
     inputs: tuple[str, ...],
     out: str,
@@ -181,7 +185,7 @@ def batch_command(
     jobs: int | None,
     cluster: str | None,
     formats: str,
-    model: str | None,
+    model: Path | None,
     trusted: bool,
     answers: str | None,
     report: str | None,
@@ -309,7 +313,7 @@ def _write_report(
     help="Put label files beside the recordings, not into a mirror of their folders in OUT.",
 )
 @overwrite_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 def export_command(out: str, formats: str, beside: bool, overwrite: bool, as_json: bool) -> None:
     """Write what a batch found, again or in other formats, without looking at recordings.
 
@@ -371,16 +375,15 @@ def export_command(out: str, formats: str, beside: bool, overwrite: bool, as_jso
     metavar="TABLE",
     help="A .csv or .parquet file.",
 )
-@trust_option
-@click.option("--model", metavar="DIR", help="Use the settings of this model; else the defaults.")
+@model_options
 @overwrite_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 @click.option("--labels", is_flag=True, help="FILE is a labelled dataset, as for `train`.")
 @click.option("--list", "list_columns", is_flag=True, help="Say what each column means.")
 def features_command(
     files: tuple[str, ...],
     table: Path | None,
-    model: str | None,
+    model: Path | None,
     trusted: bool,
     overwrite: bool,
     as_json: bool,
@@ -400,7 +403,6 @@ def features_command(
     if not files or table is None:
         raise click.UsageError("give recordings and -o TABLE, or --list")
     from audio_pipeline.analysis.config import AnalysisConfig
-    from audio_pipeline.app.cli.options import named_recordings
     from audio_pipeline.app.exports import check_table, write_features
     from audio_pipeline.app.text import steps
 
@@ -473,17 +475,8 @@ def _list_columns() -> None:
 
 @click.command(epilog="Example: crepitus segments recordings/ -o to_label")
 @click.argument("recordings", metavar="RECORDINGS...", nargs=-1, required=True, type=click.Path())
-@click.option(
-    "-o",
-    "--output",
-    "folder",
-    required=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="Folder for the clips; new or empty.",
-)
-@trust_option
-@click.option("--model", metavar="DIR", help="The model that suggests labels.")
+@output_folder("Folder for the clips")
+@model_options
 @click.option(
     "--format",
     "tracks",
@@ -500,11 +493,11 @@ def _list_columns() -> None:
     help="Seconds kept before and after each sound.",
 )
 @overwrite_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 def segments_command(
     recordings: tuple[str, ...],
     folder: Path,
-    model: str | None,
+    model: Path | None,
     trusted: bool,
     tracks: str,
     around: float,
@@ -517,7 +510,6 @@ def segments_command(
     Then: crepitus train DIR -o MODEL_DIR. The clips of one recording stay together in every split;
     put the folders of one person into one folder to keep that person together.
     """
-    from audio_pipeline.app.cli.options import named_recordings
     from audio_pipeline.app.exports import CutSettings, check_folder, cut_segments
     from audio_pipeline.app.text import steps
     from audio_pipeline.model.classifier import load_classifier

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from audio_pipeline.app.cli.options import overwrite_option, trust_option
+from audio_pipeline.app.cli.options import json_option, model_options, overwrite_option
 from audio_pipeline.app.text import show, show_json, visible
 
 
@@ -18,7 +18,7 @@ from audio_pipeline.app.text import show, show_json, visible
 )
 @click.option("--from", "first", type=click.DateTime(["%Y-%m-%d"]), help="First day.")
 @click.option("--to", "last", type=click.DateTime(["%Y-%m-%d"]), help="Last day.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 @click.pass_context
 def history_command(
     context: click.Context,
@@ -155,14 +155,13 @@ def page(
 @click.command(epilog="Example: crepitus compare before.wav after.wav")
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
-@click.option("--model", metavar="DIR", type=click.Path(path_type=Path), help="Model folder.")
 @click.option(
     "--same-session",
     is_flag=True,
     help="They are of one session, within 20 minutes, whatever the times of the files say.",
 )
-@trust_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@model_options
+@json_option
 def compare_command(
     first: str, second: str, model: Path | None, same_session: bool, trusted: bool, as_json: bool
 ) -> None:

@@ -13,6 +13,9 @@ import click
 from audio_pipeline.audio.discovery import discover
 from audio_pipeline.exceptions import InvalidInputError
 
+REGIONS = ("GB", "US", "EU", "AU")
+"""As `audio_pipeline.triage.messages` has them, which is not loaded to show a help page."""
+
 
 class FiniteRange(click.FloatRange):
     """A number in a range, which NaN passes with click."""
@@ -65,6 +68,43 @@ trust_option = click.option(
     "trusted",
     is_flag=True,
     help="Load a model whose estimator is no forest, tree or linear model; know who made it.",
+)
+
+
+def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--model DIR`` and ``--trust-model``: the arguments `model` and `trusted`."""
+    help_text = "Model folder; the one that comes with Crepitus by default."
+    option = click.option("--model", type=click.Path(path_type=Path), metavar="DIR", help=help_text)
+    return option(trust_option(command))
+
+
+def output_folder(help_text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add ``-o DIR``, a new or empty folder: the argument `folder`."""
+    kind = click.Path(path_type=Path, file_okay=False)
+    text = f"{help_text}; new or empty."
+    return click.option("-o", "--output", "folder", required=True, type=kind, help=text)
+
+
+def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--json``: the argument `as_json`."""
+    text = "Print one JSON document; ask nothing."
+    return click.option("--json", "as_json", is_flag=True, help=text)(command)
+
+
+def region_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--region``, None where the language setting of this computer decides."""
+    text = "Whose words and emergency numbers to show; by default by this computer's language."
+    return click.option("--region", type=click.Choice(REGIONS), help=text)(command)
+
+
+answers_option = click.option(
+    "--answers", "answers_file", metavar="FILE", help="Answers file, YAML or JSON."
+)
+device_option = click.option(
+    "--device", metavar="NAME", help="Microphone: its name, part of it, or its number."
+)
+group_by_option = click.option(
+    "--group-by", default="group", help="Manifest column that keeps recordings together."
 )
 
 

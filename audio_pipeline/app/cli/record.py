@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from audio_pipeline.app.cli.options import FiniteRange, overwrite_option, trust_option
+from audio_pipeline.app.cli.options import (
+    FiniteRange,
+    answers_option,
+    device_option,
+    json_option,
+    model_options,
+    overwrite_option,
+    region_option,
+)
 from audio_pipeline.app.outputs import check_page
 from audio_pipeline.app.reporting.terminal import (
     FREE_PLAN,
@@ -46,7 +54,6 @@ if TYPE_CHECKING:
     from audio_pipeline.triage.recommendation import Recommendation
 
 
-REGIONS = ("GB", "US", "EU", "AU")
 COUNT_IN_SECONDS = 3
 
 
@@ -65,23 +72,22 @@ COUNT_IN_SECONDS = 3
     help="Record this long, without the guided turns.",
 )
 @click.option("--free", is_flag=True, help="No guided turns: Enter or Ctrl-C ends the recording.")
-@click.option("--device", metavar="NAME", help="Microphone: its name, part of it, or its number.")
-@click.option("--answers", "answers_file", metavar="FILE", help="Answers file, YAML or JSON.")
-@trust_option
-@click.option("--model", metavar="DIR", help="Model folder; the shipped one by default.")
+@device_option
+@answers_option
+@model_options
 @click.option("--report", metavar="FILE.html", help="Also write the result as one HTML file.")
 @click.option("--keep", is_flag=True, help="Keep the result in your history on this machine.")
 @click.option("--keep-take", is_flag=True, help="Keep the recording there too.")
 @overwrite_option
-@click.option("--region", type=click.Choice(REGIONS), help="Whose emergency numbers to show.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document; ask nothing.")
+@region_option
+@json_option
 def record_command(
     output: Path | None,
     seconds: float | None,
     free: bool,
     device: str | None,
     answers_file: str | None,
-    model: str | None,
+    model: Path | None,
     trusted: bool,
     report: str | None,
     keep: bool,
@@ -418,14 +424,8 @@ def _console() -> Console:
 
 
 @click.command(epilog="Example: crepitus listen --json > events.jsonl")
-@click.option("--device", metavar="NAME", help="Microphone: its name, part of it, or its number.")
-@trust_option
-@click.option(
-    "--model",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Model folder; the default model if not given.",
-)
+@device_option
+@model_options
 @click.option(
     "--save-events",
     type=click.Path(path_type=Path, file_okay=False),
@@ -530,7 +530,7 @@ def _overflow_line(microphone: Microphone) -> str:
 
 
 @click.command(epilog="Example: crepitus devices")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 def devices_command(as_json: bool) -> None:
     """List the microphones.
 
@@ -560,11 +560,10 @@ MARKS = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}
 
 
 @click.command(epilog="Example: crepitus check")
-@click.option("--device", metavar="NAME", help="Microphone: its name, part of it, or its number.")
-@trust_option
-@click.option("--model", metavar="DIR", help="Model folder; the shipped one by default.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def check_command(device: str | None, trusted: bool, model: str | None, as_json: bool) -> None:
+@device_option
+@model_options
+@json_option
+def check_command(device: str | None, trusted: bool, model: Path | None, as_json: bool) -> None:
     """Say whether this machine is ready: sound card, microphone, codecs, model.
 
     Tries each for real: decodes a tiny file of every format, analyses a test sound, records

@@ -1,16 +1,20 @@
-"""Commands for labelled recordings: train, evaluate, benchmark, takes, synthesize and review."""
+"""Commands for labelled recordings: train, evaluate, benchmark, takes and synthesize."""
 
 from __future__ import annotations
 
 import csv
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from audio_pipeline.app.cli.options import (
     allow_outside_option,
+    group_by_option,
+    json_option,
+    model_options,
+    output_folder,
     overwrite_option,
     trust_option,
     where_option,
@@ -25,14 +29,7 @@ if TYPE_CHECKING:
 
 @click.command(epilog="Example: crepitus train my_recordings -o my_model")
 @click.argument("dataset", type=click.Path(path_type=Path), required=False)
-@click.option(
-    "-o",
-    "--output",
-    "folder",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="Folder for the model; new or empty.",
-)
+@output_folder("Folder for the model")
 @click.option(
     "--start-from",
     "base",
@@ -42,7 +39,13 @@ if TYPE_CHECKING:
 )
 @trust_option
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same model.")
-@click.option("--folds", default=5, show_default=True, help="Folds of the cross-validation.")
+@click.option(
+    "--folds",
+    default=5,
+    show_default=True,
+    type=click.IntRange(min=2),
+    help="Of the cross-validation.",
+)
 @click.option(
     "--estimator",
     default="forest",
@@ -59,7 +62,7 @@ if TYPE_CHECKING:
     help="A parameter of the estimator, set instead of searched.",
 )
 @where_option
-@click.option("--group-by", default="group", help="Manifest column that keeps recordings together.")
+@group_by_option
 @allow_outside_option
 @click.option("--synthetic", default=0, metavar="N", help="Train on N made scenes as well.")
 @click.option("--embed", is_flag=True, help="Train on each recording in new surroundings as well.")
@@ -106,32 +109,24 @@ if TYPE_CHECKING:
     metavar="TABLE.csv",
     help="Also write what models without a recording's group said of it.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 def train_command(
     dataset: Path | None,
     folder: Path,
     base: Path | None,
     trusted: bool,
-    seed: int,
-    folds: int,
-    estimator: str,
     params: tuple[str, ...],
     where: dict[str, str],
     group_by: str,
     allow_outside: bool,
     synthetic: int,
     embed: bool,
-    judge_only: bool,
     learn_from: tuple[str, ...],
-    takes: int,
-    controls: bool,
     permissive: bool,
     thresholds: tuple[str, ...],
-    sample_rate: int | None,
-    name: str,
-    ignore_groups: bool,
     predictions: Path | None,
     as_json: bool,
+    **simple: Any,
 ) -> None:
     """Train a model on labelled recordings, and say honestly how good it is.
 
@@ -152,30 +147,21 @@ def train_command(
     check_new_folder(folder)
     if predictions is not None:
         check_output(predictions, endings=(".csv",), inputs=[dataset])
-    if folds < 2:
-        raise click.UsageError("--folds must be at least 2")
-    if judge_only and not (dataset and synthetic):
+    if simple["judge_only"] and not (dataset and synthetic):
         raise click.UsageError("--judge-only needs a DATASET and --synthetic N")
     if dataset is None and not synthetic:
         raise click.UsageError("give a DATASET, or --synthetic N to train on made sounds only")
     settings = TrainingSettings(
-        estimator=estimator,
         params=parse_params(params),
         thresholds=_thresholds(thresholds),
-        judge_only=judge_only,
         learn_from=_learn_from(learn_from),
-        takes=takes,
-        controls=controls,
-        folds=folds,
-        ignore_groups=ignore_groups,
-        sample_rate=sample_rate,
-        name=name,
-        seed=seed,
+        **simple,
     )
     check_recipe(settings)
     start = None
     if base is not None:
         start = load_classifier(None if str(base) == "default" else base, trusted=trusted)
+    seed = settings.seed
     recipe = MadeSettings(synthetic if dataset else 0, seed=seed)
     made = made_by(recipe, embed) if synthetic or embed else None
     with (
@@ -245,8 +231,7 @@ def _thresholds(given: tuple[str, ...]) -> dict[str, float]:
 
 @click.command(epilog="Example: crepitus evaluate my_recordings --report evaluation.html")
 @click.argument("dataset", type=click.Path(path_type=Path))
-@trust_option
-@click.option("--model", type=click.Path(path_type=Path), metavar="MODEL_DIR", help="The model.")
+@model_options
 @click.option(
     "--report", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.html", help="A page."
 )
@@ -254,11 +239,7 @@ def _thresholds(given: tuple[str, ...]) -> dict[str, float]:
 @allow_outside_option
 @where_option
 @click.option("--by", multiple=True, metavar="COLUMN", help="Also report by a manifest's column.")
-@click.option(
-    "--group-by",
-    default="group",
-    help="Manifest column that keeps recordings together.",
-)
+@group_by_option
 @click.option(
     "--allow-overlap",
     is_flag=True,
@@ -269,7 +250,7 @@ def _thresholds(given: tuple[str, ...]) -> dict[str, float]:
     is_flag=True,
     help="Ask whether the labels can be told from what holds no such sound.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 def evaluate_command(
     dataset: Path,
     model: Path | None,
@@ -363,7 +344,7 @@ def evaluate_command(
 @click.option("--folds", default=5, show_default=True, type=click.IntRange(2, 1000))
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same result.")
 @where_option
-@click.option("--group-by", default="group", help="Manifest column that keeps recordings together.")
+@group_by_option
 @allow_outside_option
 @click.option(
     "--learn-from",
@@ -376,7 +357,7 @@ def evaluate_command(
     default=True,
     help="Ask whether the labels can be told from what holds no such sound.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 def benchmark_command(
     dataset: Path | None,
     folder: Path,
@@ -477,14 +458,7 @@ def benchmark_command(
 
 @click.command(epilog="Example: crepitus takes my_clips -o my_takes --count 240 --seed 1")
 @click.argument("dataset", type=click.Path(path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    "folder",
-    required=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Folder for the takes; new or empty.",
-)
+@output_folder("Folder for the takes")
 @click.option("--count", default=240, show_default=True, help="How many takes.")
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same takes.")
 @click.option("--guided/--free", default=None, help="All guided, or none; half of them otherwise.")
@@ -497,7 +471,7 @@ def benchmark_command(
 )
 @where_option
 @allow_outside_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 def takes_command(
     dataset: Path,
     folder: Path,
@@ -545,17 +519,10 @@ def takes_command(
 
 
 @click.command(epilog="Example: crepitus synthesize -o synthetic --count 300 --seed 1")
-@click.option(
-    "-o",
-    "--output",
-    "folder",
-    required=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Folder for the dataset; new or empty.",
-)
+@output_folder("Folder for the dataset")
 @click.option("--count", default=300, show_default=True, help="How many scenes.")
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same sounds.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 def synthesize_command(folder: Path, count: int, seed: int, as_json: bool) -> None:
     """Make sounds with exact labels: pops, grinding sounds and everyday sounds.
 
@@ -582,46 +549,3 @@ def synthesize_command(folder: Path, count: int, seed: int, as_json: bool) -> No
     heard = ", ".join(f"{number} {label}" for label, number in events.items())
     show(f"{count} recordings ({summary['seconds']} s) with {heard} in {visible(str(folder))}")
     show(f"Next: crepitus train {visible(str(folder))} -o my_model")
-
-
-@click.command(epilog="Example: crepitus review out")
-@click.argument("source", metavar="DATASET|OUT", type=click.Path(path_type=Path))
-@trust_option
-@click.option("--model", metavar="DIR", type=click.Path(path_type=Path), help="Model folder.")
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=8001,
-    show_default=True,
-    help="0 takes any free one.",
-)
-@allow_outside_option
-def review_command(
-    source: Path, trusted: bool, model: Path | None, port: int, allow_outside: bool
-) -> None:
-    """Label sounds by ear, one key each, the most informative first.
-
-    OUT is the folder of a batch, DATASET what crepitus train reads. A page opens on this machine
-    alone. Every label is saved as it is made, in review.csv, which crepitus train reads.
-    """
-    from audio_pipeline.exceptions import CrepitusError
-
-    try:
-        from audio_pipeline.app.server.app import LOOPBACK
-        from audio_pipeline.app.server.connections import listen, make_server, run_server
-        from audio_pipeline.app.server.review import create_review_app
-    except ImportError as error:
-        raise CrepitusError(
-            f'the page needs {error.name}; install it with: pip install "crepitus[serve]"'
-        ) from None
-    from audio_pipeline.app.server.guards import ServerSettings
-    from audio_pipeline.app.server.review import open_queue
-
-    queue = open_queue(source, model, allow_outside=allow_outside, trusted=trusted)
-    listener = listen(LOOPBACK, port)
-    server = make_server(create_review_app(queue), ServerSettings(), listener)
-    waiting = sum(1 for _ in queue.open_items())
-    manifest = visible(str(queue.manifest))
-    show(f"{waiting} of {len(queue.items)} sounds to label; labels go to {manifest}")
-    show(f"The page is at http://{LOOPBACK}:{listener.getsockname()[1]}/  (Ctrl-C stops it)")
-    run_server(server, listener)

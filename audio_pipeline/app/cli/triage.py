@@ -9,11 +9,17 @@ from pathlib import Path
 
 import click
 
-from audio_pipeline.app.cli.options import FiniteRange, overwrite_option
+from audio_pipeline.app.cli.options import (
+    FiniteRange,
+    answers_option,
+    json_option,
+    overwrite_option,
+    region_option,
+)
 from audio_pipeline.app.outputs import check_output, written
 from audio_pipeline.app.text import show, show_json
 from audio_pipeline.triage.answers import Answers, load_answers
-from audio_pipeline.triage.messages import REGIONS, default_region, load_catalogue
+from audio_pipeline.triage.messages import default_region, load_catalogue
 from audio_pipeline.triage.questionnaire import (
     answers_file,
     form_document,
@@ -24,7 +30,7 @@ from audio_pipeline.triage.recommendation import FINDINGS, Sound, explain, recom
 
 
 @click.command(epilog="Example: crepitus triage --answers answers.yaml --sound grating --json")
-@click.option("--answers", "answers_file", metavar="FILE", help="Answers file, YAML or JSON.")
+@answers_option
 @click.option(
     "--sound",
     metavar="FINDING",
@@ -34,15 +40,11 @@ from audio_pipeline.triage.recommendation import FINDINGS, Sound, explain, recom
 @click.option(
     "--confidence", type=FiniteRange(0, 1), metavar="P", help="How sure the sound is, 0 to 1."
 )
-@click.option(
-    "--region",
-    type=click.Choice(REGIONS),
-    help="Whose emergency numbers to show; by default that of this computer's language setting.",
-)
+@region_option
 @click.option("--save", metavar="FILE", help="Keep the answers in a new answers file.")
 @click.option("--fhir", metavar="FILE", help="Keep the answers as a FHIR QuestionnaireResponse.")
 @overwrite_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document; ask nothing.")
+@json_option
 def triage_command(
     answers_file: str | None,
     sound: str | None,
@@ -134,12 +136,8 @@ def _write(path: str, text: str, overwrite: bool) -> None:
     show_default=True,
     help="A page to read, an answers file to fill in, or a FHIR R4 Questionnaire.",
 )
-@click.option(
-    "--region",
-    type=click.Choice(REGIONS),
-    help="Whose words to use; by default those of this computer's language setting.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@region_option
+@json_option
 def questions_command(form: str, region: str | None, as_json: bool) -> None:
     """Print every question that triage can ask, with its answers.
 
@@ -164,8 +162,8 @@ def questions_command(form: str, region: str | None, as_json: bool) -> None:
     metavar="FINDING",
     help=f"What a recording held: {', '.join(FINDINGS)}.",
 )
-@click.option("--region", type=click.Choice(REGIONS), help="Whose words to use.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@region_option
+@json_option
 def why_command(sound: str | None, region: str | None, as_json: bool) -> None:
     """Say why a back cracks when it twists: where the sound comes from, and what brings it.
 

@@ -41,9 +41,10 @@ from audio_pipeline.app.server.guards import (
     is_loopback,
     refusal,
 )
-from audio_pipeline.app.server.history import add_history
+from audio_pipeline.app.server.history import add_history, add_study
 from audio_pipeline.app.server.pool import AnalysisPool
 from audio_pipeline.app.server.schemas import ApiError
+from audio_pipeline.app.study import Study
 from audio_pipeline.app.text import show
 from audio_pipeline.triage.messages import (
     COUNTRIES,
@@ -108,6 +109,7 @@ def create_app(
     hosts: frozenset[str] = LOOPBACK_NAMES,
     pairing: Pairing | None = None,
     history: History | None = None,
+    study: Study | None = None,
 ) -> FastAPI:
     """Make the application.
 
@@ -117,6 +119,7 @@ def create_app(
     ``hosts``: names the server goes by.
     ``pairing``: who may use it; None when only this machine can reach it.
     ``history``: where results that a person wants kept go; None to keep nothing.
+    ``study``: the folder that the page records people into; None for the ordinary page.
     """
     settings = settings or ServerSettings()
     pool = AnalysisPool(model, settings)
@@ -135,7 +138,11 @@ def create_app(
     app.add_api_websocket_route(f"{PREFIX}/live", LiveStreams(pool, settings).serve)
     # A service worker may only look after what lies below its own address, so it lies on top.
     offline = {f"/{name}": name for name in ("manifest.webmanifest", "service-worker.js")}
-    add_page(app, {"/": "index.html", "/docs": "docs.html", **offline})
+    front = {"/": "index.html"}
+    if study is not None:
+        add_study(app, PREFIX, api, study)
+        front = {"/": "study.html", "/use": "index.html"}
+    add_page(app, {**front, "/docs": "docs.html", **offline})
     _describe_requests(app)
     guard(app, settings, hosts, pairing)
     return app
@@ -179,57 +186,28 @@ def guard(
 
 
 def _add_api(app: FastAPI, api: Api) -> None:
-    def add(
-        method: str,
-        path: str,
-        handler: Callable[..., Any],
-        responses: dict[int | str, dict[str, Any]],
-        body: dict[str, Any] | None = None,
-    ) -> None:
+    read, asked = (), (408, 413, 415, 422)
+    heard = (*asked, 503)
+    triage, upload = schemas.TRIAGE_BODY, schemas.UPLOAD_BODY
+    for path, handler, output, errors, body in (
+        ("/health", api.health, schemas.HealthOutput, read, None),
+        ("/version", api.version, schemas.VersionOutput, read, None),
+        ("/questions", api.questions, schemas.QuestionnaireOutput, (422,), None),
+        ("/interview", api.interview, schemas.InterviewOutput, asked, schemas.INTERVIEW_BODY),
+        ("/triage", api.triage, schemas.RecommendationOutput, asked, triage),
+        ("/advice", api.advice, schemas.AdviceOutput, asked, triage),
+        ("/fhir", api.fhir, None, asked, triage),
+        ("/analyses", api.analyses, schemas.AnalysisOutput, heard, upload),
+        ("/reports", api.reports, None, heard, upload),
+    ):
         app.add_api_route(
             PREFIX + path,
             handler,
-            methods=[method],
-            responses=responses,
+            methods=["POST" if body else "GET"],
+            responses=_responses(output, *errors),
             response_class=Response,
             openapi_extra={"requestBody": body} if body else None,
         )
-
-    triage_errors = (408, 413, 415, 422)
-    upload_errors = (*triage_errors, 503)
-    add("GET", "/health", api.health, _responses(schemas.HealthOutput))
-    add("GET", "/version", api.version, _responses(schemas.VersionOutput))
-    add("GET", "/questions", api.questions, _responses(schemas.QuestionnaireOutput, 422))
-    add(
-        "POST",
-        "/interview",
-        api.interview,
-        _responses(schemas.InterviewOutput, *triage_errors),
-        schemas.INTERVIEW_BODY,
-    )
-    add(
-        "POST",
-        "/triage",
-        api.triage,
-        _responses(schemas.RecommendationOutput, *triage_errors),
-        schemas.TRIAGE_BODY,
-    )
-    add(
-        "POST",
-        "/advice",
-        api.advice,
-        _responses(schemas.AdviceOutput, *triage_errors),
-        schemas.TRIAGE_BODY,
-    )
-    add("POST", "/fhir", api.fhir, _responses(None, *triage_errors), schemas.TRIAGE_BODY)
-    add(
-        "POST",
-        "/analyses",
-        api.analyses,
-        _responses(schemas.AnalysisOutput, *upload_errors),
-        schemas.UPLOAD_BODY,
-    )
-    add("POST", "/reports", api.reports, _responses(None, *upload_errors), schemas.UPLOAD_BODY)
 
 
 def add_page(app: FastAPI, pages: Mapping[str, str]) -> None:
@@ -248,6 +226,20 @@ def add_page(app: FastAPI, pages: Mapping[str, str]) -> None:
         handler = _answer_page if name.endswith(".html") else answer
         app.add_api_route(path, partial(handler, name), include_in_schema=False)
     app.add_api_route("/static/{name}", answer, include_in_schema=False)
+
+
+def load_assets() -> dict[str, Asset]:
+    """Read the page's files from the package; nothing else on disk can be asked for.
+
+    Name without folder to content; files of other kinds are left out.
+    """
+    folder = resources.files("audio_pipeline.app.server") / "static"
+    assets = {}
+    for entry in folder.iterdir():
+        suffix = "." + entry.name.rpartition(".")[2]
+        if suffix in MEDIA_TYPES:
+            assets[entry.name] = Asset(entry.read_bytes(), MEDIA_TYPES[suffix])
+    return assets
 
 
 async def _answer_page(name: str, request: Request) -> Response:
@@ -281,20 +273,6 @@ def written_page(name: str, language: str) -> str:
             words={**words.messages["web"], "regions": regions, "watch": watch},
         )
     )
-
-
-def load_assets() -> dict[str, Asset]:
-    """Read the page's files from the package; nothing else on disk can be asked for.
-
-    Name without folder to content; files of other kinds are left out.
-    """
-    folder = resources.files("audio_pipeline.app.server") / "static"
-    assets = {}
-    for entry in folder.iterdir():
-        suffix = "." + entry.name.rpartition(".")[2]
-        if suffix in MEDIA_TYPES:
-            assets[entry.name] = Asset(entry.read_bytes(), MEDIA_TYPES[suffix])
-    return assets
 
 
 def _describe_requests(app: FastAPI) -> None:
@@ -356,6 +334,7 @@ class Service:
     settings: ServerSettings = field(default_factory=ServerSettings)  # limits
     # where results that a person wants kept go; None to keep nothing
     history: History | None = None
+    study: Study | None = None  # the folder that the page records people into
     # called with the address of the page for the next device when one has been paired
     on_paired: Callable[[str], None] | None = None
 
@@ -378,6 +357,7 @@ class Service:
             hosts=frozenset(names),
             pairing=self.pairing,
             history=self.history,
+            study=self.study,
         )
         self.listener = listen(self.host, self.port)
         self.port = self.listener.getsockname()[1]

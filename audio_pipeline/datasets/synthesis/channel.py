@@ -32,90 +32,55 @@ _FIR = 1024
 
 @dataclass(frozen=True)
 class ChannelSettings:
-    """Ranges of the channel.
+    """Ranges of the channel."""
 
-    Attributes
-    ----------
-    slope : float
-        dB an octave, largest random tilt of the equaliser either way. Contact force alone tilts
-        the knee spectrum by 13 dB above 1 kHz (Safaei 2021); the exploratory study used a random
-        slope.
-    ripple : float
-        dB, standard deviation of the equaliser's curve at ten knots: phones are held to +-10 dB
-        between 100 Hz and 7 kHz (Android CDD), old ones show troughs of 21 dB.
-    high_pass : (float, float)
-        Hz, 60-200 Hz of phones, lower for recorders.
-    tissue, tissue_cutoff : float, (float, float)
-        Chance and cut-off (Hz) of a first-order low-pass by clothes or tissue: 0.6-6 kHz contact,
-        2-12 kHz air.
-    near, near_direct : float, (float, float)
-        Chance of reflections from things close by (hand, bed, table; 15-90 ms) and the direct
-        sound over them in dB. Real pops ring on as noise of unchanged colour; judgement.
-    room, reverberation, direct : float, (float, float), (float, float)
-        Chance of a room, its RT60 in seconds (0.15-0.6 s) and the direct sound over the
-        reverberation in dB (5-25 dB near the back; lower when the phone lies away).
-    snr : (float, float)
-        dB, peak of the loudest event over three standard deviations of the noise. 0-60 dB worked
-        best in the exploratory study.
-    noise_slope : (float, float)
-        dB an octave: white to brown.
-    hum : float
-        Chance of 50 or 60 Hz hum with harmonics.
-    restless : float
-        Chance that the noise level wanders (traffic, breathing nearby).
-    low_pass, low_pass_cutoff : float, (float, float)
-        Chance and cut-off (Hz) of a steep band limit: telephone and Bluetooth links, old codecs,
-        resampled files.
-    gain_control : float
-        Chance of automatic gain control (attack 1-10 ms, release 100-500 ms, ratio 2-8; 0.35 in
-        the recipe, less here because our recorder switches it off).
-    suppression : float
-        Chance of a gate like a noise suppressor between events.
-    clipping : float
-        Chance that the loudest event is clipped, by up to 12 dB.
-    peak : (float, float)
-        dBFS of the loudest event otherwise.
-    codec : float
-        Chance of a lossy codec (capped: round trips cost more than everything else together).
-    """
-
+    #: dB an octave, largest random tilt of the equaliser either way. Contact force alone tilts the
+    #: knee spectrum by 13 dB above 1 kHz (Safaei 2021); the exploratory study used a random slope
     slope: float = 6.0
+    #: dB, standard deviation of the equaliser's curve at ten knots: phones are held to +-10 dB
+    #: between 100 Hz and 7 kHz (Android CDD), old ones show troughs of 21 dB
     ripple: float = 4.0
-    high_pass: tuple[float, float] = (15.0, 220.0)
+    high_pass: tuple[float, float] = (15.0, 220.0)  #: Hz, 60-200 Hz of phones, lower for recorders
+    #: Chance and cut-off (Hz) of a first-order low-pass by clothes or tissue: 0.6-6 kHz contact,
+    #: 2-12 kHz air
     tissue: float = 0.35
     tissue_cutoff: tuple[float, float] = (600.0, 12_000.0)
+    #: Chance of reflections from things close by (hand, bed, table; 15-90 ms) and the direct sound
+    #: over them in dB. Real pops ring on as noise of unchanged colour; judgement
     near: float = 0.5
     near_direct: tuple[float, float] = (2.0, 24.0)
+    #: Chance of a room, its RT60 in seconds (0.15-0.6 s) and the direct sound over the
+    #: reverberation in dB (5-25 dB near the back; lower when the phone lies away)
     room: float = 0.7
     reverberation: tuple[float, float] = (0.03, 0.7)
     direct: tuple[float, float] = (-3.0, 26.0)
+    #: dB, peak of the loudest event over three standard deviations of the noise. 0-60 dB worked
+    #: best in the exploratory study
     snr: tuple[float, float] = (0.0, 70.0)
-    noise_slope: tuple[float, float] = (-2.0, 8.0)
-    hum: float = 0.3
-    restless: float = 0.4
+    noise_slope: tuple[float, float] = (-2.0, 8.0)  #: dB an octave: white to brown
+    hum: float = 0.3  #: Chance of 50 or 60 Hz hum with harmonics
+    restless: float = 0.4  #: Chance that the noise level wanders (traffic, breathing nearby)
+    #: Chance and cut-off (Hz) of a steep band limit: telephone and Bluetooth links, old codecs,
+    #: resampled files
     low_pass: float = 0.25
     low_pass_cutoff: tuple[float, float] = (3400.0, 16_000.0)
+    #: Chance of automatic gain control (attack 1-10 ms, release 100-500 ms, ratio 2-8; 0.35 in the
+    #: recipe, less here because our recorder switches it off)
     gain_control: float = 0.2
-    suppression: float = 0.06
-    clipping: float = 0.06
-    peak: tuple[float, float] = (-30.0, -0.5)
+    suppression: float = 0.06  #: Chance of a gate like a noise suppressor between events
+    clipping: float = 0.06  #: Chance that the loudest event is clipped, by up to 12 dB
+    peak: tuple[float, float] = (-30.0, -0.5)  #: dBFS of the loudest event otherwise
+    #: Chance of a lossy codec (capped: round trips cost more than everything else together)
     codec: float = 0.12
 
 
 @dataclass(frozen=True)
 class Channel:
-    """One drawn channel: an impulse response and what happens after it.
+    """One drawn channel: an impulse response and what happens after it."""
 
-    Attributes
-    ----------
-    response : float64 (m,)
-        Tissue, distance, equaliser and room; the direct sound at sample 0.
-    parameters : dict
-        The draws, for tables.
-    """
-
+    #: float64 (m,): Tissue, distance, equaliser and room; the direct sound at sample 0
     response: Samples
-    parameters: dict[str, Parameter]
+    parameters: dict[str, Parameter]  #: The draws, for tables
 
 
 def draw_channel(rng: Draws, settings: ChannelSettings) -> Channel:

@@ -42,21 +42,13 @@ LARGEST = 1_000_000
 
 @dataclass(frozen=True)
 class DatasetSettings:
-    """What a dataset holds.
+    """What a dataset holds."""
 
-    Attributes
-    ----------
-    families : tuple of (family, share)
-        Near the 300 : 300 : 220 scenes of the second exploratory study, with more of the third.
-    clips : float
-        Share of short clips cut around one sound, among the scenes of each family (judgement).
-    scene : SceneSettings
-        The ranges.
-    """
-
+    #: Near the 300 : 300 : 220 scenes of the second exploratory study, with more of the third
     families: tuple[tuple[Family, float], ...] = (("a", 0.34), ("b", 0.34), ("everyday", 0.32))
+    #: Share of short clips cut around one sound, among the scenes of each family (judgement)
     clips: float = 0.5
-    scene: SceneSettings = field(default_factory=SceneSettings)
+    scene: SceneSettings = field(default_factory=SceneSettings)  #: The ranges
 
 
 def numbered_scene(

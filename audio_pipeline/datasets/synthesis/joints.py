@@ -46,44 +46,30 @@ Pattern = tuple[Samples, Samples]
 
 @dataclass(frozen=True)
 class PatternSettings:
-    """Ranges of the patterns.
+    """Ranges of the patterns."""
 
-    Attributes
-    ----------
-    cascade_impacts : (int, int)
-        Impacts of a cascade: 3-12. L5-S1 thrusts gave 5.3 (2-9; Mourad 2019), C1-2 3.6
-        (Dunning 2013), real clips of cracks 3-20.
-    cascade_gap : (float, float)
-        Seconds between neighbours: 10-45 ms (means of 33 and 38 ms in those two studies; 45 ms
-        is where the written definition starts a new pop).
-    cascade_span : float
-        Seconds, the longest cascade of the definition.
-    level_sigma : (float, float)
-        Spread of impact levels, natural logarithm: 0.3-0.8 in the exploratory study.
-    creak_rate, creak_variation : (float, float)
-        Hz and coefficient of variation of a regular train. Jaw creaks repeat at 16 Hz, sd 9
-        (Prinz 1998); the lower end keeps four impacts in half a second.
-    rough_rate : (float, float)
-        Impacts a second of resolvable grating: at least 20 in 0.5 s by definition; the upper end
-        is where 4-8 ms resolution ends.
-    dense_rate : (float, float)
-        Impacts a second of dense passages (60-600 in the recipe, higher for smooth scrapes).
-    duration : (float, float)
-        Seconds of a grating passage (0.2-1.5 s of each half-cycle of a movement; judgement).
-    b_value : (float, float)
-        Exponent of the number of impacts above a level: knee emissions 1.33-1.92
-        (Jeong 2018, Whittingslow 2020), crumpled paper 0.6-1.2 (Houle and Sethna 1996).
-    """
-
+    #: Impacts of a cascade: 3-12. L5-S1 thrusts gave 5.3 (2-9; Mourad 2019), C1-2 3.6 (Dunning
+    #: 2013), real clips of cracks 3-20
     cascade_impacts: tuple[int, int] = (3, 12)
+    #: Seconds between neighbours: 10-45 ms (means of 33 and 38 ms in those two studies; 45 ms is
+    #: where the written definition starts a new pop)
     cascade_gap: tuple[float, float] = (0.010, 0.045)
-    cascade_span: float = 0.5
+    cascade_span: float = 0.5  #: Seconds, the longest cascade of the definition
+    #: Spread of impact levels, natural logarithm: 0.3-0.8 in the exploratory study
     level_sigma: tuple[float, float] = (0.3, 0.8)
+    #: Hz and coefficient of variation of a regular train. Jaw creaks repeat at 16 Hz, sd 9 (Prinz
+    #: 1998); the lower end keeps four impacts in half a second
     creak_rate: tuple[float, float] = (8.0, 60.0)
     creak_variation: tuple[float, float] = (0.02, 0.30)
+    #: Impacts a second of resolvable grating: at least 20 in 0.5 s by definition; the upper end is
+    #: where 4-8 ms resolution ends
     rough_rate: tuple[float, float] = (42.0, 160.0)
+    #: Impacts a second of dense passages (60-600 in the recipe, higher for smooth scrapes)
     dense_rate: tuple[float, float] = (150.0, 2500.0)
+    #: Seconds of a grating passage (0.2-1.5 s of each half-cycle of a movement; judgement)
     duration: tuple[float, float] = (0.5, 2.0)
+    #: Exponent of the number of impacts above a level: knee emissions 1.33-1.92 (Jeong 2018,
+    #: Whittingslow 2020), crumpled paper 0.6-1.2 (Houle and Sethna 1996)
     b_value: tuple[float, float] = (0.8, 2.0)
 
 
@@ -222,43 +208,32 @@ constant ring would tell grating from cloth in made sounds and in no real ones."
 
 @dataclass(frozen=True)
 class JointSettings:
-    """Shares and ranges of the joint sounds; both families use the same.
+    """Shares and ranges of the joint sounds; both families use the same."""
 
-    Attributes
-    ----------
-    body, pattern
-        Ranges of the body and of the pattern of impacts.
-    single, double : float
-        Shares of pops with one and with two impacts; the rest are cascades. Only 18 % of neck
-        cracks are single (Reggars 1996), self-twists give fewer impacts than thrusts, and a
-        third or more of the pops must be cascades (exploratory study).
-    creak, crunch, scrape : float
-        Shares of regular trains, of dense short passages and of dense long ones without
-        resolvable impacts; the rest is resolvable grating. Jaw sounds: creak and continuous
-        crepitus both occur (Prinz 1998); shares are judgement.
-    crunch_duration, scrape_duration : (float, float)
-        Seconds; 0.15 s is the shortest dense passage of the definition, bursts of 20-300 ms are
-        published (Widmalm 1996), real scrapes last 0.2-1.5 s.
-    fresh_body : float
-        Chance that the next impact of a cascade comes from another joint (judgement).
-    layered : float
-        Chance that resolvable grating has a finer, softer passage under it, 10-36 dB down
-        (real gratings mix crunches with hiss; judgement).
-    friction, friction_level : float, (float, float)
-        Chance and level (dB) of a soft friction sound under a pop: the movement itself.
-    """
-
+    #: Ranges of the body and of the pattern of impacts
     body: BodySettings = field(default_factory=BodySettings)
     pattern: PatternSettings = field(default_factory=PatternSettings)
+    #: Shares of pops with one and with two impacts; the rest are cascades. Only 18 % of neck cracks
+    #: are single (Reggars 1996), self-twists give fewer impacts than thrusts, and a third or more
+    #: of the pops must be cascades (exploratory study)
     single: float = 0.45
     double: float = 0.10
+    #: Shares of regular trains, of dense short passages and of dense long ones without resolvable
+    #: impacts; the rest is resolvable grating. Jaw sounds: creak and continuous crepitus both occur
+    #: (Prinz 1998); shares are judgement
     creak: float = 0.20
     crunch: float = 0.20
     scrape: float = 0.18
+    #: Seconds; 0.15 s is the shortest dense passage of the definition, bursts of 20-300 ms are
+    #: published (Widmalm 1996), real scrapes last 0.2-1.5 s
     crunch_duration: tuple[float, float] = (0.16, 0.6)
     scrape_duration: tuple[float, float] = (0.2, 1.6)
+    #: Chance that the next impact of a cascade comes from another joint (judgement)
     fresh_body: float = 0.3
+    #: Chance that resolvable grating has a finer, softer passage under it, 10-36 dB down (real
+    #: gratings mix crunches with hiss; judgement)
     layered: float = 0.4
+    #: Chance and level (dB) of a soft friction sound under a pop: the movement itself
     friction: float = 0.15
     friction_level: tuple[float, float] = (-45.0, -24.0)
 

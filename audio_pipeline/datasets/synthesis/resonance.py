@@ -40,8 +40,8 @@ class Draws(np.random.Generator):
 
 
 Samples = NDArray[np.float64]
+# Frequencies (Hz), decays (s) and linear gains of damped modes, float64 (m,) each.
 Modes = tuple[Samples, Samples, Samples]
-"""Frequencies (Hz), decays (s) and linear gains of damped modes, float64 (m,) each."""
 
 
 def damped_modes(rng: Draws, excitation: Samples, modes: Modes) -> Samples:
@@ -179,76 +179,51 @@ def swell(count: int, rise: float, fall: float) -> Samples:
 
 @dataclass(frozen=True)
 class BodySettings:
-    """Ranges of a body.
+    """Ranges of a body."""
 
-    Attributes
-    ----------
-    bright, broad : float
-        Shares of bright bodies (air microphone close to a small joint: real clips have a median
-        centroid of 3.8 kHz) and of broad ones. The rest is dull: heard through tissue, all energy
-        under 1 kHz (skin microphones: peaks of 86-1,830 Hz, mean 333; Reggars 1996).
-    modes : (int, int)
-        Number of modes. Engineering judgement; 2-6 in the first recipe, a little wider here.
-    frequency : (float, float)
-        Hz. 120 Hz-10.5 kHz carried over best to real recordings in the exploratory study.
-    bright_median, bright_sigma : float
-        Log-normal centre of the modes of a bright body, Hz; fitted to the first milliseconds of
-        real pop-like clips (median centroid 3.8 kHz after the channel).
-    dull : (float, float)
-        Hz, mode range of a dull body (Reggars 1996; Ozmen 2021: 67-115 Hz fundamentals).
-    tilt : (float, float)
-        Exponent of mode gain over frequency: -0.8..0.8 in the exploratory study.
-    decay, decay_sigma, decay_range : float
-        Seconds: time constant of an impact. Real pop-like clips fall 10 dB in 2 ms and 20 dB in
-        5 ms, so a median of 1.6 ms before the channel; published pops of 2.7-5.7 ms give
-        1.2-2.5 ms; clicks of the jaw 4-6 ms; the range is the 0.3-10 ms of the exploratory study.
-    decay_slope : (float, float)
-        High modes decay faster, as a rule: exponent of decay over frequency. The spectrum of real
-        pops hardly changes while they fade; judgement otherwise.
-    cycles : float
-        A mode rings for at least this share of a period, or it would not be a mode.
-    contact : (float, float)
-        Seconds: half-sine contact time of the strike, the attack (0.05-0.6 ms; judgement).
-    tick : (float, float)
-        Share of broadband noise in the first 1-2 ms (judgement, after web spectrograms).
-    """
-
+    #: Shares of bright bodies (air microphone close to a small joint: real clips have a median
+    #: centroid of 3.8 kHz) and of broad ones. The rest is dull: heard through tissue, all energy
+    #: under 1 kHz (skin microphones: peaks of 86-1,830 Hz, mean 333; Reggars 1996)
     bright: float = 0.6
     broad: float = 0.25
+    #: Number of modes. Engineering judgement; 2-6 in the first recipe, a little wider here
     modes: tuple[int, int] = (2, 8)
+    #: Hz. 120 Hz-10.5 kHz carried over best to real recordings in the exploratory study
     frequency: tuple[float, float] = (120.0, 10_500.0)
+    #: Log-normal centre of the modes of a bright body, Hz; fitted to the first milliseconds of real
+    #: pop-like clips (median centroid 3.8 kHz after the channel)
     bright_median: float = 4200.0
     bright_sigma: float = 0.45
+    #: Hz, mode range of a dull body (Reggars 1996; Ozmen 2021: 67-115 Hz fundamentals)
     dull: tuple[float, float] = (80.0, 900.0)
+    #: Exponent of mode gain over frequency: -0.8..0.8 in the exploratory study
     tilt: tuple[float, float] = (-0.8, 0.8)
+    #: Seconds: time constant of an impact. Real pop-like clips fall 10 dB in 2 ms and 20 dB in 5
+    #: ms, so a median of 1.6 ms before the channel; published pops of 2.7-5.7 ms give 1.2-2.5 ms;
+    #: clicks of the jaw 4-6 ms; the range is the 0.3-10 ms of the exploratory study
     decay: float = 1.6e-3
     decay_sigma: float = 0.8
     decay_range: tuple[float, float] = (2.5e-4, 1.0e-2)
+    #: High modes decay faster, as a rule: exponent of decay over frequency. The spectrum of real
+    #: pops hardly changes while they fade; judgement otherwise
     decay_slope: tuple[float, float] = (-0.2, 0.6)
+    #: A mode rings for at least this share of a period, or it would not be a mode
     cycles: float = 0.6
+    #: Seconds: half-sine contact time of the strike, the attack (0.05-0.6 ms; judgement)
     contact: tuple[float, float] = (3e-5, 5e-4)
+    #: Share of broadband noise in the first 1-2 ms (judgement, after web spectrograms)
     tick: tuple[float, float] = (0.0, 0.5)
 
 
 @dataclass(frozen=True)
 class Body:
-    """One drawn body.
+    """One drawn body."""
 
-    Attributes
-    ----------
-    kind : str
-        ``bright``, ``broad`` or ``dull``.
-    frequencies, decays, gains : float64 (m,)
-        Hz, seconds, linear.
-    contact, tick : float
-        Seconds of contact; share of broadband noise.
-    """
-
-    kind: str
-    frequencies: Samples
+    kind: str  #: ``bright``, ``broad`` or ``dull``
+    frequencies: Samples  #: float64 (m,): Hz, seconds, linear
     decays: Samples
     gains: Samples
-    contact: float
+    contact: float  #: Seconds of contact; share of broadband noise
     tick: float
 
     @property
@@ -307,76 +282,40 @@ END_LEVEL = 0.1
 
 @dataclass(frozen=True)
 class Sound:
-    """One dry sound before any channel.
+    """One dry sound before any channel."""
 
-    Attributes
-    ----------
-    samples : float64 (n,)
-        Largest magnitude 1; the first impact is within a few milliseconds of the first sample.
-    label : str
-        ``pop``, ``grating`` or ``other``.
-    kind : str
-        What made it, such as ``cascade``, ``creak`` or ``key``.
-    start, end : float
-        Audible extent in seconds from the first sample.
-    impacts : tuple of float
-        Times of the impacts in seconds, ascending; empty where none can be resolved.
-    """
-
+    #: float64 (n,): Largest magnitude 1; the first impact is within a few milliseconds of the first
+    #: sample
     samples: Samples
-    label: str
-    kind: str
-    start: float
+    label: str  #: ``pop``, ``grating`` or ``other``
+    kind: str  #: What made it, such as ``cascade``, ``creak`` or ``key``
+    start: float  #: Audible extent in seconds from the first sample
     end: float
+    #: Times of the impacts in seconds, ascending; empty where none can be resolved
     impacts: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class LabelledEvent:
-    """The truth about one sound in a scene.
+    """The truth about one sound in a scene."""
 
-    Attributes
-    ----------
-    start, end : float
-        Seconds from the first sample of the scene.
-    label, kind : str
-        As in :class:`Sound`.
-    impacts : tuple of float
-        Seconds from the first sample of the scene, ascending.
-    snr : float
-        Peak of the event over three standard deviations of the background noise, in dB.
-    """
-
-    start: float
+    start: float  #: Seconds from the first sample of the scene
     end: float
-    label: str
+    label: str  #: As in :class:`Sound`
     kind: str
-    impacts: tuple[float, ...]
-    snr: float
+    impacts: tuple[float, ...]  #: Seconds from the first sample of the scene, ascending
+    snr: float  #: Peak of the event over three standard deviations of the background noise, in dB
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Audio with exact labels.
+    """Audio with exact labels."""
 
-    Attributes
-    ----------
-    samples : float32 (n,)
-        Mono, in [-1, 1].
-    sample_rate : int
-        Hz.
-    events : tuple of LabelledEvent
-        In order of their start.
-    family : str
-        ``a``, ``b``, ``everyday``, or ``real`` for an embedded recording.
-    parameters : mapping
-        The draws that made it (channel, noise, level), for tables and for checks.
-    """
-
-    samples: NDArray[np.float32]
-    sample_rate: int
-    events: tuple[LabelledEvent, ...]
-    family: str
+    samples: NDArray[np.float32]  #: float32 (n,): Mono, in [-1, 1]
+    sample_rate: int  #: Hz
+    events: tuple[LabelledEvent, ...]  #: In order of their start
+    family: str  #: ``a``, ``b``, ``everyday``, or ``real`` for an embedded recording
+    #: The draws that made it (channel, noise, level), for tables and for checks
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
 
 

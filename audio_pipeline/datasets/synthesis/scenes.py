@@ -104,45 +104,31 @@ _JOINTS = {"a": {"pop": pop_a, "grating": grating_a}, "b": {"pop": pop_b, "grati
 
 @dataclass(frozen=True)
 class SceneSettings:
-    """Ranges of a scene.
+    """Ranges of a scene."""
 
-    Attributes
-    ----------
-    sample_rates : tuple of int
-        Hz, drawn with equal chance: what phones and browsers record.
-    duration : (float, float)
-        Seconds; about 7 s holds one slow twist to each side.
-    pop, grating : float
-        Shares of the events in scenes of families a and b; the rest is everyday sound.
-    series : float
-        Chance that a pop is followed by others 60-300 ms later (separate pops: at most four in
-        half a second).
-    gap : (float, float)
-        Seconds of background between events; above the 0.3 s within which the definition would
-        join them.
-    quiet_start : float
-        Chance of at least half a second of background before the first event.
-    level : (float, float)
-        dB of an event below the loudest in the scene, the same for all labels.
-    same_body : float
-        Chance that an event comes from the scene's own joint rather than another.
-    clip_lead : (float, float)
-        Seconds before the sound in a tight clip; clips cut at the onset are as frequent as
-        clips with a little air.
-    clip_length : (float, float)
-        Seconds of a clip, drawn alike for all labels and stretched where the sound is longer.
-    """
-
+    #: Hz, drawn with equal chance: what phones and browsers record
     sample_rates: tuple[int, ...] = (44_100, 48_000)
+    #: Seconds; about 7 s holds one slow twist to each side
     duration: tuple[float, float] = (5.5, 8.5)
+    #: Shares of the events in scenes of families a and b; the rest is everyday sound
     pop: float = 0.38
     grating: float = 0.27
+    #: Chance that a pop is followed by others 60-300 ms later (separate pops: at most four in half
+    #: a second)
     series: float = 0.25
+    #: Seconds of background between events; above the 0.3 s within which the definition would join
+    #: them
     gap: tuple[float, float] = (0.36, 1.0)
+    #: Chance of at least half a second of background before the first event
     quiet_start: float = 0.6
+    #: dB of an event below the loudest in the scene, the same for all labels
     level: tuple[float, float] = (-20.0, 0.0)
+    #: Chance that an event comes from the scene's own joint rather than another
     same_body: float = 0.5
+    #: Seconds before the sound in a tight clip; clips cut at the onset are as frequent as clips
+    #: with a little air
     clip_lead: tuple[float, float] = (0.0, 0.35)
+    #: Seconds of a clip, drawn alike for all labels and stretched where the sound is longer
     clip_length: tuple[float, float] = (0.04, 2.5)
     joint: JointSettings = field(default_factory=JointSettings)
     everyday: EverydaySettings = field(default_factory=EverydaySettings)
@@ -250,41 +236,26 @@ def _single_only(settings: SceneSettings) -> JointSettings:
 
 @dataclass(frozen=True)
 class EmbedSettings:
-    """Ranges of the embedding; those of the second exploratory study unless said otherwise.
+    """Ranges of the embedding; those of the second exploratory study unless said otherwise."""
 
-    Attributes
-    ----------
-    sample_rates : tuple of int
-        Hz of the result, drawn with equal chance whatever the clip had; the default model's own
-        rate, which costs half of 44.1 kHz.
-    stretch : (float, float)
-        Resampling factor: the clip gets this much longer and lower.
-    cascade : float
-        Chance that a pop becomes a cascade of itself (a quarter of the pops).
-    tight : float
-        Chance that nothing is added around the clip (clips as researchers cut them).
-    lead, tail : (float, float)
-        Seconds of background before and after otherwise.
-    distractor : float
-        Chance of one everyday sound elsewhere in the scene, labelled ``other``.
-    active_level : float
-        dB below the clip's peak down to which it is labelled.
-    channel : ChannelSettings
-        Milder than for synthetic sounds, because a clip has been through one channel already:
-        6-60 dB coloured noise, reverberation, equaliser, low-pass; and more of what phones do
-        afterwards: codecs, noise suppression, gain control, clipping.
-    """
-
+    #: Hz of the result, drawn with equal chance whatever the clip had; the default model's own
+    #: rate, which costs half of 44.1 kHz
     sample_rates: tuple[int, ...] = (22_050,)
+    #: Resampling factor: the clip gets this much longer and lower
     stretch: tuple[float, float] = (0.85, 1.18)
-    cascade: float = 0.25
+    cascade: float = 0.25  #: Chance that a pop becomes a cascade of itself (a quarter of the pops)
+    #: Chance that nothing is added around the clip (clips as researchers cut them)
     tight: float = 0.2
-    lead: tuple[float, float] = (0.05, 1.2)
+    lead: tuple[float, float] = (0.05, 1.2)  #: Seconds of background before and after otherwise
     tail: tuple[float, float] = (0.1, 1.0)
+    #: Chance of one everyday sound elsewhere in the scene, labelled ``other``
     distractor: float = 0.25
-    active_level: float = -30.0
+    active_level: float = -30.0  #: dB below the clip's peak down to which it is labelled
     pattern: PatternSettings = field(default_factory=PatternSettings)
     everyday: EverydaySettings = field(default_factory=EverydaySettings)
+    #: Milder than for synthetic sounds, because a clip has been through one channel already: 6-60
+    #: dB coloured noise, reverberation, equaliser, low-pass; and more of what phones do afterwards:
+    #: codecs, noise suppression, gain control, clipping
     channel: ChannelSettings = field(
         default_factory=lambda: ChannelSettings(
             slope=4.0,

@@ -136,3 +136,11 @@ function ticks(screen, known, onGive) {
     element("div", { class: "buttons" }, element("button", { type: "button", class: "primary", id: "ticks-next", onclick: next }, say("common.next"))),
   );
 }
+
+// Only who answered every safety question, and in a way that rules its worry out, is invited.
+export function reasonNotToTwist(questionnaire, answers, mayTwist) {
+  const first = questionnaire.questions.filter((question) => question.section === "emergency");
+  if (first.some(({ id }) => !(id in answers))) return say("how.left_out");
+  const open = first.some(({ id, clear_options: clear }) => !clear.includes(answers[id]));
+  return open || !mayTwist ? say("how.look_first") : "";
+}
