@@ -92,31 +92,42 @@ def _recorded(rng: np.random.Generator, label: str, gain: float, plant: str) -> 
     return np.clip(gain * samples, -1, 1).astype(np.float32)
 
 
-def caught(folder: Path, seed: int) -> list[str]:
+def caught(folder: Path, seed: int, estimator: str = "forest") -> list[str]:
     """Return the controls that catch something in a data set."""
     from audio_pipeline.datasets.loading import gather
     from audio_pipeline.datasets.manifest import read_dataset
     from audio_pipeline.model.controls import ControlSettings, negative_controls
 
     material = gather(read_dataset(folder))
-    controls = negative_controls(material, material.usable, 1.0, ControlSettings(seed=seed))
+    settings = ControlSettings(estimator, seed=seed)
+    controls = negative_controls(material, material.usable, 1.0, settings)
     return [one.name for one in controls if one.caught]
 
 
 @click.command()
 @click.option("--seeds", default=100, show_default=True, help="Data sets of each plant.")
 @click.option("--only", multiple=True, type=click.Choice(PLANTS), help="Only these plants.")
-def command(seeds: int, only: Sequence[str]) -> None:
+@click.option("--estimator", default="forest", show_default=True, help="logistic is fast.")
+def command(seeds: int, only: Sequence[str], estimator: str) -> None:
     """Count how often a planted confound is caught, and how often a clean set raises an alarm."""
+    from audio_pipeline.model.metrics import wilson
+
     result = {}
     for plant in only or PLANTS:
         by, hits = Counter[str](), 0
         for seed in range(seeds):
             with tempfile.TemporaryDirectory() as scratch:
-                names = caught(write_planted(Path(scratch) / "data", plant, seed), seed)
+                folder = write_planted(Path(scratch) / "data", plant, seed)
+                names = caught(folder, seed, estimator)
             by.update(names)
             hits += bool(names)
-        result[plant] = {"caught": hits, "of": seeds, "by": dict(by)}
+        low, high = wilson(hits / seeds, seeds)
+        result[plant] = {
+            "caught": hits,
+            "of": seeds,
+            "interval": [round(low, 3), round(high, 3)],
+            "by": dict(by),
+        }
         click.echo(json.dumps({plant: result[plant]}))
 
 

@@ -98,7 +98,7 @@ def machine() -> dict[str, Any]:
     """Say where and on what this was measured."""
     import platform
 
-    from audio_pipeline.app.batch.cluster import versions
+    from audio_pipeline.app.batch.run import versions
 
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     return {"processors": os.cpu_count(), "load": load, "system": platform.system(), **versions()}

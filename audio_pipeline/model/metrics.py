@@ -365,6 +365,116 @@ def _interval(figures: NDArray[np.float64]) -> Interval | None:
     return Interval(float(low), float(high))
 
 
+_SIZES: Final = (5, 10, 15, 20, 30, 40, 60, 80, 120, 160, 240, 320, 480)
+_USUAL: Final = 40
+_STUDIES: Final = 1000
+_PILOTS: Final = 60
+
+
+@dataclass(frozen=True)
+class PeoplePlan:
+    """How many people a share needs for an interval of a given width, by simulation.
+
+    Attributes
+    ----------
+    share : float
+        What the pilot found, in [0, 1].
+    icc : float
+        How alike the answers of one person are, in [0, 1]: at 1 ten of them say what one says.
+    people : int
+        In the pilot.
+    width : float
+        Wanted width of the 95 % interval.
+    needed : int
+        People for it.
+    needed_low, needed_high : int
+        10th and 90th percentile of that over pilots drawn again from the people of this one.
+    curve : tuple of (int, float, float, float)
+        People; the width expected; its 10th and 90th percentile over such pilots.
+    """
+
+    share: float
+    icc: float
+    people: int
+    width: float
+    needed: int
+    needed_low: int
+    needed_high: int
+    curve: tuple[tuple[int, float, float, float], ...]
+
+
+def plan_people(hits: Ints, counts: Ints, width: float, seed: int = 0) -> PeoplePlan:
+    """Plan a study by its people, from the hits and tries of each person of a pilot.
+
+    Each person has a share of their own (a beta distribution whose spread is the pilot's
+    intraclass correlation, ANOVA estimator, Fleiss and others 2003, 15.3.1); a study of n people
+    draws shares and as many tries as people had in the pilot, 1,000 times over.
+
+    Parameters
+    ----------
+    hits, counts : int array, shape (n_people,)
+        0 <= hits <= counts, counts > 0.
+    width : float
+        In (0, 1).
+    seed : int
+
+    Raises
+    ------
+    ValueError
+        With fewer than three people: nobody can tell yet how they differ.
+    """
+    if len(counts) < _FEWEST_GROUPS:
+        raise ValueError("a plan needs three people")
+    random = np.random.default_rng(seed)
+    own = _share_and_icc(hits, counts)
+    pilots = [
+        _share_and_icc(hits[drawn], counts[drawn])
+        for drawn in random.integers(0, len(counts), (_PILOTS, len(counts)))
+    ]
+    curve = []
+    # Widths shrink with the root of the people: one size tells how much another pilot changes.
+    ratios = [_expected_width(*one, counts, _USUAL, random, 200) for one in (own, *pilots)]
+    low, high = (np.quantile(ratios[1:], share) / ratios[0] for share in (0.1, 0.9))
+    for size in _SIZES:
+        expected = _expected_width(*own, counts, size, random, _STUDIES)
+        curve.append((size, expected, min(1.0, low * expected), min(1.0, high * expected)))
+    root = float(np.median([expected * size**0.5 for size, expected, _, _ in curve[4:]]))
+    needed, fewest, most = (
+        max(2, math.ceil((factor * root / width) ** 2)) for factor in (1.0, low, high)
+    )
+    share, icc = own
+    return PeoplePlan(share, icc, len(counts), width, needed, fewest, most, tuple(curve))
+
+
+def _share_and_icc(hits: Ints, counts: Ints) -> tuple[float, float]:
+    """Return the share of hits, kept off 0 and 1, and the intraclass correlation."""
+    total, people = int(counts.sum()), len(counts)
+    share = float((hits.sum() + 0.5) / (total + 1))
+    each = hits / counts
+    between = float((counts * (each - hits.sum() / total) ** 2).sum()) / (people - 1)
+    inside = float((counts * each * (1 - each)).sum())
+    if total == people:  # one try each: people and tries are the same
+        return share, 0.0
+    inside /= total - people
+    usual = (total - float((counts**2).sum()) / total) / (people - 1)
+    whole = between + (usual - 1) * inside
+    return share, min(0.999, max(0.0, (between - inside) / whole)) if whole > 0 else 0.0
+
+
+def _expected_width(
+    share: float, icc: float, counts: Ints, size: int, random: np.random.Generator, studies: int
+) -> float:
+    """Return the width that holds 95 % of the shares that studies of this size would find."""
+    tries = random.choice(counts, (studies, size))
+    shares = np.full((studies, size), share)
+    if icc > 0.001:
+        spread = (1 - icc) / icc
+        shares = random.beta(share * spread, (1 - share) * spread, (studies, size))
+    found = random.binomial(tries, shares).sum(axis=1) / tries.sum(axis=1)
+    low, high = np.quantile(found, (0.025, 0.975))
+    return float(high - low)
+
+
 _TREES: Final = 50
 _LEAF: Final = 3
 _ABOVE_CHANCE: Final = 0.15

@@ -20,7 +20,13 @@ from audio_pipeline._version import __version__
 from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.analysis.events import LABELS
 from audio_pipeline.datasets.augmentation import MadeSettings, RealClip, made_events
-from audio_pipeline.datasets.examples import AnnotatedRecording, Events, Example, events_of, joined
+from audio_pipeline.datasets.examples import (
+    AnnotatedRecording,
+    Events,
+    Example,
+    concatenate_events,
+    events_of,
+)
 from audio_pipeline.datasets.loading import (
     DataWarning,
     Progress,
@@ -186,7 +192,7 @@ def train(
     events = events.rows(teaches[events.case])
     if made is not None:
         clips = _real_clips(material, usable[teaches])
-        events = joined(events, made(material.settings, clips, progress))
+        events = concatenate_events(events, made(material.settings, clips, progress))
         events = events.rows(np.isin(events.labels, labels))
     folds = case_folds(cases, groups, settings.folds, settings.seed)
     data_warnings = [

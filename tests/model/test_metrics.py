@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audio_pipeline.model import metrics
-from audio_pipeline.model.metrics import group_intervals
+from audio_pipeline.model.metrics import group_intervals, plan_people
 
 LABELS = ("grating", "other", "pop")
 
@@ -135,3 +135,49 @@ def test_an_interval_is_wider_when_groups_differ() -> None:
     assert narrow.low < alike.mean() < narrow.high
     assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
     assert group_intervals(shares, groups[:40]) == [None] * 3, "two groups say nothing"
+
+
+def _pilot(people: int, tries: int, icc: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return hits and tries of people whose own shares spread as an intraclass correlation says."""
+    random = np.random.default_rng(seed)
+    spread = (1 - icc) / icc
+    shares = random.beta(0.7 * spread, 0.3 * spread, people)
+    return random.binomial(tries, shares), np.full(people, tries)
+
+
+def test_a_plan_keeps_its_word() -> None:
+    plan = plan_people(*_pilot(400, 10, 0.3, 0), width=0.1)
+    assert plan.icc == pytest.approx(0.3, abs=0.06)
+    found = [
+        hits.sum() / tries.sum()
+        for hits, tries in (_pilot(plan.needed, 10, 0.3, seed) for seed in range(1, 600))
+    ]
+    low, high = np.quantile(found, (0.025, 0.975))
+    assert high - low == pytest.approx(0.1, rel=0.15)
+
+
+def test_people_count_and_clips_do_not() -> None:
+    few = plan_people(*_pilot(200, 4, 0.8, 1), width=0.1)
+    many = plan_people(*_pilot(200, 40, 0.8, 1), width=0.1)
+    assert many.needed > 0.7 * few.needed  # ten times the clips, nearly as many people
+    alike = plan_people(*_pilot(200, 40, 0.02, 1), width=0.1)
+    assert alike.needed < 0.2 * many.needed
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 9)), min_size=3, max_size=30))
+@settings(max_examples=6, deadline=None)
+def test_any_pilot_gives_a_plan_that_narrows(rows: list[tuple[int, int]]) -> None:
+    counts = np.array([tries for _, tries in rows])
+    hits = np.minimum([hit for hit, _ in rows], counts)
+    plan = plan_people(hits, counts, width=0.2)
+    assert 0 < plan.share < 1
+    assert 0 <= plan.icc < 1
+    assert plan.needed >= 2
+    widths = [expected for _, expected, _, _ in plan.curve]
+    assert widths[-1] <= widths[0]
+    assert all(0 <= low <= high <= 1 for _, _, low, high in plan.curve)
+
+
+def test_two_people_are_no_pilot() -> None:
+    with pytest.raises(ValueError, match="three"):
+        plan_people(np.array([1, 2]), np.array([3, 3]), width=0.1)

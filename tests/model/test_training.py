@@ -98,12 +98,12 @@ def test_the_card_says_what_it_is(trained: tuple[Training, Path]) -> None:
 def test_the_card_names_published_recordings() -> None:
     from spoken_cases import case_of
 
-    from audio_pipeline.app.reporting.model_card import recording_rows
+    from audio_pipeline.app.reporting.model_card import recordings_table
 
     case = case_of("pop", ["pop"])
-    assert recording_rows([case]) == []
+    assert not recordings_table([case]).rows
     stated = replace(case, columns={"licence": "CC BY 4.0", "source": "a|b\nc"})
-    rows = recording_rows([stated, stated])
+    rows = recordings_table([stated, stated]).markdown()
     assert rows.count("| x.wav | pop | g | CC BY 4.0 | a\\|b c |") == 1
 
 

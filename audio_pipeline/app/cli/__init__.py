@@ -46,10 +46,10 @@ COMMANDS: dict[str, str] = {
 HOMES: dict[str, str] = {
     **dict.fromkeys(("listen", "devices", "check"), "record"),
     **dict.fromkeys(("batch", "export", "features", "segments"), "analyze"),
-    **dict.fromkeys(("evaluate", "benchmark", "takes", "synthesize", "review"), "train"),
+    **dict.fromkeys(("evaluate", "benchmark", "takes", "synthesize"), "train"),
     **dict.fromkeys(("questions", "why"), "triage"),
     "compare": "history",
-    "serve": "study",
+    **dict.fromkeys(("serve", "review"), "study"),
 }
 
 

@@ -1,14 +1,29 @@
-"""Commands to record people: serve, the page and the HTTP API; and study, the folder of one."""
+"""Commands with people: serve, the page to record on; review, to label; study, its folder."""
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from audio_pipeline.app.cli.options import model_options, region_option
+from audio_pipeline.app.cli.options import (
+    FiniteRange,
+    allow_outside_option,
+    json_option,
+    model_options,
+    output_folder,
+    overwrite_option,
+    region_option,
+)
 from audio_pipeline.app.text import show, show_json, visible
+
+if TYPE_CHECKING:
+    from audio_pipeline.app.study import Study
+    from audio_pipeline.model.metrics import Ints
 
 CERTIFICATE_WORDS = """\
 The phone's browser will warn that the connection is not private. That is expected: no company
@@ -39,6 +54,13 @@ compare the certificate's SHA-256 fingerprint. It is kept, so the same address w
     is_flag=True,
     help="Let the page keep results on this machine; whoever uses the page can see them.",
 )
+@click.option(
+    "--study",
+    "study_folder",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Record people for a study: the page asks for consent and writes into its folder.",
+)
 @region_option
 def serve_command(
     host: str | None,
@@ -48,19 +70,23 @@ def serve_command(
     trusted: bool,
     model: Path | None,
     history: bool,
+    study_folder: Path | None,
     region: str | None,
 ) -> None:
     """Open the page to record on, and the HTTP API.
 
     By default only this machine can reach it. With --phone it listens on the local network and
     prints a code: scan it with the phone's camera. Nothing is logged, and nothing is stored
-    unless you say --history and then choose to keep a result.
+    unless you say --history and then choose to keep a result. With --study the page is that of a
+    study: it keeps what people say yes to, in the study's folder.
     """
     from audio_pipeline.app.history import History
+    from audio_pipeline.app.study import open_study
     from audio_pipeline.exceptions import CrepitusError
     from audio_pipeline.triage.messages import default_region, load_catalogue
 
-    region = region or default_region()
+    study = open_study(study_folder) if study_folder is not None else None
+    region = region or (study.settings.region if study is not None else default_region())
     load_catalogue(region)  # an unknown region is refused before any work
     try:
         from audio_pipeline.app.server.app import LOOPBACK, Service
@@ -84,6 +110,7 @@ def serve_command(
         model,
         ServerSettings(trust_model=trusted),
         history=History() if history else None,
+        study=study,
         on_paired=lambda address: _show(address, True),
     )
     if service.pairing is None:
@@ -130,6 +157,96 @@ def qr_code(text: str, *, colour: bool) -> str:
     )
 
 
+@click.command(epilog="Example: crepitus review out")
+@click.argument("source", metavar="DATASET|OUT", type=click.Path(path_type=Path))
+@model_options
+@click.option("--rater", default="", metavar="NAME", help="Who labels; needed from a second on.")
+@click.option("--adjudicate", is_flag=True, help="Decide together what raters differ about.")
+@click.option("--agreement", is_flag=True, help="Say how far raters agree; open no page.")
+@click.option("--unlabelled", is_flag=True, help="A folder whose folders are no labels.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8001,
+    show_default=True,
+    help="0 takes any free one.",
+)
+@allow_outside_option
+@click.option("--json", "as_json", is_flag=True, help="Print --agreement as one JSON document.")
+def review_command(
+    source: Path,
+    model: Path | None,
+    trusted: bool,
+    rater: str,
+    adjudicate: bool,
+    agreement: bool,
+    unlabelled: bool,
+    port: int,
+    allow_outside: bool,
+    as_json: bool,
+) -> None:
+    """Label sounds by ear, one key each, the most informative first.
+
+    OUT is the folder of a batch, DATASET what crepitus train reads. A page opens on this machine
+    alone. Every label is saved as it is made, in review.db, and in review.csv, which crepitus train
+    reads. After every twenty the model is fitted again and the order follows; one sound in five is
+    drawn at random and tells how good it is. A second rater hears exactly the sounds of the first.
+    """
+    from audio_pipeline.app.review import DECIDED, agreements
+    from audio_pipeline.exceptions import CrepitusError
+
+    if rater == DECIDED or (adjudicate and rater):
+        raise click.UsageError(f"--adjudicate needs no rater, and none is called {DECIDED}")
+    name = DECIDED if adjudicate else rater
+    try:
+        from audio_pipeline.app.server.app import LOOPBACK
+        from audio_pipeline.app.server.connections import listen, make_server, run_server
+        from audio_pipeline.app.server.review import create_review_app, open_queue
+    except ImportError as error:
+        raise CrepitusError(
+            f'the page needs {error.name}; install it with: pip install "crepitus[serve]"'
+        ) from None
+    from audio_pipeline.app.server.guards import ServerSettings
+
+    queue = open_queue(
+        source,
+        model,
+        allow_outside=allow_outside,
+        trusted=trusted,
+        unlabelled=unlabelled,
+        rater=name,
+    )
+    if agreement:
+        found = agreements(queue.store, {item.key: item.group for item in queue.items})
+        show_json(found) if as_json else show(_agreement_text(found, queue.differing_file))
+        return
+    listener = listen(LOOPBACK, port)
+    server = make_server(create_review_app(queue), ServerSettings(), listener)
+    waiting = sum(1 for _ in queue.open_items())
+    manifest = visible(str(queue.manifest))
+    show(f"{waiting} of {len(queue.queue)} sounds to label; labels go to {manifest}")
+    show(f"The page is at http://{LOOPBACK}:{listener.getsockname()[1]}/  (Ctrl-C stops it)")
+    run_server(server, listener)
+
+
+def _agreement_text(found: Mapping[str, Any], differing: Path) -> str:
+    lines = [f"{name or 'first'}: {count} labels" for name, count in found["raters"].items()]
+    for pair in found["pairs"]:
+        names = " and ".join(name or "first" for name in pair["raters"])
+        if pair["kappa"] is None:
+            lines.append(f"{names}: {pair['count']} sounds in common, too few kinds to compare")
+            continue
+        interval = "" if pair["low"] is None else f" [{pair['low']:.2f}, {pair['high']:.2f}]"
+        lines.append(
+            f"{names}: {pair['count']} sounds in common, {100 * pair['agreed']:.0f} % named alike, "
+            f"Cohen's kappa {pair['kappa']:.2f}{interval}"
+        )
+    if found["differing"]:
+        lines.append(f"{found['differing']} sounds to decide: {visible(str(differing))}")
+        lines.append("Next: crepitus review DATASET --adjudicate")
+    return "\n".join(lines) or "nobody has labelled anything yet"
+
+
 @click.group(epilog="Example: crepitus study check my_study")
 def study_command() -> None:
     """Run a study: a folder with consent, protocol, takes and answers, in plain files.
@@ -140,7 +257,6 @@ def study_command() -> None:
 
 
 _folder = click.argument("folder", type=click.Path(path_type=Path))
-_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
 
 @study_command.command(
@@ -149,7 +265,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON doc
 @_folder
 @click.option("--title", required=True, help="What the study is called.")
 @click.option("--owner", required=True, help="Who asks, and how to reach them; people read it.")
-@_json
+@json_option
 def new(folder: Path, title: str, owner: str, as_json: bool) -> None:
     """Make a new study in FOLDER: settings, consent text, empty tables, and how to go on."""
     from audio_pipeline.app.study import new_study
@@ -166,7 +282,7 @@ def new(folder: Path, title: str, owner: str, as_json: bool) -> None:
 
 @study_command.command(epilog="Example: crepitus study check my_study")
 @_folder
-@_json
+@json_option
 def check(folder: Path, as_json: bool) -> None:
     """Say what is missing, what was recorded otherwise than planned, and where speech is heard.
 
@@ -193,22 +309,15 @@ def check(folder: Path, as_json: bool) -> None:
 
 
 @study_command.command(epilog="Example: crepitus study export my_study -o archive --mute-speech")
-@_folder
-@click.option(
-    "-o",
-    "--output",
-    "archive",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="Folder for the archive; new or empty.",
-)
+@click.argument("study_folder", metavar="FOLDER", type=click.Path(path_type=Path))
+@output_folder("Folder for the archive")
 @click.option(
     "--mute-speech",
     is_flag=True,
     help="Put silence where speech may be heard, except in sounds labelled pop or grating.",
 )
-@_json
-def export(folder: Path, archive: Path, mute_speech: bool, as_json: bool) -> None:
+@json_option
+def export(study_folder: Path, folder: Path, mute_speech: bool, as_json: bool) -> None:
     """Write the pseudonymous archive of those who said yes to sharing.
 
     FLAC, labels, answers with ages in ten years, no dates and no names; manifest.csv that
@@ -219,15 +328,15 @@ def export(folder: Path, archive: Path, mute_speech: bool, as_json: bool) -> Non
     from audio_pipeline.app.study_archive import export_study
     from audio_pipeline.app.text import steps
 
-    study = open_study(folder)
+    study = open_study(study_folder)
     with steps() as progress:
-        written = export_study(study, archive, mute_speech=mute_speech, progress=progress)
+        written = export_study(study, folder, mute_speech=mute_speech, progress=progress)
     if as_json:
         show_json(written.to_dict())
     else:
         labels = ", ".join(f"{count} {visible(one)}" for one, count in written.labels.items())
         show(
-            f"{written.takes} takes of {len(written.people)} people in {visible(str(archive))};"
+            f"{written.takes} takes of {len(written.people)} people in {visible(str(folder))};"
             f" labels: {labels or 'none yet'}."
         )
         for name, reason in written.left_out.items():
@@ -249,7 +358,7 @@ def export(folder: Path, archive: Path, mute_speech: bool, as_json: bool) -> Non
     type=click.Path(path_type=Path),
     help="Where to look for models that learnt from them; the folder around the study is, too.",
 )
-@_json
+@json_option
 def withdraw(
     folder: Path, person: str, delete: bool, places: tuple[Path, ...], as_json: bool
 ) -> None:
@@ -283,3 +392,134 @@ def withdraw(
 
 def _codes(row: dict[str, str]) -> list[str]:
     return row["participants"].split(";")
+
+
+@study_command.command(epilog="Example: crepitus study status my_study --width 0.1 --plot plan.png")
+@_folder
+@click.option(
+    "--predictions",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="TABLE.csv",
+    help="Plan for the share of right answers in what `train --predictions` wrote; by default for "
+    "the share of takes with a labelled pop or grinding sound.",
+)
+@click.option(
+    "--width",
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
+    default=0.1,
+    show_default=True,
+    help="Wanted width of the 95 % interval.",
+)
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Also draw the curve, as .png or .svg.",
+)
+@overwrite_option
+@json_option
+def status(
+    folder: Path,
+    predictions: Path | None,
+    width: float,
+    plot: Path | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Say how far a study is, and how many people it needs: people count, not clips.
+
+    From three people on, a simulation draws studies of more people like those of the pilot and
+    says how wide the 95 % interval would be.
+    """
+    from dataclasses import asdict
+
+    from audio_pipeline.app.outputs import check_output
+    from audio_pipeline.app.study import open_study
+    from audio_pipeline.model.metrics import plan_people
+
+    if plot is not None:
+        check_output(plot, endings=(".png", ".svg"), inputs=[predictions], overwrite=overwrite)
+    study = open_study(folder)
+    counts = _counts(study)
+    what, hits, tries = _pilot(study, predictions)
+    plan = plan_people(hits, tries, width) if len(tries) > 2 else None
+    if as_json:
+        show_json({**counts, "planned_for": what, "plan": asdict(plan) if plan else None})
+    else:
+        show(
+            f"{counts['people']} people, {counts['research']} gave to research and"
+            f" {counts['share']} to sharing; {counts['withdrawn']} left."
+        )
+        show(
+            f"{counts['sessions']} sessions, {counts['takes']} takes,"
+            f" {counts['minutes']:.1f} minutes, {counts['labels']} labels."
+        )
+        if plan is None:
+            show(f"No plan yet: {what} is known of {len(tries)} people; three are the least.")
+        else:
+            show(
+                f"{what}: {plan.share:.2f} in {plan.people} people (how alike the sounds of a"
+                f" person are: {plan.icc:.2f} of 1)."
+            )
+            show(
+                f"For a 95 % interval {width:g} wide: about {plan.needed} people; another pilot"
+                f" like this would have said {plan.needed_low} to {plan.needed_high}."
+            )
+            widest = max(high for _, _, _, high in plan.curve)
+            for people, expected, low, high in plan.curve:
+                bar = "#" * max(1, round(40 * expected / widest))
+                mark = " <= wanted" if expected <= width else ""
+                show(f"{people:5} people  {bar:40} {expected:.3f} ({low:.3f}-{high:.3f}){mark}")
+    if plot is not None and plan is not None:
+        from audio_pipeline.app.outputs import replaced
+        from audio_pipeline.app.reporting.plots import plan_chart
+        from audio_pipeline.exceptions import CrepitusError
+
+        drawn = plan_chart(what, width, plan.curve, plot.suffix.lower().removeprefix("."))
+        if not drawn:
+            raise CrepitusError('a plot needs matplotlib: pip install "crepitus[report]"')
+        with replaced(plot) as file:
+            file.write(drawn)
+        show(f"Drawn: {visible(str(plot))}", err=True)
+
+
+def _counts(study: Study) -> dict[str, Any]:
+    from audio_pipeline.app.study_archive import labelled_stretches
+
+    people = study.participants()
+    consents = [one for code, one in study.consents().items() if code in people]
+    notes = [take.note for take in study.takes()]
+    return {
+        "people": len(people),
+        "research": sum(one.research for one in consents),
+        "share": sum(one.share for one in consents),
+        "withdrawn": len(study.withdrawn()),
+        "sessions": len({(note.participant, note.session) for note in notes}),
+        "takes": len(notes),
+        "minutes": round(sum(note.duration for note in notes) / 60, 1),
+        "labels": sum(map(len, labelled_stretches(study).values())),
+    }
+
+
+def _pilot(study: Study, predictions: Path | None) -> tuple[str, Ints, Ints]:
+    """Return what is planned for, and the hits and tries of each person."""
+    import numpy as np
+
+    from audio_pipeline.analysis.events import JOINT_LABELS
+    from audio_pipeline.app.outputs import read_table
+    from audio_pipeline.app.study_archive import labelled_stretches
+
+    found: dict[str, list[bool]] = {}
+    if predictions is not None:
+        what = "Share of right answers"
+        for row in read_table(predictions, ("group", "label", "answer")):
+            found.setdefault(row["group"], []).append(row["answer"] == row["label"])
+    else:
+        what = "Share of takes with a labelled pop or grinding sound"
+        labelled = labelled_stretches(study)
+        for take in study.takes() if labelled else ():
+            clips = labelled.get(os.path.realpath(take.path), ())
+            heard = any(clip.label in JOINT_LABELS for clip in clips)
+            found.setdefault(take.note.participant, []).append(heard)
+    hits = np.array([sum(one) for one in found.values()], dtype=np.int64)
+    return what, hits, np.array([len(one) for one in found.values()], dtype=np.int64)

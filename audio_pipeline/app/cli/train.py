@@ -1,4 +1,4 @@
-"""Commands for labelled recordings: train, evaluate, benchmark, takes, synthesize and review."""
+"""Commands for labelled recordings: train, evaluate, benchmark, takes and synthesize."""
 
 from __future__ import annotations
 
@@ -549,45 +549,3 @@ def synthesize_command(folder: Path, count: int, seed: int, as_json: bool) -> No
     heard = ", ".join(f"{number} {label}" for label, number in events.items())
     show(f"{count} recordings ({summary['seconds']} s) with {heard} in {visible(str(folder))}")
     show(f"Next: crepitus train {visible(str(folder))} -o my_model")
-
-
-@click.command(epilog="Example: crepitus review out")
-@click.argument("source", metavar="DATASET|OUT", type=click.Path(path_type=Path))
-@model_options
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=8001,
-    show_default=True,
-    help="0 takes any free one.",
-)
-@allow_outside_option
-def review_command(
-    source: Path, trusted: bool, model: Path | None, port: int, allow_outside: bool
-) -> None:
-    """Label sounds by ear, one key each, the most informative first.
-
-    OUT is the folder of a batch, DATASET what crepitus train reads. A page opens on this machine
-    alone. Every label is saved as it is made, in review.csv, which crepitus train reads.
-    """
-    from audio_pipeline.exceptions import CrepitusError
-
-    try:
-        from audio_pipeline.app.server.app import LOOPBACK
-        from audio_pipeline.app.server.connections import listen, make_server, run_server
-        from audio_pipeline.app.server.review import create_review_app
-    except ImportError as error:
-        raise CrepitusError(
-            f'the page needs {error.name}; install it with: pip install "crepitus[serve]"'
-        ) from None
-    from audio_pipeline.app.server.guards import ServerSettings
-    from audio_pipeline.app.server.review import open_queue
-
-    queue = open_queue(source, model, allow_outside=allow_outside, trusted=trusted)
-    listener = listen(LOOPBACK, port)
-    server = make_server(create_review_app(queue), ServerSettings(), listener)
-    waiting = sum(1 for _ in queue.open_items())
-    manifest = visible(str(queue.manifest))
-    show(f"{waiting} of {len(queue.items)} sounds to label; labels go to {manifest}")
-    show(f"The page is at http://{LOOPBACK}:{listener.getsockname()[1]}/  (Ctrl-C stops it)")
-    run_server(server, listener)

@@ -219,21 +219,53 @@ def interval_chart(
     return _chart(title, (7.0, 0.9 + 0.24 * len(rows)), draw_bars)
 
 
+def plan_chart(
+    what: str, wanted: float, curve: Sequence[tuple[int, float, float, float]], kind: str
+) -> bytes:
+    """Draw how wide an interval is by the number of people, and where the wanted width lies.
+
+    ``what``: the share that is planned for.
+    ``curve``: people, width expected, and its lowest and highest value over other pilots.
+    ``kind``: "svg" or "png". Nothing comes back where matplotlib is not installed.
+    """
+    people, expected, low, high = zip(*curve, strict=True)
+
+    def draw_curve(axes: Any) -> None:
+        axes.fill_between(people, low, high, alpha=0.25, label="80 % of pilots like this one")
+        axes.plot(people, expected, marker="o", markersize=3, label="expected")
+        axes.axhline(wanted, color="#999", linestyle="--", linewidth=1, label="wanted")
+        axes.set(xscale="log", ylim=(0, None), xlabel="people", ylabel="width of the 95 % interval")
+        axes.set_xticks(people, [str(one) for one in people], minor=False)
+        axes.minorticks_off()
+        axes.grid(color="#ddd")
+        axes.legend()
+
+    return _figure(what, (6.4, 4.0), draw_curve, kind)
+
+
 def _chart(title: str, inches: tuple[float, float], draw_on: Callable[[Any], None]) -> str:
     """Return a figure of matplotlib as an SVG element, the same bytes for the same figures."""
+    element = _figure(title, inches, draw_on, "svg").decode().partition("<svg")[2]
+    return f'<svg role="img" aria-label="{html.escape(title)}"{element}' if element else ""
+
+
+def _figure(
+    title: str, inches: tuple[float, float], draw_on: Callable[[Any], None], kind: str
+) -> bytes:
+    """Return a figure of matplotlib as an SVG or PNG file; nothing without matplotlib."""
     try:
         import matplotlib as mpl
         from matplotlib.figure import Figure
     except ImportError:  # the extra `report`
-        return ""
-    file = io.StringIO()
+        return b""
+    file = io.BytesIO()
     style = {"svg.hashsalt": "crepitus", "svg.fonttype": "none", "font.size": 9}
+    told = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
     with mpl.rc_context(style), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a name may have letters that no font has
         figure = Figure(figsize=inches, layout="constrained")
         axes = figure.subplots()
         axes.set_title(visible(title).replace("$", r"\$"), loc="left")
         draw_on(axes)
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-    element = file.getvalue().partition("<svg")[2]
-    return f'<svg role="img" aria-label="{html.escape(title)}"{element}'
+        figure.savefig(file, format=kind, metadata=told)
+    return file.getvalue()

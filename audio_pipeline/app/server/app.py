@@ -41,9 +41,10 @@ from audio_pipeline.app.server.guards import (
     is_loopback,
     refusal,
 )
-from audio_pipeline.app.server.history import add_history
+from audio_pipeline.app.server.history import add_history, add_study
 from audio_pipeline.app.server.pool import AnalysisPool
 from audio_pipeline.app.server.schemas import ApiError
+from audio_pipeline.app.study import Study
 from audio_pipeline.app.text import show
 from audio_pipeline.triage.messages import (
     COUNTRIES,
@@ -108,6 +109,7 @@ def create_app(
     hosts: frozenset[str] = LOOPBACK_NAMES,
     pairing: Pairing | None = None,
     history: History | None = None,
+    study: Study | None = None,
 ) -> FastAPI:
     """Make the application.
 
@@ -117,6 +119,7 @@ def create_app(
     ``hosts``: names the server goes by.
     ``pairing``: who may use it; None when only this machine can reach it.
     ``history``: where results that a person wants kept go; None to keep nothing.
+    ``study``: the folder that the page records people into; None for the ordinary page.
     """
     settings = settings or ServerSettings()
     pool = AnalysisPool(model, settings)
@@ -135,7 +138,13 @@ def create_app(
     app.add_api_websocket_route(f"{PREFIX}/live", LiveStreams(pool, settings).serve)
     # A service worker may only look after what lies below its own address, so it lies on top.
     offline = {f"/{name}": name for name in ("manifest.webmanifest", "service-worker.js")}
-    app.add_api_route("/", _answer_front_page, include_in_schema=False)
+    front = {"/": "index.html"}
+    if study is not None:
+        add_study(app, PREFIX, api, study)
+        front = {"/": "study.html", "/use": "index.html"}
+    for path, name in front.items():
+        page = partial(_answer_front_page, name)
+        app.add_api_route(path, page, include_in_schema=False)
     add_page(app, {"/docs": "docs.html", **offline})
     _describe_requests(app)
     guard(app, settings, hosts, pairing)
@@ -180,57 +189,28 @@ def guard(
 
 
 def _add_api(app: FastAPI, api: Api) -> None:
-    def add(
-        method: str,
-        path: str,
-        handler: Callable[..., Any],
-        responses: dict[int | str, dict[str, Any]],
-        body: dict[str, Any] | None = None,
-    ) -> None:
+    read, asked = (), (408, 413, 415, 422)
+    heard = (*asked, 503)
+    triage, upload = schemas.TRIAGE_BODY, schemas.UPLOAD_BODY
+    for path, handler, output, errors, body in (
+        ("/health", api.health, schemas.HealthOutput, read, None),
+        ("/version", api.version, schemas.VersionOutput, read, None),
+        ("/questions", api.questions, schemas.QuestionnaireOutput, (422,), None),
+        ("/interview", api.interview, schemas.InterviewOutput, asked, schemas.INTERVIEW_BODY),
+        ("/triage", api.triage, schemas.RecommendationOutput, asked, triage),
+        ("/advice", api.advice, schemas.AdviceOutput, asked, triage),
+        ("/fhir", api.fhir, None, asked, triage),
+        ("/analyses", api.analyses, schemas.AnalysisOutput, heard, upload),
+        ("/reports", api.reports, None, heard, upload),
+    ):
         app.add_api_route(
             PREFIX + path,
             handler,
-            methods=[method],
-            responses=responses,
+            methods=["POST" if body else "GET"],
+            responses=_responses(output, *errors),
             response_class=Response,
             openapi_extra={"requestBody": body} if body else None,
         )
-
-    triage_errors = (408, 413, 415, 422)
-    upload_errors = (*triage_errors, 503)
-    add("GET", "/health", api.health, _responses(schemas.HealthOutput))
-    add("GET", "/version", api.version, _responses(schemas.VersionOutput))
-    add("GET", "/questions", api.questions, _responses(schemas.QuestionnaireOutput, 422))
-    add(
-        "POST",
-        "/interview",
-        api.interview,
-        _responses(schemas.InterviewOutput, *triage_errors),
-        schemas.INTERVIEW_BODY,
-    )
-    add(
-        "POST",
-        "/triage",
-        api.triage,
-        _responses(schemas.RecommendationOutput, *triage_errors),
-        schemas.TRIAGE_BODY,
-    )
-    add(
-        "POST",
-        "/advice",
-        api.advice,
-        _responses(schemas.AdviceOutput, *triage_errors),
-        schemas.TRIAGE_BODY,
-    )
-    add("POST", "/fhir", api.fhir, _responses(None, *triage_errors), schemas.TRIAGE_BODY)
-    add(
-        "POST",
-        "/analyses",
-        api.analyses,
-        _responses(schemas.AnalysisOutput, *upload_errors),
-        schemas.UPLOAD_BODY,
-    )
-    add("POST", "/reports", api.reports, _responses(None, *upload_errors), schemas.UPLOAD_BODY)
 
 
 def add_page(app: FastAPI, pages: Mapping[str, str]) -> None:
@@ -264,16 +244,16 @@ def load_assets() -> dict[str, Asset]:
     return assets
 
 
-async def _answer_front_page(request: Request) -> Response:
+async def _answer_front_page(name: str, request: Request) -> Response:
     """Answer with the page in the language that the person chose, or else reads first."""
     wanted = (request.query_params.get("language", ""), request.headers.get("accept-language", ""))
-    return HTMLResponse(front_page(accepted_language(",".join(wanted))))
+    return HTMLResponse(front_page(accepted_language(",".join(wanted)), name))
 
 
 @cache
-def front_page(language: str) -> str:
+def front_page(language: str, name: str = "index.html") -> str:
     """Return the page in a language; all its words are inside, so that it also works alone."""
-    template = load_assets()["index.html"].body.decode("utf-8")
+    template = load_assets()[name].body.decode("utf-8")
     named = {one: load_catalogue(language=one).messages["language"]["name"] for one in languages()}
     [go, *_] = load_tables().watch  # what to call for, also while the server cannot be reached
     regions, watch = {}, []
@@ -356,6 +336,7 @@ class Service:
     settings: ServerSettings = field(default_factory=ServerSettings)  # limits
     # where results that a person wants kept go; None to keep nothing
     history: History | None = None
+    study: Study | None = None  # the folder that the page records people into
     # called with the address of the page for the next device when one has been paired
     on_paired: Callable[[str], None] | None = None
 
@@ -378,6 +359,7 @@ class Service:
             hosts=frozenset(names),
             pairing=self.pairing,
             history=self.history,
+            study=self.study,
         )
         self.listener = listen(self.host, self.port)
         self.port = self.listener.getsockname()[1]

@@ -70,7 +70,12 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-RECORDING_PATHS = ("/api/v1/analyses", "/api/v1/reports", "/api/v1/history")
+RECORDING_PATHS = (
+    "/api/v1/analyses",
+    "/api/v1/reports",
+    "/api/v1/history",
+    "/api/v1/study/takes",
+)
 
 # Pages of one file hold the page's style sheet inside; no other style may.
 _STYLE = (resources.files("audio_pipeline.app.server") / "static" / "page.css").read_bytes()

@@ -1,4 +1,4 @@
-"""The addresses of the history: keep a result, see, compare, export and delete what was kept."""
+"""The addresses of what is kept: the history of one machine, and the folder of a study."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import datetime
 import json
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
@@ -15,9 +15,17 @@ from starlette.responses import JSONResponse, Response
 
 from audio_pipeline.app.comparison import compare, counted
 from audio_pipeline.app.history import Entry, History, counts_by_week, history_page
-from audio_pipeline.app.server.api import Api, json_object
-from audio_pipeline.app.server.schemas import ApiError
+from audio_pipeline.app.server.api import Api, checked_answers, json_input, json_object
+from audio_pipeline.app.server.schemas import (
+    ApiError,
+    StudyAnswersInput,
+    StudyConsentInput,
+    StudyTakeInput,
+)
+from audio_pipeline.app.study import Study
+from audio_pipeline.app.text import show
 from audio_pipeline.exceptions import CrepitusError, InvalidInputError
+from audio_pipeline.triage.interview import Interview
 
 Result = TypeVar("Result")
 
@@ -145,8 +153,9 @@ async def _run(work: Callable[[], Result]) -> Result:
         result: Result = await run_in_threadpool(work)
     except InvalidInputError as error:
         raise ApiError(422, "refused", f"{error}.") from None
-    except CrepitusError:
-        raise ApiError(500, "not_kept", "The history cannot be used.") from None
+    except CrepitusError as error:
+        show(f"crepitus: {error}", err=True)
+        raise ApiError(500, "not_kept", "It cannot be kept; see the computer's screen.") from None
     return result
 
 
@@ -177,6 +186,117 @@ def add_history(app: FastAPI, prefix: str, api: Api, history: History | None) ->
     ):
         app.add_api_route(
             f"{prefix}/history{path}",
+            handler,
+            methods=[method],
+            response_class=Response,
+            include_in_schema=False,
+        )
+
+
+class StudyApi:
+    """The handlers of a study's page: people are codes, and every address needs one."""
+
+    def __init__(self, api: Api, study: Study) -> None:
+        self._api = api
+        self._study = study
+
+    async def overview(self) -> Response:
+        """Return what the page needs: consent text, protocol, questions and outcome fields."""
+        settings = self._study.settings
+        text = await _run(self._study.consent_text)
+        return JSONResponse({**settings.model_dump(mode="json"), "consent_text": text})
+
+    async def add(self) -> Response:
+        """Draw a code for a new person."""
+        code = await _run(self._study.add_participant)
+        return JSONResponse(await _run(partial(self._person, code)), 201)
+
+    async def person(self, code: str) -> Response:
+        """Return a person's consent, and which take comes next."""
+        return JSONResponse(await _run(partial(self._person, code)))
+
+    async def consent(self, code: str, request: Request) -> Response:
+        """Keep what a person said to the consent text that they were shown."""
+        given = await json_input(request, StudyConsentInput)
+        if given.version != self._study.settings.consent_version:
+            raise ApiError(409, "old_consent", "The consent text has changed. Read it again.")
+        said = {"use": given.use, "research": given.research, "share": given.share}
+        await _run(partial(self._study.give_consent, code, **said))
+        return JSONResponse(await _run(partial(self._person, code)), 201)
+
+    async def answers(self, code: str, request: Request) -> Response:
+        """Keep the answers of the session that a take would belong to now."""
+        given = await json_input(request, StudyAnswersInput)
+        interview = Interview(checked_answers(given.safety))
+        session = (await _run(partial(self._person, code)))["session"]
+        await _run(partial(self._study.keep_answers, code, session, given.answers))
+        return JSONResponse(
+            {"session": session, "level": interview.level, "may_twist": interview.may_twist}, 201
+        )
+
+    async def take(self, request: Request) -> Response:
+        """Keep one take, when the person has said yes to research and it can be read."""
+        async with self._api.analysed("analysis", request) as (upload, reply):
+            given = json_object(upload.fields.get("take", "{}"), "take")
+            try:
+                about = StudyTakeInput.model_validate(given)
+            except ValueError:
+                raise ApiError(
+                    422, "bad_take", "Send participant, device, distance_cm and posture as take."
+                ) from None
+            [recording] = json.loads(reply.body)["recordings"]
+            sound = b"".join(upload.audio or ())
+            keep = partial(
+                self._study.keep_take,
+                about.participant,
+                sound,
+                device=about.device,
+                distance_cm=about.distance_cm,
+                posture=about.posture,
+                uploaded_as=upload.name,
+            )
+            take = await _run(keep)
+        note = take.note
+        words = [one["text"] for one in recording["quality"]["warnings"]]
+        return JSONResponse(
+            {
+                "session": note.session,
+                "take": note.take,
+                "duration": note.duration,
+                "usable": recording["quality"]["usable"],
+                "warnings": words,
+            },
+            201,
+        )
+
+    def _person(self, code: str) -> dict[str, Any]:
+        study = self._study
+        if code not in study.participants():
+            raise ApiError(404, "not_found", "The study has no such code.")
+        consent = study.consents().get(code)
+        session, take = study.next_take(code, datetime.datetime.now().astimezone())
+        known = consent is not None and consent.version == study.settings.consent_version
+        return {
+            "participant": code,
+            "session": session,
+            "take": take,
+            "consent": vars(consent) if known else None,
+        }
+
+
+def add_study(app: FastAPI, prefix: str, api: Api, study: Study) -> None:
+    """Add the addresses below ``/study``."""
+    handlers = StudyApi(api, study)
+    for method, path, handler in (
+        ("GET", "", handlers.overview),
+        ("POST", "/people", handlers.add),
+        ("GET", "/people/{code}", handlers.person),
+        ("POST", "/people/{code}/consent", handlers.consent),
+        ("POST", "/people/{code}/answers", handlers.answers),
+        ("POST", "/takes", handlers.take),
+    ):
+        app.add_api_route(
+            f"{prefix}/study{path}",
             handler,
             methods=[method],
             response_class=Response,

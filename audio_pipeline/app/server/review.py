@@ -1,19 +1,17 @@
-"""The review page: go through sounds by ear and by keyboard; labels are saved as they are made."""
+"""The page of a review: go through sounds by ear and by keyboard; labels are saved as made."""
 
 from __future__ import annotations
 
-import csv
 import heapq
 import io
 import json
 import math
 import os
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterable, Iterator
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from fastapi import FastAPI
@@ -21,192 +19,35 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from audio_pipeline.app.outputs import written
+from audio_pipeline.app.review import NEXT_ITEMS, ReviewItem, ReviewQueue
 from audio_pipeline.app.server.app import add_page, guard, plain_app
 from audio_pipeline.app.server.guards import ServerSettings
 from audio_pipeline.app.server.schemas import ApiError
 from audio_pipeline.audio.recording import open_recording
 from audio_pipeline.exceptions import CrepitusError, InvalidInputError, RecordingError
-from audio_pipeline.files import csv_cell, csv_text
+from audio_pipeline.model.active_learning import APART_SHARE
 
 if TYPE_CHECKING:
+    from audio_pipeline.analysis.config import AnalysisConfig
     from audio_pipeline.datasets.manifest import Dataset, LabelledClip
     from audio_pipeline.model.classifier import Classifier
-
-UNSURE = "unsure"
-MOST_ITEMS = 2000
-"""Sounds in one queue; a longer one would never be worked through, and this one fits in memory."""
-
-COLUMNS = ("file", "label", "group", "start", "end")
-
-
-@dataclass(frozen=True)
-class ReviewItem:
-    """A sound to label."""
-
-    path: Path  # the recording
-    name: str  # the recording as a person knows it
-    start: float  # seconds
-    end: float
-    probabilities: Mapping[str, float]  # what the model thinks
-    given: str | None = None  # the label it has already, None when it has none
-    group: str = ""  # who or what it was recorded from, "" when not known
-
-    @property
-    def guess(self) -> str:
-        """The likeliest label."""
-        return max(self.probabilities, key=self.probabilities.__getitem__)
-
-    @property
-    def worth(self) -> float:
-        """What a person's ear would add, in [0, 1].
-
-        For a sound with a label, how little the model believes it; for one without, how close its
-        two likeliest labels are.
-        """
-        if self.given is not None:
-            return 1 - self.probabilities.get(self.given, 0.0)
-        best, *rest = sorted(self.probabilities.values(), reverse=True)
-        return 1 - (best - (rest[0] if rest else 0.0))
-
-    @property
-    def key(self) -> tuple[str, float, float]:
-        """What makes it the same sound in another run."""
-        return (str(self.path), round(self.start, 4), round(self.end, 4))
-
-
-def most_informative(items: Iterable[ReviewItem], most: int = MOST_ITEMS) -> list[ReviewItem]:
-    """Return the sounds to label first, in turn from every likeliest label.
-
-    ``items``: any number; read once, with memory for `most` of each label.
-    ``most``: how many to return.
-    Within a label the most informative first; labels take turns, so that none is forgotten.
-    """
-    heaps: dict[str, list[tuple[float, int, ReviewItem]]] = {}
-    for number, item in enumerate(items):
-        heap = heaps.setdefault(item.guess, [])
-        entry = (item.worth, -number, item)
-        if len(heap) < most:
-            heapq.heappush(heap, entry)
-        elif entry[:2] > heap[0][:2]:
-            heapq.heapreplace(heap, entry)
-    columns = [
-        [entry[2] for entry in sorted(heaps[label], reverse=True)] for label in sorted(heaps)
-    ]
-    turns = (item for turn in zip_longest(*columns) for item in turn if item is not None)
-    return [item for _, item in zip(range(most), turns, strict=False)]
-
-
-class ReviewQueue:
-    """A queue of sounds and the labels made so far, saved after each one.
-
-    ``items``: in the order in which they are asked.
-    ``labels``: what a sound may be called.
-    ``manifest``: CSV file that ``crepitus train`` reads; labels in it from an earlier review are
-        kept.
-    Raises InvalidInputError when `manifest` is there but is none of ours.
-    """
-
-    def __init__(self, items: list[ReviewItem], labels: tuple[str, ...], manifest: Path) -> None:
-        self.items = items
-        self.labels = labels
-        self.manifest = manifest
-        self.unsure_file = manifest.with_name(f"{manifest.stem}-unsure.csv")
-        self._kept: dict[tuple[str, float, float], dict[str, str]] = {}
-        for file in (self.unsure_file, self.manifest):
-            self._kept |= self._read(file)
-
-    def label_of(self, number: int) -> str | None:
-        """Return the label made for a sound, None when there is none yet."""
-        row = self._kept.get(self.items[number].key)
-        return None if row is None else row["label"]
-
-    def open_items(self) -> Iterator[int]:
-        """Yield the numbers of the sounds that have no label from a review yet."""
-        return (n for n, item in enumerate(self.items) if item.key not in self._kept)
-
-    def counts(self) -> Counter[str]:
-        """Return how many of the queue's sounds got each label."""
-        made = (self.label_of(number) for number in range(len(self.items)))
-        return Counter(label for label in made if label is not None)
-
-    def give(self, number: int, label: str) -> None:
-        """Label a sound and save.
-
-        Raises ValueError when the label is none of `labels` and not `UNSURE`; CrepitusError when
-        the file cannot be written; the label is then not made.
-        """
-        if label not in (*self.labels, UNSURE):
-            raise ValueError(label)
-        item = self.items[number]
-        before = dict(self._kept)
-        self._kept.pop(item.key, None)
-        self._kept[item.key] = {
-            "file": os.path.relpath(item.path, self.manifest.parent).replace(os.sep, "/"),
-            "label": label,
-            "group": item.group,
-            "start": f"{item.start:.4f}",
-            "end": f"{item.end:.4f}",
-        }
-        self._save_or_restore(before)
-
-    def take_back(self, number: int) -> None:
-        """Remove the label of a sound and save; raises as `give` does."""
-        before = dict(self._kept)
-        self._kept.pop(self.items[number].key, None)
-        self._save_or_restore(before)
-
-    def _save_or_restore(self, before: dict[tuple[str, float, float], dict[str, str]]) -> None:
-        try:
-            self._write(self.manifest, unsure=False)
-            self._write(self.unsure_file, unsure=True)
-        except BaseException:
-            self._kept = before
-            raise
-
-    def _write(self, file: Path, *, unsure: bool) -> None:
-        rows = [row for row in self._kept.values() if (row["label"] == UNSURE) == unsure]
-        if not rows:
-            file.unlink(missing_ok=True)
-            return
-        with written(file) as stream:
-            writer = csv.DictWriter(stream, COLUMNS)
-            writer.writeheader()
-            writer.writerows({key: csv_cell(text) for key, text in row.items()} for row in rows)
-
-    def _read(self, file: Path) -> dict[tuple[str, float, float], dict[str, str]]:
-        if not file.is_file():
-            return {}
-        kept = {}
-        with file.open(encoding="utf-8", newline="") as stream:
-            reader = csv.DictReader(stream)
-            if tuple(reader.fieldnames or ()) != COLUMNS:
-                raise InvalidInputError(f"{file} was not made by a review; move it away")
-            for cells in reader:
-                row = {key: csv_text(text or "") for key, text in cells.items()}
-                path = os.path.normpath(file.parent / row["file"])
-                kept[(path, float(row["start"]), float(row["end"]))] = row
-        return kept
-
 
 AROUND_SECONDS = 0.75
 """Sound kept before and after the one to label: enough to hear what surrounds it."""
 LONGEST_CLIP_SECONDS = 12.0
-NEXT_ITEMS = 20
 
 
 def create_review_app(queue: ReviewQueue) -> FastAPI:
-    """Make the application of one review, for this machine alone.
-
-    ``queue``: what to label, and where labels go.
-    """
+    """Make the application of one review, for this machine alone."""
     app = plain_app("Crepitus: review")
     review = Review(queue)
     for method, path, handler in (
         ("GET", "/api/review", review.overview),
-        ("GET", "/api/review/{number:int}/sound", review.sound),
+        ("DELETE", "/api/review", review.undo),
+        ("GET", "/api/review/{number:int}", review.hidden),
         ("POST", "/api/review/{number:int}", review.label),
-        ("DELETE", "/api/review/{number:int}", review.undo),
+        ("GET", "/api/review/{number:int}/sound", review.sound),
+        ("POST", "/api/review/{number:int}/like", review.like),
     ):
         app.add_api_route(path, handler, methods=[method], response_class=Response)
     add_page(app, {"/": "review.html"})
@@ -215,23 +56,60 @@ def create_review_app(queue: ReviewQueue) -> FastAPI:
 
 
 class Review:
-    """The handlers of one review."""
+    """The handlers of one review.
+
+    The model is fitted again in a thread that ends with the process: what it finds is an order and
+    an estimate, and both can be had again from the labels.
+    """
 
     def __init__(self, queue: ReviewQueue) -> None:
         self._queue = queue
+        self._learning: threading.Thread | None = None
+        self._learn()
+
+    @property
+    def learning(self) -> bool:
+        """Whether the model is being fitted."""
+        return self._learning is not None and self._learning.is_alive()
+
+    def _learn(self) -> None:
+        if self._queue.wants_refit() and not self.learning:
+            self._learning = threading.Thread(target=self._queue.refit, daemon=True)
+            self._learning.start()
 
     async def overview(self) -> Response:
-        """Return labels, progress and the next sounds."""
+        """Return labels, progress, what the model has learnt and the next sounds."""
+        return self._overview()
+
+    def _overview(self, **more: Any) -> Response:
         queue = self._queue
         waiting = list(queue.open_items())
         return JSONResponse(
             {
                 "labels": list(queue.labels),
-                "total": len(queue.items),
+                "total": len(queue.queue),
                 "open": len(waiting),
                 "counts": dict(queue.counts()),
                 "saved_in": queue.manifest.name,
+                "rater": queue.rater,
+                "learning": self.learning,
+                "history": queue.history,
+                "made": queue.made(),
                 "items": [self._describe(number) for number in waiting[:NEXT_ITEMS]],
+                **more,
+            }
+        )
+
+    async def hidden(self, number: int) -> Response:
+        """Return a sound with what is not shown until asked for."""
+        item = self._item(number)
+        return JSONResponse(
+            {
+                **self._describe(number),
+                "name": item.name,
+                "given": item.given,
+                "probabilities": dict(item.probabilities),
+                "votes": self._queue.votes(number),
             }
         )
 
@@ -248,23 +126,32 @@ class Review:
         """Label a sound; it is saved before this answers."""
         self._item(number)
         try:
-            label = json.loads(await request.body())["label"]
-            self._queue.give(number, label)
-        except (ValueError, KeyError, TypeError):
+            sent = json.loads(await request.body())
+            label, note = sent["label"], sent.get("note")
+            if not (note is None or isinstance(note, str)):
+                raise ValueError(note)
+            await run_in_threadpool(self._queue.give, number, label, note)
+        except (ValueError, KeyError, TypeError, AttributeError):
             allowed = ", ".join(self._queue.labels)
             raise ApiError(422, "bad_label", f"Send a label: {allowed} or unsure.") from None
         except CrepitusError as error:
             raise ApiError(500, "not_saved", str(error)) from None
-        return await self.overview()
+        self._learn()
+        return self._overview()
 
-    async def undo(self, number: int) -> Response:
-        """Take a label back."""
-        self._item(number)
+    async def undo(self) -> Response:
+        """Take the last label back."""
         try:
-            self._queue.take_back(number)
+            number = await run_in_threadpool(self._queue.undo)
         except CrepitusError as error:
             raise ApiError(500, "not_saved", str(error)) from None
-        return await self.overview()
+        return self._overview(undone=None if number is None else self._describe(number))
+
+    async def like(self, number: int) -> Response:
+        """Ask next what sounds most like this one."""
+        self._item(number)
+        found = await run_in_threadpool(self._queue.ask_for_more_like, number)
+        return self._overview(alike=found)
 
     def _item(self, number: int) -> ReviewItem:
         if not 0 <= number < len(self._queue.items):
@@ -276,12 +163,11 @@ class Review:
         clip_start, _ = _window(item)
         return {
             "number": number,
-            "name": item.name,
             "start": item.start,
             "end": item.end,
             "clip_start": clip_start,
-            "probabilities": dict(item.probabilities),
-            "given": item.given,
+            "label": self._queue.label_of(number),
+            "note": self._queue.note_of(number),
         }
 
 
@@ -291,9 +177,8 @@ def _window(item: ReviewItem) -> tuple[float, float]:
 
 
 def cut(path: Path, start: float, end: float) -> bytes:
-    """Return a stretch of a recording as a 16-bit WAV file.
+    """Return a stretch of a recording as a 16-bit WAV file; it is read up to `end` only.
 
-    ``path``: the recording; it is read up to `end` only.
     Raises RecordingError when it cannot be read, or ends before `start`.
     """
     import soundfile
@@ -316,7 +201,39 @@ def cut(path: Path, start: float, end: float) -> bytes:
     return file.getvalue()
 
 
-REVIEW_FILE = "review.csv"
+MOST_ITEMS: Final = 2000
+"""Sounds in one queue; a longer one would never be worked through, and this one fits in memory."""
+
+REVIEW_FILE: Final = "review.csv"
+
+
+def most_informative(items: Iterable[ReviewItem], most: int = MOST_ITEMS) -> list[ReviewItem]:
+    """Return the sounds to label first, and then those drawn at random, a fifth at most.
+
+    ``items``: any number; read once, with memory for `most` of each label.
+    Within a label the most informative first; labels take turns, so that none is forgotten. Those
+    drawn come in the order of the draw.
+    """
+    heaps: dict[str, list[tuple[float, int, ReviewItem]]] = {}
+    drawn: list[tuple[float, int, ReviewItem]] = []
+    most_drawn = math.ceil(most * APART_SHARE)
+    for number, item in enumerate(items):
+        if item.apart:
+            heap, entry, size = drawn, (-item.draw, -number, item), most_drawn
+        else:
+            heap, entry = heaps.setdefault(item.guess, []), (item.worth, -number, item)
+            size = most
+        if len(heap) < size:
+            heapq.heappush(heap, entry)
+        elif entry[:2] > heap[0][:2]:
+            heapq.heapreplace(heap, entry)
+    columns = [
+        [entry[2] for entry in sorted(heaps[label], reverse=True)] for label in sorted(heaps)
+    ]
+    turns = (item for turn in zip_longest(*columns) for item in turn if item is not None)
+    random = [entry[2] for entry in sorted(drawn, reverse=True)]
+    chosen = [item for _, item in zip(range(most - len(random)), turns, strict=False)]
+    return chosen + random
 
 
 def open_queue(
@@ -325,31 +242,43 @@ def open_queue(
     *,
     allow_outside: bool = False,
     trusted: bool = False,
+    unlabelled: bool = False,
+    rater: str = "",
 ) -> ReviewQueue:
-    """Return what there is to label in a batch's output folder or in a dataset.
+    """Return what there is to label in a batch's output folder, a dataset or a folder.
 
-    ``source``: OUT folder of ``crepitus batch``; or a folder or CSV as ``crepitus train`` reads it.
-    ``model, trusted``: model folder for a dataset, None for the default one, and whether any
-        estimator in it is loaded. A batch was heard already.
-    ``allow_outside``: whether a dataset may name recordings outside its own folder.
-    Labels go to ``review.csv`` in that folder, or beside that CSV.
+    ``source``: OUT folder of ``crepitus batch``, which was heard already; or a folder or CSV as
+        ``crepitus train`` reads it. Labels go to ``review.csv`` in it, or beside the CSV.
+    ``unlabelled``: the names of its folders are no labels: every sound found in any recording is
+        asked about, and a folder in `source` is who they were recorded from.
     Raises InvalidInputError when there is nothing to label.
     """
     from audio_pipeline.app.batch.store_file import STORE_NAME
+    from audio_pipeline.model.classifier import load_classifier
 
+    if rater and not (rater.isidentifier() and len(rater) <= 40):
+        raise InvalidInputError(f"the rater {rater[:40]!r}: write letters, digits and _ only")
     source = Path(os.path.abspath(source))
+    settings: AnalysisConfig | None = None
     if (source / STORE_NAME).is_file():
         items, labels = _of_batch(source)
-        manifest = source / REVIEW_FILE
+    elif unlabelled:
+        items, labels, settings = _of_recordings(source, load_classifier(model, trusted=trusted))
     else:
-        items, labels = _of_dataset(source, model, allow_outside, trusted)
-        is_file = source.is_file()
-        manifest = (
-            source.with_name(f"{source.stem}-{REVIEW_FILE}") if is_file else source / REVIEW_FILE
+        items, labels, settings = _of_dataset(
+            source, load_classifier(model, trusted=trusted), allow_outside
         )
     if not items:
         raise InvalidInputError(f"{source} holds no sound to label")
-    return ReviewQueue(items, labels, manifest)
+    return ReviewQueue(items, labels, manifest_of(source), rater, settings)
+
+
+def manifest_of(source: Path) -> Path:
+    """Return where the labels of a review of a folder or CSV go."""
+    source = Path(os.path.abspath(source))
+    if source.is_file():
+        return source.with_name(f"{source.stem}-{REVIEW_FILE}")
+    return source / REVIEW_FILE
 
 
 def _of_batch(out: Path) -> tuple[list[ReviewItem], tuple[str, ...]]:
@@ -377,15 +306,42 @@ def _path(name: bytes) -> Path | None:
 
 
 def _of_dataset(
-    source: Path, model: Path | None, allow_outside: bool, trusted: bool
-) -> tuple[list[ReviewItem], tuple[str, ...]]:
+    source: Path, classifier: Classifier, allow_outside: bool
+) -> tuple[list[ReviewItem], tuple[str, ...], AnalysisConfig]:
     from audio_pipeline.datasets.manifest import read_dataset
-    from audio_pipeline.model.classifier import load_classifier
 
     dataset = read_dataset(source, allow_outside=allow_outside)
-    classifier = load_classifier(model, trusted=trusted)
     labels = dict.fromkeys((*classifier.labels, *dataset.labels))
-    return most_informative(_heard_again(dataset, classifier)), tuple(labels)
+    items = most_informative(_heard_again(dataset, classifier))
+    return items, tuple(labels), classifier.settings
+
+
+def _of_recordings(
+    folder: Path, classifier: Classifier
+) -> tuple[list[ReviewItem], tuple[str, ...], AnalysisConfig]:
+    from audio_pipeline.analysis.pipeline import extract
+    from audio_pipeline.audio.discovery import discover
+
+    def items() -> Iterator[ReviewItem]:
+        for path in sorted(path for one in found if (path := _path(one.name))):
+            parts = path.relative_to(folder).parts
+            extraction = extract(path, classifier.settings)
+            chances = classifier.predict_proba(extraction.table)
+            rows = zip(extraction.segments, extraction.table, chances, strict=True)
+            for segment, features, row in rows:
+                yield ReviewItem(
+                    path,
+                    "/".join(parts),
+                    segment.start,
+                    segment.end,
+                    dict(zip(classifier.labels, map(float, row), strict=True)),
+                    None,
+                    parts[0] if len(parts) > 1 else "",
+                    features,
+                )
+
+    found = list(discover([os.fsencode(folder)]))
+    return most_informative(items()), classifier.labels, classifier.settings
 
 
 def _heard_again(dataset: Dataset, classifier: Classifier) -> Iterator[ReviewItem]:
@@ -396,7 +352,8 @@ def _heard_again(dataset: Dataset, classifier: Classifier) -> Iterator[ReviewIte
         regions = [(c.start, c.end) for c in clips if c.start is not None and c.end is not None]
         extraction = extract(clips[0].path, classifier.settings, regions=regions or None)
         chances = classifier.predict_proba(extraction.table)
-        for segment, row in zip(extraction.segments, chances, strict=True):
+        rows = zip(extraction.segments, extraction.table, chances, strict=True)
+        for segment, features, row in rows:
             clip = _labelled(clips, segment.start, segment.end)
             yield ReviewItem(
                 Path(os.path.abspath(clip.path)),
@@ -406,6 +363,7 @@ def _heard_again(dataset: Dataset, classifier: Classifier) -> Iterator[ReviewIte
                 dict(zip(classifier.labels, map(float, row), strict=True)),
                 clip.label,
                 clip.group if dataset.has_groups else "",
+                features,
             )
 
 

@@ -113,6 +113,34 @@ class InterviewInput(Strict):
     region: str | None = Field(default=None, max_length=20)
 
 
+class StudyConsentInput(Strict):
+    """What a person said to a version of the consent text."""
+
+    version: int
+    use: bool
+    research: bool
+    share: bool
+
+
+class StudyAnswersInput(Strict):
+    """Answers and outcome fields of a session; null where one was left out.
+
+    `safety`: all that was answered, to tell whether the person may be asked to twist; not kept.
+    """
+
+    answers: dict[str, Any] = Field(max_length=200)
+    safety: dict[str, Any] = Field(max_length=200)
+
+
+class StudyTakeInput(Strict):
+    """Whose take it is, and what cannot be heard in it."""
+
+    participant: str = Field(max_length=20)
+    device: str = Field(min_length=1, max_length=100)
+    distance_cm: float = Field(ge=0, le=500)
+    posture: str = Field(max_length=200)
+
+
 class ErrorOutput(BaseModel):
     """One line that says what, which value and what to do."""
 
@@ -168,8 +196,7 @@ class AdviceOutput(BaseModel):
     """The recommendation in words, in the order in which a page shows them.
 
     `level_so_far` counts only what was answered; `may_twist` is false where a recording must not
-    be asked for. `screens` are those still to come, the next one first: ids of the questions asked
-    at once, and the `group` whose list they are. It is empty at an emergency.
+    be asked for.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -177,7 +204,6 @@ class AdviceOutput(BaseModel):
     level: Level
     level_so_far: Level
     may_twist: bool
-    screens: list[dict[str, Any]]
     title: str
     who: str
     when: str

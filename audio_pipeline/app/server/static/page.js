@@ -8,7 +8,7 @@ import { showHistory, startHistory } from "./history.js";
 import * as recordStep from "./record-step.js";
 import { emergencyView, explanationView, heardView, isHigher, showResult } from "./result.js";
 import { offer, offlineView } from "./offline.js";
-import { renderScreen } from "./screens.js";
+import { reasonNotToTwist, renderScreen } from "./screens.js";
 import { clear, keepAnswers, save, state } from "./state.js";
 import { forgetTake, keepTake, restoreTake } from "./takes.js";
 import { regions } from "./words.js";
@@ -187,17 +187,8 @@ async function showWhy() {
   $("why-text").replaceChildren(explanationView(explanation));
 }
 
-// Only who answered every safety question, and in a way that rules its worry out, is invited.
-function reasonNotToTwist() {
-  const first = questionnaire.questions.filter((question) => question.section === "emergency");
-  const answers = givenAnswers();
-  if (first.some(({ id }) => !(id in answers))) return "You left out some of the safety questions.";
-  const open = first.some(({ id, clear_options: clear }) => !clear.includes(answers[id]));
-  return open || !interview?.may_twist ? "One of your answers should be looked at first." : "";
-}
-
 function showInvitation() {
-  const why = reasonNotToTwist();
+  const why = reasonNotToTwist(questionnaire, givenAnswers(), interview?.may_twist);
   state.invited = true;
   save();
   $("no-twist").hidden = !why;

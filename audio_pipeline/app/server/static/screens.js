@@ -135,3 +135,11 @@ function ticks(screen, known, onGive) {
     element("div", { class: "buttons" }, element("button", { type: "button", class: "primary", id: "ticks-next", onclick: next }, "Next")),
   );
 }
+
+// Only who answered every safety question, and in a way that rules its worry out, is invited.
+export function reasonNotToTwist(questionnaire, answers, mayTwist) {
+  const first = questionnaire.questions.filter((question) => question.section === "emergency");
+  if (first.some(({ id }) => !(id in answers))) return "You left out some of the safety questions.";
+  const open = first.some(({ id, clear_options: clear }) => !clear.includes(answers[id]));
+  return open || !mayTwist ? "One of your answers should be looked at first." : "";
+}
