@@ -16,6 +16,7 @@ from audio_pipeline.audio.recording import read_recording
 sys.path.insert(0, str(Path(__file__).parent.parent))
 against = importlib.import_module("benchmarks.against")
 page = importlib.import_module("benchmarks.page")
+review = importlib.import_module("benchmarks.review")
 sounds = importlib.import_module("benchmarks.sounds")
 table = importlib.import_module("benchmarks.table")
 
@@ -44,6 +45,20 @@ def test_the_page_keeps_what_stands_around_the_measured_part(tmp_path: Path) -> 
     path.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
     page.insert(path, "new", "one")
     assert path.read_text() == f"before\n{begin}\nnew\n{end}\nafter\n"
+
+
+def test_labels_needed_are_read_off_a_curve() -> None:
+    curve = [0.3, 0.5, 0.4, 0.7]
+    assert [review.labels_for(curve, x, 20) for x in (0.2, 0.3, 0.4, 0.5)] == [20, 20, 30, 40]
+    assert review.labels_for(curve, 0.6, 20) == pytest.approx(70)
+    assert review.labels_for(curve, 0.8, 20) == float("inf")
+
+
+def test_a_review_compared_with_itself_gains_nothing() -> None:
+    rising = [[0.3 + 0.02 * n + 0.01 * seed for n in range(10)] for seed in range(4)]
+    found = review.summary({"random": rising, "learned": rising}, 20)
+    assert found["learned"]["gain"] == {100: [0, 0, 0], 200: [0, 0, 0]}
+    assert found["learned"]["labels needed for what random reaches at"][100] == [100, 100, 100]
 
 
 def test_imports_are_added_up_by_package() -> None:

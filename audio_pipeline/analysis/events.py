@@ -105,21 +105,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class ContextConfig:
-    """How much the surroundings weigh.
+    """How much the surroundings weigh."""
 
-    Attributes
-    ----------
-    gap
-        Seconds; events closer than this belong to one bout.
-    longest
-        Seconds; a bout is cut where it gets longer, so that a stream can be judged as it comes.
-    share
-        In [0, 1]: weight of the bout against the event itself.
-    """
-
-    gap: float = 1.0
+    gap: float = 1.0  #: Seconds; events closer than this belong to one bout
+    #: Seconds; a bout is cut where it gets longer, so that a stream can be judged as it comes
     longest: float = 10.0
-    share: float = 0.5
+    share: float = 0.5  #: In [0, 1]: weight of the bout against the event itself
 
     def __post_init__(self) -> None:
         for name, low, high in (("gap", 0.0, 60.0), ("longest", 0.1, 60.0), ("share", 0.0, 1.0)):
@@ -213,7 +204,9 @@ def certainties(probabilities: Float64, labels: Sequence[str]) -> Float64:
     return np.asarray(highest / np.maximum(beside, 1e-12))
 
 
-def find(events: Sequence[Event], usable: bool, labels: Sequence[str] = LABELS) -> Finding:
+def derive_finding(
+    events: Sequence[Event], usable: bool, labels: Sequence[str] = LABELS
+) -> Finding:
     """Sum up the events of a recording.
 
     Parameters

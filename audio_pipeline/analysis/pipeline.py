@@ -21,7 +21,7 @@ from audio_pipeline.analysis.events import (
     Finding,
     bouts,
     certainties,
-    find,
+    derive_finding,
     reasons,
     smooth_probabilities,
 )
@@ -338,7 +338,7 @@ def classify_segments(
         extraction.sample_rate,
         quality,
         events,
-        None if quality is None else find(events, quality.usable, classifier.labels),
+        None if quality is None else derive_finding(events, quality.usable, classifier.labels),
     )
     if extraction.phases:
         return apply_protocol(analysis, extraction.phases, classifier.labels)
@@ -382,7 +382,7 @@ def apply_protocol(
         )
     )
     counted = [one for one, out in zip(events, evidence.outside, strict=True) if not out]
-    finding = find(counted, analysis.quality.usable, labels)
+    finding = derive_finding(counted, analysis.quality.usable, labels)
     if events and not counted:
         finding = replace(finding, reasons=("No sound came while you moved.",))
     finding = replace(finding, reasons=(*finding.reasons, *evidence.reasons))

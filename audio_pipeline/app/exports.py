@@ -25,6 +25,7 @@ from audio_pipeline.app.outputs import (
     parquet_header,
     replaced,
     table_header,
+    write_parquet_table,
 )
 from audio_pipeline.app.text import file_name
 from audio_pipeline.audio.recording import Recording, open_recording, write_recording
@@ -327,9 +328,14 @@ def _write(
     inputs: Sequence[Path],
     overwrite: bool,
 ) -> int:
-    write = _write_csv if table.suffix.lower() == ".csv" else _write_parquet
+    kinds = {"start": "float64", "end": "float64", "n_impacts": "int64"}
+    kinds |= dict.fromkeys(("recording", "label", "group"), "string")
     with replaced(table) as file:
-        count = write(file, columns, rows)
+        if table.suffix.lower() == ".csv":
+            count = _write_csv(file, columns, rows)
+        else:
+            typed = {name: kinds.get(name, "float32") for name in columns}
+            count = write_parquet_table(file, typed, rows)
         check_table(table, inputs, overwrite=overwrite)  # again: that took its time
     return count
 
@@ -357,18 +363,3 @@ def _write_csv(file: IO[bytes], columns: Sequence[str], rows: Iterable[tuple[Any
         count += 1
     text.detach()
     return count
-
-
-def _write_parquet(file: IO[bytes], columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> int:
-    import pyarrow
-    import pyarrow.parquet
-
-    values = list(zip(*rows, strict=True)) or [()] * len(columns)
-    kinds = {"start": pyarrow.float64(), "end": pyarrow.float64(), "n_impacts": pyarrow.int64()}
-    kinds |= dict.fromkeys(("recording", "label", "group"), pyarrow.string())
-    arrays = {
-        name: pyarrow.array(column, type=kinds.get(name, pyarrow.float32()))
-        for name, column in zip(columns, values, strict=True)
-    }
-    pyarrow.parquet.write_table(pyarrow.table(arrays), file)
-    return len(values[0])

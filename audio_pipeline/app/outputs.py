@@ -13,8 +13,9 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from audio_pipeline.app.text import json_text
 from audio_pipeline.exceptions import CrepitusError, InvalidInputError
@@ -33,6 +34,9 @@ _LONGEST_HEADER = 2**20
 """Bytes of the first line of a table; 1,000 labels make 50 kB of it."""
 
 _LARGEST_TABLE = 64 << 20
+
+_ROWS_AT_ONCE = 20_000
+"""Rows of a Parquet table in memory."""
 
 Recogniser = Callable[[Path], bool]
 """Tells whether Crepitus wrote a regular file; may raise OSError or ValueError for "no"."""
@@ -130,6 +134,27 @@ def is_parquet(columns: Sequence[str]) -> Recogniser:
     return lambda path: parquet_header(path) == list(columns)
 
 
+def write_parquet_table(
+    file: IO[bytes], columns: Mapping[str, str], rows: Iterable[Sequence[Any]]
+) -> int:
+    """Write a Parquet table, some rows at a time; return how many rows.
+
+    ``columns``: name to the name of a pyarrow type, like ``float64``; unknown values are null.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema([(name, getattr(pa, kind)()) for name, kind in columns.items()])
+    waiting, count = iter(rows), 0
+    with pq.ParquetWriter(file, schema) as writer:
+        while some := list(islice(waiting, _ROWS_AT_ONCE)):
+            values = zip(*some, strict=True)
+            arrays = [pa.array(one, kind) for one, kind in zip(values, schema.types, strict=True)]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+            count += len(some)
+    return count
+
+
 def parquet_header(path: Path) -> list[str]:
     """Return the columns of a Parquet table."""
     import pyarrow.parquet
@@ -205,13 +230,7 @@ def write_table(
 
 
 def append_row(path: Path, cells: Iterable[str]) -> None:
-    """Add a line to the end of a CSV table; what is there is never touched.
-
-    Raises
-    ------
-    CrepitusError
-        When it cannot be written.
-    """
+    """Add a line to the end of a CSV table; what is there is never touched."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\r\n").writerow([csv_cell(cell) for cell in cells])
     with writing(path), open(path, "r+b") as file:
@@ -228,10 +247,7 @@ def append_row(path: Path, cells: Iterable[str]) -> None:
 def read_table(path: Path, needed: Sequence[str]) -> list[dict[str, str]]:
     """Read a small CSV table whose columns a person may have moved or added to.
 
-    Raises
-    ------
-    InvalidInputError
-        When it cannot be read, is too large, or lacks a column.
+    Raises InvalidInputError when it cannot be read, is too large, or lacks a column.
     """
     try:
         if path.stat().st_size > _LARGEST_TABLE:

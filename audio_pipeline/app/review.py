@@ -58,17 +58,10 @@ class Act:
 
 
 class ReviewStore:
-    """Every act of everybody, in one file that is written whole or not at all.
+    """Every act of everybody, in one SQLite file that is made with the first act.
 
-    Parameters
-    ----------
-    path
-        The SQLite file; made with the first act.
-
-    Raises
-    ------
-    InvalidInputError
-        When the file is there but is none of a review.
+    An act is written whole or not at all before it counts as made, so that a kill loses nothing and
+    undo knows what came before. Raises InvalidInputError when the file is none of a review.
     """
 
     def __init__(self, path: Path) -> None:
@@ -165,10 +158,7 @@ def said_by(acts: Iterable[Act]) -> dict[str, dict[Key, Act]]:
 def settled(said: Mapping[str, Mapping[Key, Act]]) -> tuple[dict[Key, str], list[Key]]:
     """Return what all raters of a sound call it, or what they decided; and what they differ about.
 
-    Returns
-    -------
-    (labels, open) : dict of key to str, list of key
-        In the order in which they were first labelled.
+    Both in the order in which the sounds were first labelled.
     """
     votes: dict[Key, dict[str, str]] = {}
     for rater, own in said.items():
@@ -185,20 +175,9 @@ def settled(said: Mapping[str, Mapping[Key, Act]]) -> tuple[dict[Key, str], list
 
 
 def agreements(store: ReviewStore, groups: Mapping[Key, str]) -> dict[str, Any]:
-    """Return how far the raters of a review agree, pair by pair.
+    """Return how far the raters of a review agree, pair by pair, for ``review --agreement``.
 
-    Parameters
-    ----------
-    store
-        Of the review.
-    groups
-        Of the sounds; one without is its own.
-
-    Returns
-    -------
-    dict
-        ``raters``: labels of each; ``pairs``: of those who heard the same sounds, leaving out what
-        one of them was unsure of; ``differing``: sounds about which they differ.
+    What one of a pair was unsure of is left out. A sound without a group is its own.
     """
     said = said_by(store.acts())
     raters = sorted(name for name in said if name != DECIDED)
@@ -250,34 +229,16 @@ def write_or_remove(file: Path, body: bytes) -> None:
 
 @dataclass(frozen=True, eq=False)
 class ReviewItem:
-    """A sound to label.
+    """A sound to label."""
 
-    Attributes
-    ----------
-    path
-        The recording.
-    name
-        The recording as a person knows it.
-    start, end
-        Seconds.
-    probabilities
-        What the model thinks.
-    given
-        The label it has already, None when it has none.
-    group
-        Who or what it was recorded from, "" when not known.
-    features
-        Its row of the feature table; None where it was not kept.
-    """
-
-    path: Path
-    name: str
-    start: float
+    path: Path  # the recording
+    name: str  # the recording as a person knows it
+    start: float  # seconds
     end: float
-    probabilities: Mapping[str, float]
-    given: str | None = None
-    group: str = ""
-    features: NDArray[np.float32] | None = None
+    probabilities: Mapping[str, float]  # what the model thinks
+    given: str | None = None  # the label it has already, None when it has none
+    group: str = ""  # who or what it was recorded from, "" when not known
+    features: NDArray[np.float32] | None = None  # None where they were not kept
 
     @property
     def guess(self) -> str:
@@ -315,25 +276,13 @@ class ReviewItem:
 class ReviewQueue:
     """A queue of sounds and the labels made so far, saved after each one.
 
-    Parameters
-    ----------
-    items
-        Of :func:`most_informative`: the first asked first.
-    labels
-        What a sound may be called.
-    manifest
-        CSV file that ``crepitus train`` reads. Beside it lie the file of all acts (``.db``), what
-        nobody was sure of (``-unsure.csv``) and what raters differ about (``-disagreements.csv``).
-    rater
-        Who labels. When others have labelled before, exactly their sounds are asked, in an order
-        drawn at random; :data:`DECIDED` is asked what they differ about.
-    settings
-        How to listen where features were not kept.
-
-    Raises
-    ------
-    InvalidInputError
-        When one of these files is there but is none of ours.
+    ``items``: the first asked first; those drawn at random are found among them.
+    ``manifest``: the CSV file that ``crepitus train`` reads. Beside it lie the file of all acts
+        (``.db``), what nobody was sure of (``-unsure.csv``) and what raters differ about
+        (``-disagreements.csv``). One of these that is none of ours: InvalidInputError.
+    ``rater``: when others have labelled before, exactly their sounds are asked, in an order drawn
+        at random; :data:`DECIDED` is asked what they differ about.
+    ``settings``: how to listen where features were not kept.
     """
 
     def __init__(
@@ -433,21 +382,11 @@ class ReviewQueue:
         }
 
     def give(self, number: int, label: str, note: str | None = None) -> None:
-        """Label a sound and save.
+        """Label a sound and save; a label again keeps what came before for :meth:`undo`.
 
-        Parameters
-        ----------
-        number, label
-            A label again keeps what came before for :meth:`undo`.
-        note
-            None: as it was.
-
-        Raises
-        ------
-        ValueError
-            When the label is none of `labels` and not `UNSURE`, or the note is too long.
-        CrepitusError
-            When the file cannot be written; the label is then not made.
+        ``note``: None leaves it as it was.
+        Raises ValueError when the label is none of `labels` and not `UNSURE`, or the note is too
+        long; CrepitusError when the file cannot be written, and the label is then not made.
         """
         text = self.note_of(number) if note is None else note
         if label not in (*self.labels, UNSURE) or len(text) > LONGEST_NOTE:
@@ -460,11 +399,8 @@ class ReviewQueue:
     def undo(self) -> int | None:
         """Take the last act back and save; raises as `give` does.
 
-        Returns
-        -------
-        int or None
-            The sound, which has the label again that it had before, and without one is asked
-            next; None when there is nothing to take back.
+        Returns the sound, which has the label again that it had before, or None when there is
+        nothing to take back.
         """
         mine = [act for act in self.store.acts() if act.rater == self.rater]
         mine = [act for act in mine if act.key in self._number]
@@ -586,17 +522,18 @@ class ReviewQueue:
 
         Labels may be made meanwhile, from another thread.
         """
-        table = self._features()
-        made = self.made()
-        given = [self.label_of(number) for number in range(len(self.items))]
-        sure = [None if label == UNSURE else label for label in given]
-        groups = [item.group or item.name for item in self.items]
-        found = active_learning.refit(table, sure, self._apart, groups, self.labels)
-        entry: dict[str, Any] = {"labels": len(made), "estimate": None}
-        if found is not None:
-            entry["estimate"] = found.estimate.to_dict()
-            self._reorder(table, found)
-        self.history.append(entry)
+        entry: dict[str, Any] = {"labels": len(self.made()), "estimate": None}
+        try:
+            table = self._features()
+            given = [self.label_of(number) for number in range(len(self.items))]
+            sure = [None if label == UNSURE else label for label in given]
+            groups = [item.group or item.name for item in self.items]
+            found = active_learning.refit(table, sure, self._apart, groups, self.labels)
+            if found is not None:
+                self._reorder(table, found)
+                entry["estimate"] = found.estimate.to_dict()
+        finally:  # what failed is tried again after twenty labels more, not after each
+            self.history.append(entry)
 
     def _reorder(self, table: NDArray[np.float32], found: Refit) -> None:
         worth = active_learning.uncertainty(found.probabilities)

@@ -160,18 +160,10 @@ class Consent:
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """A study folder.
+    """A study folder."""
 
-    Parameters
-    ----------
-    folder
-        Where.
-    settings
-        What its ``study.yaml`` says.
-    """
-
-    folder: Path
-    settings: StudySettings
+    folder: Path  # where
+    settings: StudySettings  # what its ``study.yaml`` says
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
@@ -241,10 +233,8 @@ class Study:
     def give_consent(self, participant: str, *, use: bool, research: bool, share: bool) -> None:
         """Keep what a person said to the current text; research and sharing need what is before.
 
-        Raises
-        ------
-        InvalidInputError
-            When there is no such person, or they share what they do not give to research.
+        Raises InvalidInputError when there is no such person, or they share what they do not give
+        to research.
         """
         self._known(participant)
         if (research and not use) or (share and not research):
@@ -258,10 +248,7 @@ class Study:
     def keep_answers(self, participant: str, session: int, given: Mapping[str, Any]) -> None:
         """Keep a session's answers and outcome fields; what is None was left out.
 
-        Raises
-        ------
-        InvalidInputError
-            For a field that the study has not, or a value outside its range.
+        Raises InvalidInputError for a field that the study has not, or a value outside its range.
         """
         from audio_pipeline.triage.answers import parse_answers
 
@@ -315,27 +302,13 @@ class Study:
     ) -> Take:
         """Write a take as FLAC with its note; nothing that is there is ever replaced.
 
-        Parameters
-        ----------
-        participant
-            Who said yes to research.
-        sound
-            The bytes of a recording, with the protocol in its comment.
-        device, distance_cm, posture
-            What cannot be heard.
-        uploaded_as
-            The file's own name.
-        at
-            When it began; by default its length before now.
-
-        Raises
-        ------
-        InvalidInputError
-            Without a yes to research, or for a value that the settings do not allow.
-        RecordingError
-            When the sound cannot be read.
-        CrepitusError
-            When it cannot be written.
+        ``participant``: who said yes to research.
+        ``sound``: the bytes of a recording, with the protocol in its comment.
+        ``device, distance_cm, posture``: what cannot be heard.
+        ``uploaded_as``: the file's own name.
+        ``at``: when it began; by default its length before now.
+        Raises InvalidInputError without a yes to research, or for a value that the settings do not
+        allow; RecordingError when the sound cannot be read.
         """
         self._needs_research(participant)
         if posture not in self.settings.protocol.postures:
@@ -381,15 +354,8 @@ class Study:
     def withdraw(self, participant: str, *, delete: bool = False) -> list[Path]:
         """Put a person on the list of those who left; with `delete` remove takes and answers.
 
-        Returns
-        -------
-        list of Path
-            What was deleted.
-
-        Raises
-        ------
-        InvalidInputError
-            When there never was such a person.
+        What was deleted.
+        Raises InvalidInputError when there never was such a person.
         """
         if participant not in {row["participant"] for row in self._rows(*PARTICIPANTS)}:
             raise InvalidInputError(f"{self.folder} has no person {participant!r:.60}")
@@ -436,10 +402,8 @@ class Study:
 def new_study(folder: Path, title: str, owner: str) -> Study:
     """Make a study folder, and the empty key beside it.
 
-    Raises
-    ------
-    InvalidInputError
-        When the folder holds anything, the key is there already, or a text is no line.
+    Raises InvalidInputError when the folder holds anything, the key is there already, or a text is
+    no line.
     """
     check_new_folder(folder)
     key = key_path(folder)
@@ -492,10 +456,8 @@ _EXAMPLE_OUTCOMES = (
 def open_study(folder: Path) -> Study:
     """Read a study folder's settings.
 
-    Raises
-    ------
-    InvalidInputError
-        When it is none, or its settings are wrong; the message names the value.
+    Raises InvalidInputError when it is none, or its settings are wrong; the message names the
+    value.
     """
     path = folder / SETTINGS
     if not path.is_file():
@@ -526,17 +488,9 @@ def key_path(folder: Path) -> Path:
 def models_that_saw(study: Study, participant: str, places: Sequence[Path]) -> list[Path]:
     """Find the models that learnt from a person, by their group or by their recordings.
 
-    Parameters
-    ----------
-    study, participant
-        Whose.
-    places
-        Model folders, or folders that hold some, three levels deep at most.
-
-    Returns
-    -------
-    list of Path
-        Model folders, sorted. A model started from such a one names the person too.
+    ``study, participant``: whose.
+    ``places``: model folders, or folders that hold some, three levels deep at most.
+    Model folders, sorted. A model started from such a one names the person too.
     """
     from audio_pipeline.datasets.conditions import measure_conditions
     from audio_pipeline.model.crossvalidation import group_mark

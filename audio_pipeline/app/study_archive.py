@@ -58,22 +58,13 @@ class Problem:
 
 @dataclass(frozen=True)
 class Check:
-    """What a study folder holds, and what is amiss.
+    """What a study folder holds, and what is amiss."""
 
-    Attributes
-    ----------
-    people, sessions, takes
-        Counts.
-    problems
-        In the order of the folder.
-    speech
-        Take to the stretches in s where speech can be heard.
-    """
-
-    people: int
+    people: int  # counts
     sessions: int
     takes: int
-    problems: tuple[Problem, ...]
+    problems: tuple[Problem, ...]  # in the order of the folder
+    # take to the stretches in s where speech can be heard
     speech: Mapping[str, tuple[tuple[float, float], ...]]
 
     @property
@@ -215,14 +206,9 @@ def _take_problems(take: Take, settings: StudySettings) -> Iterator[Problem]:
 def phase_problems(name: str, phases: Sequence[Phase], duration: float) -> Iterator[Problem]:
     """Yield where the phases of a take are not those of the guided recording.
 
-    Parameters
-    ----------
-    name
-        Of the take.
-    phases
-        What was performed; empty for a free take.
-    duration
-        Length of the take, s.
+    ``name``: of the take.
+    ``phases``: what was performed; empty for a free take.
+    ``duration``: length of the take, s.
     """
     planned = planned_phases()
     if not phases:
@@ -250,10 +236,7 @@ _LATE = 0.5
 def take_speech(path: Path) -> tuple[tuple[float, float], ...]:
     """Return where speech may be heard in a take, s; what the recorder itself said is left out.
 
-    Raises
-    ------
-    RecordingError
-        When it cannot be read.
+    Raises RecordingError when it cannot be read.
     """
     return _speech(*_read(path))
 
@@ -284,25 +267,13 @@ TAKE_COLUMNS = (
 
 @dataclass(frozen=True)
 class Archive:
-    """What an export wrote.
+    """What an export wrote."""
 
-    Attributes
-    ----------
-    folder
-        Where.
-    people
-        Codes of those who said yes to sharing, and have a take.
-    takes, labels
-        How many recordings, and labelled stretches by label.
-    left_out
-        Take or person to the reason.
-    """
-
-    folder: Path
-    people: tuple[str, ...]
-    takes: int
+    folder: Path  # where
+    people: tuple[str, ...]  # codes of those who said yes to sharing, and have a take
+    takes: int  # how many recordings, and labelled stretches by label
     labels: Mapping[str, int]
-    left_out: Mapping[str, str]
+    left_out: Mapping[str, str]  # take or person to the reason
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -324,26 +295,13 @@ def export_study(
 ) -> Archive:
     """Write the pseudonymous archive of a study: sound, labels, answers, and what describes them.
 
-    Parameters
-    ----------
-    study
-        Those who left it, or did not say yes to sharing, are not in the archive.
-    folder
-        New or empty; it appears whole or not at all.
-    mute_speech
-        Put silence where speech may be heard, outside stretches labelled as a joint sound.
-    progress
-        Called with (what is being done, done, total).
-
-    Returns
-    -------
-    Archive
-        Takes that cannot be read, or were changed, are in `left_out`.
-
-    Raises
-    ------
-    InvalidInputError
-        When the folder holds anything, or nobody said yes to sharing.
+    ``study``: those who left it, or did not say yes to sharing, are not in the archive.
+    ``folder``: new or empty; it appears whole or not at all.
+    ``mute_speech``: put silence where speech may be heard, outside stretches labelled as a joint
+        sound.
+    ``progress``: called with (what is being done, done, total).
+    Takes that cannot be read, or were changed, are in `left_out`.
+    Raises InvalidInputError when the folder holds anything, or nobody said yes to sharing.
     """
     check_new_folder(folder)
     consents = study.consents()
@@ -468,10 +426,7 @@ def silenced(
 ) -> tuple[Recording, float]:
     """Put silence into stretches of a recording, except where something is to be kept.
 
-    Returns
-    -------
-    Recording, float
-        The recording with silence, faded in 5 ms; and the seconds that were silenced.
+    The recording with silence, faded in 5 ms; and the seconds that were silenced.
     """
     rate = recording.sample_rate
     gain = np.ones(len(recording.samples), np.float32)

@@ -54,28 +54,15 @@ class MicrophoneLostError(CrepitusError):
 
 @dataclass(frozen=True)
 class Device:
-    """One microphone as PortAudio sees it.
+    """One microphone as PortAudio sees it."""
 
-    Attributes
-    ----------
-    index : int
-        PortAudio's own number, for opening it. People choose by the place in :func:`devices`.
-    name, host_api : str
-        For example ``"USB PnP Sound Device: Audio (hw:1,0)"`` and ``"ALSA"``.
-    channels : int
-        Greatest number of input channels, at least 1.
-    default_sample_rate : int
-        Hz.
-    default : bool
-        True for the one the system uses when nothing is chosen.
-    """
-
+    #: PortAudio's own number, for opening it. People choose by the place in :func:`devices`
     index: int
-    name: str
+    name: str  #: For example ``"USB PnP Sound Device: Audio (hw:1,0)"`` and ``"ALSA"``
     host_api: str
-    channels: int
-    default_sample_rate: int
-    default: bool
+    channels: int  #: Greatest number of input channels, at least 1
+    default_sample_rate: int  #: Hz
+    default: bool  #: True for the one the system uses when nothing is chosen
 
     def to_dict(self) -> dict[str, Any]:
         """Return the entry of ``devices --json``."""

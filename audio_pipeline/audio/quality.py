@@ -68,46 +68,27 @@ FULL_SCALE = 1.01
 
 @dataclass(frozen=True)
 class QualityConfig:
-    """When to warn and when to refuse.
+    """When to warn and when to refuse."""
 
-    Parameters
-    ----------
-    minimum_rate : int
-        Hz. Below it the model has no use for the sound, and the recording is unusable.
-    minimum_seconds : float
-        A shorter recording is unusable.
-    short_seconds : float
-        A shorter recording gets a warning: noise cannot be measured in it.
-    nonfinite_fraction : float
-        In [0, 1]. More samples than this that are no number make it unusable.
-    quiet_dbfs : float
-        A lower peak gets a warning. Android's unprocessed microphone is at -36 dBFS for 94 dB SPL
-        (CDD 5.11), so a pop of 70 dB at the microphone lies just below -60.
-    noisy_dbfs : float
-        A higher noise floor gets a warning.
-    least_snr_db : float
-        Events that stand out less get a warning.
-    clipped_fraction : float
-        In [0, 1]. More samples than this cut flat at the top get a warning.
-    narrow_bandwidth_hz : float
-        Less bandwidth gets a warning: a telephone has 3400 Hz, a Bluetooth headset 7000 Hz at most.
-    dc_offset : float
-        A larger mean, in [0, 1] of full scale, gets a warning.
-    gate_seconds : float
-        Digital silence between sounds is a dropout up to this length, and beyond it the mark of
-        noise suppression.
-    """
-
+    #: Hz. Below it the model has no use for the sound, and the recording is unusable
     minimum_rate: int = 8000
-    minimum_seconds: float = 0.03
+    minimum_seconds: float = 0.03  #: A shorter recording is unusable
+    #: A shorter recording gets a warning: noise cannot be measured in it
     short_seconds: float = 0.25
+    #: In [0, 1]. More samples than this that are no number make it unusable
     nonfinite_fraction: float = 0.01
+    #: A lower peak gets a warning. Android's unprocessed microphone is at -36 dBFS for 94 dB SPL
+    #: (CDD 5.11), so a pop of 70 dB at the microphone lies just below -60
     quiet_dbfs: float = -60.0
-    noisy_dbfs: float = -30.0
-    least_snr_db: float = 6.0
+    noisy_dbfs: float = -30.0  #: A higher noise floor gets a warning
+    least_snr_db: float = 6.0  #: Events that stand out less get a warning
+    #: In [0, 1]. More samples than this cut flat at the top get a warning
     clipped_fraction: float = 1e-4
+    #: Less bandwidth gets a warning: a telephone has 3400 Hz, a Bluetooth headset 7000 Hz at most
     narrow_bandwidth_hz: float = 7500.0
-    dc_offset: float = 0.02
+    dc_offset: float = 0.02  #: A larger mean, in [0, 1] of full scale, gets a warning
+    #: Digital silence between sounds is a dropout up to this length, and beyond it the mark of
+    #: noise suppression
     gate_seconds: float = 0.1
 
     def __post_init__(self) -> None:
@@ -127,18 +108,10 @@ class QualityConfig:
 
 @dataclass(frozen=True)
 class QualityWarning:
-    """One thing that is the matter, and what to do about it.
+    """One thing that is the matter, and what to do about it."""
 
-    Parameters
-    ----------
-    code : str
-        Fixed, for programs.
-    text : str
-        One or two sentences for people.
-    """
-
-    code: str
-    text: str
+    code: str  #: Fixed, for programs
+    text: str  #: One or two sentences for people
 
 
 @dataclass(frozen=True)

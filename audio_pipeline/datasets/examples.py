@@ -320,7 +320,7 @@ def _spans(case: Example) -> NDArray[np.float64]:
     return np.array([(one.start, one.end) for one in segments], np.float64).reshape(-1, 2)
 
 
-def joined(first: Events, second: Events) -> Events:
+def concatenate_events(first: Events, second: Events) -> Events:
     """Return the events of both, `second` as events that are only trained on."""
     return Events(
         np.concatenate([first.table, second.table]),

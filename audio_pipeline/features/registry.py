@@ -72,14 +72,9 @@ class Ragged:
 
     Segments differ in length, so a measure is taken on all of them at once: a recording full of
     pops costs little more than one with a single pop.
-
-    Attributes
-    ----------
-    lengths, starts : ndarray of int, shape (n,)
-        Of each row.
     """
 
-    lengths: Indices
+    lengths: Indices  #: ndarray of int, shape (n,): Of each row
     starts: Indices
 
     @classmethod
@@ -181,20 +176,13 @@ class Clips:
 
 @dataclass(frozen=True)
 class Feature:
-    """One column of the feature table.
+    """One column of the feature table."""
 
-    Attributes
-    ----------
-    name, unit, meaning, source : str
-        For people; the source is a paper or a study.
-    function : callable
-        Takes :class:`Clips`, returns the values, shape (n,).
-    """
-
-    name: str
+    name: str  #: For people; the source is a paper or a study
     unit: str
     meaning: str
     source: str
+    #: Takes :class:`Clips`, returns the values, shape (n,)
     function: Callable[[Clips], NDArray[Any]]
 
 
@@ -240,28 +228,14 @@ class FeatureGroup(list[Feature]):
 
 @dataclass(frozen=True)
 class Waveforms:
-    """The samples of segments, without their rolls and their mean, one after the other.
+    """The samples of segments, without their rolls and their mean, one after the other."""
 
-    Attributes
-    ----------
-    samples, squares : ndarray of float64
-        Every segment has at least two frames.
-    layout : Ragged
-        Of both.
-    power : ndarray of float64, shape (n,)
-        Mean square of each segment.
-    frame_powers : ndarray of float64
-        Of all whole frames, relative to `power`.
-    frame_layout : Ragged
-        Of these.
-    """
-
-    samples: Float64
+    samples: Float64  #: ndarray of float64: Every segment has at least two frames
     squares: Float64
-    layout: Ragged
-    power: Float64
-    frame_powers: Float64
-    frame_layout: Ragged
+    layout: Ragged  #: Of both
+    power: Float64  #: ndarray of float64, shape (n,): Mean square of each segment
+    frame_powers: Float64  #: ndarray of float64: Of all whole frames, relative to `power`
+    frame_layout: Ragged  #: Of these
 
 
 def durations(clips: Clips) -> Float64:

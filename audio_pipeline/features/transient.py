@@ -37,26 +37,15 @@ _LATER = {30: 8, 60: 30, 150: 60, 200: 150}
 
 @dataclass(frozen=True)
 class Transients:
-    """The loudest moments of n segments.
+    """The loudest moments of n segments."""
 
-    Attributes
-    ----------
-    samples : ndarray of float32, shape (n, m)
-        The transient starts at column `at`.
-    at : int
-        Column of the transient in `samples`.
-    powers : ndarray of float64, shape (n, bands, frames)
-        Of each band in frames of 1 ms; the transient is frame `BEFORE`.
-    broad : ndarray of float64, shape (n, frames)
-        Of all bands.
-    far : ndarray of float64, shape (n,)
-        Loudest 1 ms power 300 to 60 ms before the transient.
-    """
-
-    samples: Float32
-    at: int
+    samples: Float32  #: ndarray of float32, shape (n, m): The transient starts at column `at`
+    at: int  #: Column of the transient in `samples`
+    #: ndarray of float64, shape (n, bands, frames): Of each band in frames of 1 ms; the transient
+    #: is frame `BEFORE`
     powers: Float64
-    broad: Float64
+    broad: Float64  #: ndarray of float64, shape (n, frames): Of all bands
+    #: ndarray of float64, shape (n,): Loudest 1 ms power 300 to 60 ms before the transient
     far: Float64
 
 

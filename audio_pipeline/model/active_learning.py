@@ -151,21 +151,11 @@ class Share:
 
 @dataclass(frozen=True)
 class Estimate:
-    """How well a model of the labels made so far would do, by the sounds kept apart.
+    """How well a model of the labels made so far would do, by the sounds kept apart."""
 
-    Attributes
-    ----------
-    learnt : int
-        Labels it is fitted to.
-    right : Share
-        Of the sounds kept apart.
-    precision, recall : dict of str to Share
-        By label.
-    """
-
-    learnt: int
-    right: Share
-    precision: dict[str, Share]
+    learnt: int  #: Labels it is fitted to
+    right: Share  #: Of the sounds kept apart
+    precision: dict[str, Share]  #: By label
     recall: dict[str, Share]
 
     def to_dict(self) -> dict[str, Any]:
@@ -180,15 +170,9 @@ class Estimate:
 
 @dataclass(frozen=True, eq=False)
 class Refit:
-    """A model fitted to the labels made so far.
+    """A model fitted to the labels made so far."""
 
-    Attributes
-    ----------
-    probabilities : float64 array, shape (n, n_labels)
-        Of every sound, for the labels in the order given.
-    estimate : Estimate
-    """
-
+    #: float64 array, shape (n, n_labels): Of every sound, for the labels in the order given
     probabilities: Floats
     estimate: Estimate
 
@@ -317,24 +301,14 @@ def estimate_of(
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far two people agree about the same sounds.
+    """How far two people agree about the same sounds."""
 
-    Attributes
-    ----------
-    count : int
-        Sounds that both have named.
-    agreed : float or None
-        Share of them named alike.
-    kappa : float or None
-        Cohen's kappa: agreement beyond what chance would give, 1 at most; None where chance
-        alone would agree always, or nothing was named by both.
-    low, high : float or None
-        95 % interval of kappa by bootstrap over groups; None with fewer than three.
-    """
-
-    count: int
-    agreed: float | None
+    count: int  #: Sounds that both have named
+    agreed: float | None  #: Share of them named alike
+    #: Cohen's kappa: agreement beyond what chance would give, 1 at most; None where chance alone
+    #: would agree always, or nothing was named by both
     kappa: float | None
+    #: 95 % interval of kappa by bootstrap over groups; None with fewer than three
     low: float | None
     high: float | None
 

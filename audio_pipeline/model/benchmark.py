@@ -302,23 +302,12 @@ def _canonical_groups(material: TrainingData, cases: Ints) -> NDArray[np.str_]:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a result comes among those of its task.
-
-    Attributes
-    ----------
-    result : Result
-    rank : int
-        1 for the best.
-    behind : float
-        How much less it reaches than the best, in balanced accuracy of all recordings.
-    low, high : float or None
-        95 % interval of that, pair by pair, by bootstrap over groups.
-    """
+    """Where a result comes among those of its task."""
 
     result: Result
-    rank: int
-    behind: float
-    low: float | None
+    rank: int  #: 1 for the best
+    behind: float  #: How much less it reaches than the best, in balanced accuracy of all recordings
+    low: float | None  #: 95 % interval of that, pair by pair, by bootstrap over groups
     high: float | None
 
     @property

@@ -34,7 +34,7 @@ from audio_pipeline.analysis.events import BACKGROUND, ContextConfig
 from audio_pipeline.datasets.examples import (
     Events,
     balanced_weights,
-    joined,
+    concatenate_events,
     with_synthetic_share,
 )
 from audio_pipeline.exceptions import InvalidInputError
@@ -138,9 +138,9 @@ class TrainingSettings:
     synthetic_share: float = 0.25
     budgets: Mapping[str, float] = field(
         default_factory=lambda: {
-            "near_pop": 0.04,
-            "near_grating": 0.009,
-            "grating": 0.02,
+            "near_pop": 0.045,
+            "near_grating": 0.01,
+            "grating": 0.015,
             "wrong": 0.08,
             "missed": 0.08,
         }
@@ -162,22 +162,12 @@ class TrainingSettings:
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """A fitted estimator with everything chosen on groups it had not seen.
+    """A fitted estimator with everything chosen on groups it had not seen."""
 
-    Attributes
-    ----------
-    estimator : scikit-learn classifier
-        Calibrated where the groups allowed it.
-    thresholds : dict of str to float
-    params : dict
-        The parameters chosen.
-    background_odds : float
-        As a :class:`~audio_pipeline.model.classifier.Classifier` keeps them.
-    """
-
-    estimator: BaseEstimator
+    estimator: BaseEstimator  #: Calibrated where the groups allowed it
     thresholds: dict[str, float]
-    params: dict[str, Any]
+    params: dict[str, Any]  #: The parameters chosen
+    #: As a :class:`~audio_pipeline.model.classifier.Classifier` keeps them
     background_odds: float = 1.0
 
 
@@ -325,7 +315,7 @@ def _with_all_labels(events: Events, labels: Sequence[str], settings: TrainingSe
     none = np.zeros((len(absent), events.table.shape[1]), np.float32)
     text, weights = np.full(len(absent), ""), np.zeros(len(absent))
     case, spans = np.full(len(absent), -1), np.full((len(absent), 2), np.nan)
-    return joined(events, Events(none, absent, text, weights, case, spans, text))
+    return concatenate_events(events, Events(none, absent, text, weights, case, spans, text))
 
 
 def quick_predictor(

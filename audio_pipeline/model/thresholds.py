@@ -41,47 +41,26 @@ _SCALES: Final = (0.5, 1.0, 2.0, 4.0)
 
 @dataclass(frozen=True)
 class Decision:
-    """When an event is sure.
+    """When an event is sure."""
 
-    Attributes
-    ----------
-    thresholds : dict of str to float
-        Certainty (:func:`~audio_pipeline.analysis.events.certainties`) by label.
-    background_odds : float
-        By what the odds of the background are multiplied.
-    """
-
+    #: Certainty (:func:`~audio_pipeline.analysis.events.certainties`) by label
     thresholds: dict[str, float]
-    background_odds: float = 1.0
+    background_odds: float = 1.0  #: By what the odds of the background are multiplied
 
 
 @dataclass(frozen=True, eq=False)
 class Heard:
-    """What a model says of recordings, before anything is sure; rows are recordings.
+    """What a model says of recordings, before anything is sure; rows are recordings."""
 
-    Attributes
-    ----------
-    certainty : float64 array, shape (n_odds, n, 2)
-        With each of the background odds tried, the highest certainty of an event that is likeliest
-        a pop, or a grating, and may decide; 0 without any.
-    doubt : bool array, shape (n_odds, n)
-        Some event that counts is likeliest a pop or a grating.
-    holds : bool array, shape (n, 2)
-        A pop, a grating is there.
-    take : bool array, shape (n,)
-        A whole recording; the others are clips.
-    near : bool array, shape (n,)
-        A clip of an everyday sound near a person.
-    kinds : str array, shape (n,)
-        What a clip is of; every kind weighs alike.
-    """
-
+    #: float64 array, shape (n_odds, n, 2): With each of the background odds tried, the highest
+    #: certainty of an event that is likeliest a pop, or a grating, and may decide; 0 without any
     certainty: Floats
+    #: bool array, shape (n_odds, n): Some event that counts is likeliest a pop or a grating
     doubt: Bools
-    holds: Bools
-    take: Bools
-    near: Bools
-    kinds: NDArray[np.str_]
+    holds: Bools  #: bool array, shape (n, 2): A pop, a grating is there
+    take: Bools  #: bool array, shape (n,): A whole recording; the others are clips
+    near: Bools  #: bool array, shape (n,): A clip of an everyday sound near a person
+    kinds: NDArray[np.str_]  #: str array, shape (n,): What a clip is of; every kind weighs alike
 
 
 def hear(
@@ -176,7 +155,7 @@ def decide(heard: Heard, budgets: Mapping[str, float]) -> Decision:
     -------
     Decision
         Of those within all budgets the one with most takes told right plus most kinds of gratings
-        found; where none is, the one least beyond.
+        and of pops found; where none is, the one least beyond.
     """
     outcomes = _Outcomes(heard)
     best: tuple[float, float] = (-math.inf, 0.0)
@@ -189,7 +168,10 @@ def decide(heard: Heard, budgets: Mapping[str, float]) -> Decision:
                     max(0.0, shares[name] - most) / max(most, 1e-3)
                     for name, most in budgets.items()
                 )
-                gained = (-excess, shares["right"] + shares["gratings_found"])
+                gained = (
+                    -excess,
+                    shares["right"] + shares["gratings_found"] + shares["pops_found"],
+                )
                 if gained > best:
                     best = gained
                     sure_from = {"pop": float(pop), "grating": float(grating), BACKGROUND: 0.5}

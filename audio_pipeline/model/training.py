@@ -20,7 +20,13 @@ from audio_pipeline._version import __version__
 from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.analysis.events import LABELS
 from audio_pipeline.datasets.augmentation import MadeSettings, RealClip, made_events
-from audio_pipeline.datasets.examples import AnnotatedRecording, Events, Example, events_of, joined
+from audio_pipeline.datasets.examples import (
+    AnnotatedRecording,
+    Events,
+    Example,
+    concatenate_events,
+    events_of,
+)
 from audio_pipeline.datasets.loading import (
     DataWarning,
     Progress,
@@ -186,7 +192,7 @@ def train(
     events = events.rows(teaches[events.case])
     if made is not None:
         clips = _real_clips(material, usable[teaches])
-        events = joined(events, made(material.settings, clips, progress))
+        events = concatenate_events(events, made(material.settings, clips, progress))
         events = events.rows(np.isin(events.labels, labels))
     folds = case_folds(cases, groups, settings.folds, settings.seed)
     data_warnings = [
@@ -194,7 +200,7 @@ def train(
         *silence_warning(cases),
         *_base_warning(base, material),
     ]
-    deciding = _deciding_of(material, usable, teaches, folds, labels, settings)
+    deciding = _deciding_of(material, usable, folds, labels, settings)
     if settings.takes and deciding is None:
         settings = replace(settings, takes=0)
         text = (
@@ -399,13 +405,13 @@ def _recordings_of(
 def _deciding_of(
     material: TrainingData,
     kept: NDArray[np.int64],
-    teaches: NDArray[np.bool_],
     folds: Sequence[Fold],
     labels: Sequence[str],
     settings: TrainingSettings,
 ) -> Callable[[Fold], Deciding] | None:
-    """Return what gives the clips of a fold that may teach, and takes of them, if there are."""
-    parts = [kept[fold.test[teaches[fold.test]]] for fold in folds]
+    """Return what gives the clips of a fold and takes made of them, if there are any."""
+    sure = np.array([not in_doubt(material.cases[index].columns) for index in kept], bool)
+    parts = [kept[fold.test[sure[fold.test]]] for fold in folds]
     takes = _takes_of(material, parts, labels, settings, settings.seed + 1)
     if not takes:
         return None

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audio_pipeline.analysis.events import LABELS, Event, find
+from audio_pipeline.analysis.events import LABELS, Event, derive_finding
 
 
 def event(label: str, chance: float = 0.9, *, unsure: bool = False) -> Event:
@@ -51,12 +51,12 @@ events = st.lists(
     ],
 )
 def test_the_rule(heard: list[Event], label: str) -> None:
-    assert find(heard, usable=True).label == label
+    assert derive_finding(heard, usable=True).label == label
 
 
 @given(events)
 def test_an_unusable_recording_has_no_other_finding(heard: list[Event]) -> None:
-    finding = find(heard, usable=False)
+    finding = derive_finding(heard, usable=False)
     assert (finding.label, finding.confidence) == ("unusable", 0.0)
 
 
@@ -64,12 +64,12 @@ def test_an_unusable_recording_has_no_other_finding(heard: list[Event]) -> None:
 def test_order_does_not_matter(heard: list[Event], random: object) -> None:
     shuffled = list(heard)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
-    assert find(shuffled, usable=True) == find(heard, usable=True)
+    assert derive_finding(shuffled, usable=True) == derive_finding(heard, usable=True)
 
 
 @given(events)
 def test_confidence_is_that_of_the_deciding_events(heard: list[Event]) -> None:
-    finding = find(heard, usable=True)
+    finding = derive_finding(heard, usable=True)
     assert 0.0 <= finding.confidence <= 1.0
     assert finding.reasons
     chances = {
@@ -91,9 +91,9 @@ def test_confidence_is_that_of_the_deciding_events(heard: list[Event]) -> None:
 def test_only_sure_joint_sounds_and_doubtful_ones_matter(heard: list[Event]) -> None:
     """Everyday sounds between them never change what was found of the joint."""
     joint = [one for one in heard if one.label != "other"]
-    finding = find(heard, usable=True)
+    finding = derive_finding(heard, usable=True)
     if joint:
-        assert finding == find(joint, usable=True)
+        assert finding == derive_finding(joint, usable=True)
     else:
         assert finding.label == "nothing_recognised"
 
@@ -102,9 +102,9 @@ def test_only_sure_joint_sounds_and_doubtful_ones_matter(heard: list[Event]) -> 
 def test_a_sure_sound_is_never_taken_back_by_an_unsure_one(heard: list[Event]) -> None:
     sure = [one for one in heard if not one.uncertain]
     joint = {"single_pop", "repeated_pops", "grating", "mixed"}
-    before = find(sure, usable=True)
+    before = derive_finding(sure, usable=True)
     if before.label in joint:
-        assert find(heard, usable=True) == before
+        assert derive_finding(heard, usable=True) == before
 
 
 def test_a_model_of_other_labels_finds_the_likeliest() -> None:
@@ -114,13 +114,16 @@ def test_a_model_of_other_labels_finds_the_likeliest() -> None:
         shares = {"snap": snap, "clunk": 1 - snap}
         return Event(0, 1, max(shares, key=lambda name: shares[name]), shares, unsure, 1)
 
-    assert find([heard(0.9, unsure=False), heard(0.4, unsure=True)], True, labels).label == "snap"
-    assert find([heard(0.6, unsure=True)], True, labels).label == "uncertain"
-    assert find([], True, labels).label == "nothing_recognised"
-    assert find([heard(0.9, unsure=False)], False, labels).label == "unusable"
+    assert (
+        derive_finding([heard(0.9, unsure=False), heard(0.4, unsure=True)], True, labels).label
+        == "snap"
+    )
+    assert derive_finding([heard(0.6, unsure=True)], True, labels).label == "uncertain"
+    assert derive_finding([], True, labels).label == "nothing_recognised"
+    assert derive_finding([heard(0.9, unsure=False)], False, labels).label == "unusable"
 
 
 def test_documents_are_plain_and_rounded() -> None:
     document = event("pop", 2 / 3).to_dict()
     assert document["probabilities"] == {"pop": 0.6667, "grating": 0.1667, "other": 0.1667}
-    assert find([event("pop", 2 / 3)], usable=True).to_dict()["confidence"] == 0.6667
+    assert derive_finding([event("pop", 2 / 3)], usable=True).to_dict()["confidence"] == 0.6667

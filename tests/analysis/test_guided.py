@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audio_pipeline.analysis.events import LABELS, Event, find
+from audio_pipeline.analysis.events import LABELS, Event, derive_finding
 from audio_pipeline.analysis.guided import (
     Evidence,
     ProtocolConfig,
@@ -179,7 +179,9 @@ def analysis_of(events: list[Event]) -> Analysis:
     meter = QualityMeter(8000)
     meter.update(np.random.default_rng(0).normal(0, 0.01, 8000 * 25).astype(np.float32))
     quality = meter.result(())
-    return Analysis("x", "ok", None, 25.0, 8000, quality, tuple(events), find(events, True))
+    return Analysis(
+        "x", "ok", None, 25.0, 8000, quality, tuple(events), derive_finding(events, True)
+    )
 
 
 def test_a_sound_outside_the_movement_does_not_decide_the_finding() -> None:

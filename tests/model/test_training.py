@@ -98,12 +98,12 @@ def test_the_card_says_what_it_is(trained: tuple[Training, Path]) -> None:
 def test_the_card_names_published_recordings() -> None:
     from spoken_cases import case_of
 
-    from audio_pipeline.app.reporting.model_card import recording_rows
+    from audio_pipeline.app.reporting.model_card import recordings_table
 
     case = case_of("pop", ["pop"])
-    assert recording_rows([case]) == []
+    assert not recordings_table([case]).rows
     stated = replace(case, columns={"licence": "CC BY 4.0", "source": "a|b\nc"})
-    rows = recording_rows([stated, stated])
+    rows = recordings_table([stated, stated]).markdown()
     assert rows.count("| x.wav | pop | g | CC BY 4.0 | a\\|b c |") == 1
 
 
@@ -335,7 +335,8 @@ def test_made_sounds_alone_and_beside_real_ones(
     data = write_people(
         tmp_path / "data", people=3, each=1, rate=22_050, labels=("pop", "grating", "other")
     )
-    for arguments in (["--synthetic", "24"], [str(data), "--synthetic", "8", "--embed"]):
+    both = [str(data), "--synthetic", "8", "--embed", "--takes", "4"]
+    for arguments in (["--synthetic", "24"], both):
         for attempt in ("one", "two"):
             model = tmp_path / f"{attempt}{len(arguments)}"
             with pytest.raises(SystemExit) as done:
@@ -348,7 +349,7 @@ def test_made_sounds_alone_and_beside_real_ones(
     assert "synthetic_only" in {one["code"] for one in alone["warnings"]}
     assert "synthetic_only" not in {one["code"] for one in beside["warnings"]}
     assert beside["metrics"]["n_recordings"] == 9, "made events are never judged"
-    model = load_classifier(tmp_path / f"one{len(['x', '--synthetic', '8', '--embed'])}")
+    model = load_classifier(tmp_path / f"one{len(both)}")
     assert model.description["training"]["made_events"] > 0
 
 

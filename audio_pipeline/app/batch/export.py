@@ -13,7 +13,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +25,14 @@ from audio_pipeline.app.outputs import (
     parquet_header,
     replaced,
     table_header,
+    write_parquet_table,
     writing,
     written,
 )
 from audio_pipeline.app.text import json_text
 from audio_pipeline.audio.discovery import is_url, readable
+from audio_pipeline.datasets.manifest import Region
+from audio_pipeline.datasets.manifest import audacity_track as label_track
 from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.files import csv_cell
 
@@ -38,9 +40,6 @@ SCHEMA_VERSION = 1
 
 _LARGEST_RUN = 2**26
 """Bytes of a ``run.json``, or of one line of results, that are looked into."""
-
-_ROWS_AT_ONCE = 20_000
-"""Rows of a Parquet table in memory."""
 
 RECORDING_COLUMNS = (
     "recording",
@@ -128,26 +127,16 @@ def write_json_lines(store: StoreReader, out: Path) -> None:
 
 def write_parquet(store: StoreReader, out: Path) -> None:
     """Write ``events.parquet`` and ``recordings.parquet``; unknown values are null."""
+    kinds = {"sample_rate": "int32", "impacts": "int32", "uncertain": "bool_"}
+    kinds |= dict.fromkeys(("duration", "start", "end", "confidence"), "float64")
+    kinds |= {f"p_{label}": "float64" for label in store.labels}
     events = (values for row in store.rows() for values in event_values(row, store.labels))
-    recordings = map(recording_values, store.rows())
-    _write_parquet(out / "recordings.parquet", RECORDING_COLUMNS, recordings)
-    _write_parquet(out / "events.parquet", event_columns(store.labels), events)
-
-
-def _write_parquet(path: Path, columns: Sequence[str], rows: Iterator[tuple[Any, ...]]) -> None:
-    """Write one table, some rows at a time, with real types instead of text."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    kinds = {"sample_rate": pa.int32(), "impacts": pa.int32(), "uncertain": pa.bool_()}
-    kinds |= dict.fromkeys(("duration", "start", "end", "confidence"), pa.float64())
-    kinds |= {name: pa.float64() for name in columns if name.startswith("p_")}
-    schema = pa.schema([(name, kinds.get(name, pa.string())) for name in columns])
-    with replaced(path) as file, pq.ParquetWriter(file, schema) as writer:
-        while some := list(islice(rows, _ROWS_AT_ONCE)):
-            values = zip(*some, strict=True)
-            arrays = [pa.array(one, kind) for one, kind in zip(values, schema.types, strict=True)]
-            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+    for name, columns, rows in (
+        ("recordings", RECORDING_COLUMNS, map(recording_values, store.rows())),
+        ("events", event_columns(store.labels), events),
+    ):
+        with replaced(out / f"{name}.parquet") as file:
+            write_parquet_table(file, {one: kinds.get(one, "string") for one in columns}, rows)
 
 
 def check_exports(
@@ -252,8 +241,8 @@ _LONGEST_NAME = 255
 
 def audacity_track(row: Row) -> str:
     """Return an Audacity label track: start, end, label with a question mark where unsure."""
-    return "".join(
-        f"{event['start']:.6f}\t{event['end']:.6f}\t{_title(event)}\n"
+    return label_track(
+        Region(event["start"], event["end"], event["label"] + ("?" if event["uncertain"] else ""))
         for event in row.document["events"]
     )
 
@@ -271,10 +260,6 @@ def raven_table(row: Row) -> str:
             f"{highest:.1f}\t{file_name}\t{event['label']}\t{score:.4f}\t{unsure}"
         )
     return "\n".join(lines) + "\n"
-
-
-def _title(event: dict[str, Any]) -> str:
-    return str(event["label"]) + ("?" if event["uncertain"] else "")
 
 
 KINDS: dict[str, tuple[str, Callable[[Row], str]]] = {

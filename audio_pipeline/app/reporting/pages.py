@@ -6,7 +6,8 @@ import heapq
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
@@ -19,7 +20,7 @@ from audio_pipeline.model.scoring import FIGURE_NAMES, HEADLINE
 
 if TYPE_CHECKING:
     from audio_pipeline.model.benchmark import Place, Result
-    from audio_pipeline.model.breakdown import Breakdown, FindingScores
+    from audio_pipeline.model.breakdown import Breakdown
     from audio_pipeline.model.evaluation import Evaluation
 
 
@@ -193,48 +194,162 @@ def _marks(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
+@dataclass(frozen=True)
+class Table:
+    """A table for people and a chart below it: in HTML, in Markdown or as plain text."""
+
+    title: str
+    header: tuple[str, ...] = ()
+    rows: Sequence[Sequence[str]] = ()
+    chart: str = ""  # SVG of our own drawing, whose texts are escaped
+
+    def markdown(self) -> list[str]:
+        """Return its lines, an empty one at the end."""
+        flat = [[" ".join(cell.split()).replace("|", "\\|") for cell in row] for row in self.rows]
+        header, *rows = (f"| {' | '.join(row)} |" for row in (self.header, *flat))
+        return [header, "|---" * len(self.header) + "|", *rows, ""]
+
+    def text(self) -> list[str]:
+        """Return its lines, in columns."""
+        rows = [[cell if len(cell) < 63 else f"{cell[:61]}…" for cell in row] for row in self.rows]
+        widths = [max(map(len, column)) for column in zip(self.header, *rows, strict=True)]
+        return [
+            "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
+            for row in (self.header, *rows)
+        ]
+
+
+def table(
+    title: str, header: tuple[str, ...] = (), rows: Iterable[Sequence[Any]] = (), chart: str = ""
+) -> Table:
+    """Return a table of values: two decimals for a fraction, nothing for what is not known."""
+    cells = [[_shown(value) for value in row] for row in rows]
+    return Table(title, header, cells, Markup(chart))  # noqa: S704  our own drawing
+
+
+def _shown(value: Any) -> str:
+    if value is None or value != value:
+        return ""
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def figure_table(metrics: Mapping[str, Any]) -> Table:
+    """Return every figure that there is, with its interval."""
+    rows = []
+    for name, text in FIGURE_NAMES:
+        low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
+        interval = "" if low is None or high is None else f"{low:.2f} to {high:.2f}"
+        if metrics.get(name) is not None:
+            rows.append((text, f"{metrics[name]:.3f}", interval))
+    return table("Figures", ("Figure", "Value", "95 % interval"), rows)
+
+
+def label_table(evaluation: Evaluation) -> Table:
+    """Return how each label is found."""
+    header = ("Label", "Number", "Answered", "Found", "Recall", "Precision", "Recall of all")
+    keys = ("label", "count", "coverage", "found", "recall", "precision", "recall_of_all")
+    return table("By label", header, [[row[key] for key in keys] for row in evaluation.by_label])
+
+
+def kind_table(evaluation: Evaluation) -> Table:
+    """Return what each kind of sound is taken for."""
+    rows = [
+        [f"{row['label']}: {row['kind']}", row["count"], row["groups"], *row["taken_for"].values()]
+        for row in evaluation.kinds
+    ]
+    header = ("Kind", "Number", "Groups", *evaluation.table.labels, "unsure")
+    return table("What each kind is taken for", header, rows)
+
+
+def finding_table(evaluation: Evaluation) -> Table:
+    """Return how often findings about whole recordings are right."""
+    scores = evaluation.findings
+    rows = [] if scores is None else [scores.total, *chain.from_iterable(scores.by.values())]
+    if scores is not None and scores.without_protocol is not None:
+        rows.append(replace(scores.without_protocol, name="guided, had nobody known"))
+    header = ("", "Number", *(name.title() for name in OUTCOMES), "False grating, where none is")
+    cells = [(r.name, r.count, *(r.shares[n] for n in OUTCOMES), r.false_grating) for r in rows]
+    return table("Whole recordings", header, cells)
+
+
+def part_table(name: str, rows: Sequence[Breakdown], charts: bool = True) -> Table:
+    """Return the figures of parts, such as groups."""
+    header = ("", "Number", "Answered", "Right of answered", "Right, all answered", "95 % interval")
+    cells = [
+        (
+            *(r.name, r.count, r.coverage, r.right_of_answered, r.right_of_all),
+            f"{r.low:.2f} to {r.high:.2f}",
+        )
+        for r in rows
+    ]
+    title = f"By {name.replace('_', ' ')}"
+    bars = [(f"{row.name} ({row.count})", row.right_of_all, row.low, row.high) for row in rows]
+    chart = interval_chart(f"Share right, {title.lower()}", bars) if charts else ""
+    return table(title, header, cells, chart)
+
+
+def evaluation_tables(evaluation: Evaluation, charts: bool) -> list[Table]:
+    """Return all that an evaluation found; with charts, those that have no rows too."""
+    confusion = zip(evaluation.table.labels, evaluation.confusion.tolist(), strict=True)
+    events = [
+        (
+            *(one.label, one.overlap.wanted, one.overlap.found),
+            *(one.onset_20ms.f1, one.onset_50ms.f1, one.overlap.f1),
+        )
+        for one in evaluation.events
+    ]
+    starts = ("F1, start within 20 ms", "within 50 ms", "overlap")
+    return [
+        figure_table(evaluation.figures),
+        label_table(evaluation),
+        table(
+            "What was taken for what",
+            ("Truth", *evaluation.table.labels, "abstained"),
+            [(label, *(f"{number:g}" for number in row)) for label, row in confusion],
+        ),
+        kind_table(evaluation),
+        finding_table(evaluation),
+        table("Answering less, erring less", chart=risk_chart(evaluation) if charts else ""),
+        table(
+            "Does it know how sure it is?", chart=reliability_chart(evaluation) if charts else ""
+        ),
+        table("Events in time", ("Label", "There", "Found", *starts), events),
+        part_table("group", evaluation.groups, charts),
+        *(part_table(name, rows, charts) for name, rows in evaluation.by.items()),
+    ]
+
+
+def risk_chart(evaluation: Evaluation) -> str:
+    """Draw balanced accuracy over coverage."""
+    points = [(point.coverage, point.balanced_accuracy) for point in evaluation.curve]
+    title = "Balanced accuracy when only the most confident answers are given"
+    return share_chart(title, "share answered", "balanced accuracy", points)
+
+
+def reliability_chart(evaluation: Evaluation) -> str:
+    """Draw how often events are right over how sure the model was."""
+    points = [(one.confidence, one.accuracy) for one in evaluation.bins]
+    title = "How often a sound is named rightly against how sure the model was"
+    return share_chart(title, "probability given", "share right", points, diagonal=True)
+
+
 def evaluation_page(evaluation: Evaluation) -> str:
     """Return an evaluation as HTML with everything inside."""
-    given = evaluation.to_dict()
-    metrics = given["metrics"]
+    metrics = evaluation.figures
     weighed = ", every kind of a label weighing alike" if metrics["weighed_by"] else ""
     counts = (
         f"{metrics['n_recordings']} recordings, {metrics['n_events']} sounds, "
         f"{metrics['n_groups']} groups{weighed}. Model {evaluation.name} "
         f"({evaluation.sha256[:12]})."
     )
-    confusion = zip(evaluation.table.labels, given["confusion"]["rows"], strict=True)
-    parts = [
-        _part("Figures", ("Figure", "Value", "95 % interval"), _figures(evaluation)),
-        _part(
-            "By label",
-            ("Label", "Number", "Answered", "Found", "Recall", "Precision", "Recall of all"),
-            [_label(row) for row in given["labels"]],
-        ),
-        _part(
-            "What was taken for what",
-            ("Truth", *given["confusion"]["labels"]),
-            [(label, *row) for label, row in confusion],
-        ),
-        _kinds(evaluation),
-        *([] if evaluation.findings is None else [_findings(evaluation.findings)]),
-        _part("Answering less, erring less", chart=_risk_coverage(evaluation)),
-        _part("Does it know how sure it is?", chart=_reliability(evaluation)),
-        _part(
-            "Events in time",
-            ("Label", "There", "Found", "F1, start within 20 ms", "within 50 ms", "overlap"),
-            [_found(row) for row in given["events"]],
-        ),
-        _breakdown("By group", evaluation.groups),
-        *(_breakdown(f"By {name.replace('_', ' ')}", rows) for name, rows in evaluation.by.items()),
-    ]
+    source = evaluation.material.dataset.source
     return render_page(
         "evaluation.html",
         "Crepitus: evaluation",
         heading="How well does the model hear?",
-        lead=[counts, f"Dataset: {given['dataset']['source']}. Scheme: {metrics['scheme']}."],
+        lead=[counts, f"Dataset: {source}. Scheme: {metrics['scheme']}."],
         cautions=[one.text for one in evaluation.data_warnings],
-        parts=parts,
+        parts=evaluation_tables(evaluation, charts=True),
     )
 
 
@@ -264,7 +379,7 @@ def benchmark_page(ranking: Sequence[Sequence[Place]]) -> str:
             for place in places
         ]
         chart = interval_chart("Balanced accuracy, every recording answered", bars)
-        parts.append(_part(title, header, rows, chart))
+        parts.append(table(title, header, rows, chart))
         caught = {one.verdict for place in places for one in place.result.controls if one.caught}
         cautions += sorted(caught)
     lead = [
@@ -303,7 +418,7 @@ def _estimator_words(place: Place) -> str:
 def _with_interval(result: Result, name: str) -> str:
     value, low, high = (result.figure(f"{name}{end}") for end in ("", "_low", "_high"))
     interval = "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"
-    return f"{_share(value)}{interval}"
+    return f"{_shown(value)}{interval}"
 
 
 def _behind_words(place: Place) -> str:
@@ -313,110 +428,3 @@ def _behind_words(place: Place) -> str:
         return f"{place.behind:.3f}"
     apart = "" if place.told_apart else ", not told apart"
     return f"{place.behind:.3f} [{place.low:.3f}, {place.high:.3f}]{apart}"
-
-
-def _part(
-    title: str,
-    header: Sequence[str] = (),
-    rows: Iterable[Sequence[object]] = (),
-    chart: str = "",
-) -> dict[str, Any]:
-    """Return a section: a table, which is left out when it has no rows, and a chart below it."""
-    return {
-        "title": title,
-        "header": header,
-        "rows": [[str(cell) for cell in row] for row in rows],
-        "chart": Markup(chart),  # noqa: S704  our own drawing, its texts are escaped
-    }
-
-
-def _label(row: Mapping[str, Any]) -> list[object]:
-    keys = ("coverage", "found", "recall", "precision", "recall_of_all")
-    return [row["label"], row["count"], *(_share(row[key]) for key in keys)]
-
-
-def _found(row: Mapping[str, Any]) -> list[object]:
-    keys = ("onset_20ms_f1", "onset_50ms_f1", "overlap_f1")
-    return [row["label"], row["wanted"], row["found"], *(_share(row[key]) for key in keys)]
-
-
-def _figures(evaluation: Evaluation) -> list[list[str]]:
-    metrics = evaluation.figures
-    rows = []
-    for name, text in FIGURE_NAMES:
-        if metrics.get(name) is None:
-            continue
-        low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
-        interval = "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
-        rows.append([text, f"{metrics[name]:.3f}", interval])
-    return rows
-
-
-def _kinds(evaluation: Evaluation) -> dict[str, Any]:
-    names = [*evaluation.table.labels, "unsure"]
-    rows = [
-        (
-            f"{row['label']}: {row['kind']}",
-            row["count"],
-            row["groups"],
-            *(_share(row["taken_for"][name]) for name in names),
-        )
-        for row in evaluation.kinds
-    ]
-    return _part("What each kind is taken for", ("Kind", "Number", "Groups", *names), rows)
-
-
-def _findings(scores: FindingScores) -> dict[str, Any]:
-    parts = [scores.total, *(row for rows in scores.by.values() for row in rows)]
-    rows = [
-        (
-            part.name,
-            part.count,
-            *(_share(part.shares[name]) for name in OUTCOMES),
-            _share(part.false_grating),
-        )
-        for part in parts
-    ]
-    header = ("", "Number", *(name.title() for name in OUTCOMES), "False grating")
-    return _part("Whole recordings", header, rows)
-
-
-def _risk_coverage(evaluation: Evaluation) -> str:
-    points = [(point.coverage, point.balanced_accuracy) for point in evaluation.curve]
-    return share_chart(
-        "Balanced accuracy when only the most confident answers are given",
-        "share answered",
-        "balanced accuracy",
-        points,
-    )
-
-
-def _reliability(evaluation: Evaluation) -> str:
-    points = [(one.confidence, one.accuracy) for one in evaluation.bins]
-    return share_chart(
-        "How often a sound is named rightly against how sure the model was",
-        "probability given",
-        "share right",
-        points,
-        diagonal=True,
-    )
-
-
-def _breakdown(title: str, rows: Sequence[Breakdown]) -> dict[str, Any]:
-    shares = [
-        (
-            row.name,
-            row.count,
-            _share(row.coverage),
-            _share(row.right_of_answered),
-            _share(row.right_of_all),
-        )
-        for row in rows
-    ]
-    bars = [(f"{row.name} ({row.count})", row.right_of_all, row.low, row.high) for row in rows]
-    header = ("", "Number", "Answered", "Right of answered", "Right, all answered")
-    return _part(title, header, shares, interval_chart(f"Share right, {title.lower()}", bars))
-
-
-def _share(value: float | None) -> str:
-    return "" if value is None or value != value else f"{value:.2f}"

@@ -142,10 +142,7 @@ def create_app(
     if study is not None:
         add_study(app, PREFIX, api, study)
         front = {"/": "study.html", "/use": "index.html"}
-    for path, name in front.items():
-        page = partial(_answer_front_page, name)
-        app.add_api_route(path, page, include_in_schema=False)
-    add_page(app, {"/docs": "docs.html", **offline})
+    add_page(app, {**front, "/docs": "docs.html", **offline})
     _describe_requests(app)
     guard(app, settings, hosts, pairing)
     return app
@@ -189,57 +186,28 @@ def guard(
 
 
 def _add_api(app: FastAPI, api: Api) -> None:
-    def add(
-        method: str,
-        path: str,
-        handler: Callable[..., Any],
-        responses: dict[int | str, dict[str, Any]],
-        body: dict[str, Any] | None = None,
-    ) -> None:
+    read, asked = (), (408, 413, 415, 422)
+    heard = (*asked, 503)
+    triage, upload = schemas.TRIAGE_BODY, schemas.UPLOAD_BODY
+    for path, handler, output, errors, body in (
+        ("/health", api.health, schemas.HealthOutput, read, None),
+        ("/version", api.version, schemas.VersionOutput, read, None),
+        ("/questions", api.questions, schemas.QuestionnaireOutput, (422,), None),
+        ("/interview", api.interview, schemas.InterviewOutput, asked, schemas.INTERVIEW_BODY),
+        ("/triage", api.triage, schemas.RecommendationOutput, asked, triage),
+        ("/advice", api.advice, schemas.AdviceOutput, asked, triage),
+        ("/fhir", api.fhir, None, asked, triage),
+        ("/analyses", api.analyses, schemas.AnalysisOutput, heard, upload),
+        ("/reports", api.reports, None, heard, upload),
+    ):
         app.add_api_route(
             PREFIX + path,
             handler,
-            methods=[method],
-            responses=responses,
+            methods=["POST" if body else "GET"],
+            responses=_responses(output, *errors),
             response_class=Response,
             openapi_extra={"requestBody": body} if body else None,
         )
-
-    triage_errors = (408, 413, 415, 422)
-    upload_errors = (*triage_errors, 503)
-    add("GET", "/health", api.health, _responses(schemas.HealthOutput))
-    add("GET", "/version", api.version, _responses(schemas.VersionOutput))
-    add("GET", "/questions", api.questions, _responses(schemas.QuestionnaireOutput, 422))
-    add(
-        "POST",
-        "/interview",
-        api.interview,
-        _responses(schemas.InterviewOutput, *triage_errors),
-        schemas.INTERVIEW_BODY,
-    )
-    add(
-        "POST",
-        "/triage",
-        api.triage,
-        _responses(schemas.RecommendationOutput, *triage_errors),
-        schemas.TRIAGE_BODY,
-    )
-    add(
-        "POST",
-        "/advice",
-        api.advice,
-        _responses(schemas.AdviceOutput, *triage_errors),
-        schemas.TRIAGE_BODY,
-    )
-    add("POST", "/fhir", api.fhir, _responses(None, *triage_errors), schemas.TRIAGE_BODY)
-    add(
-        "POST",
-        "/analyses",
-        api.analyses,
-        _responses(schemas.AnalysisOutput, *upload_errors),
-        schemas.UPLOAD_BODY,
-    )
-    add("POST", "/reports", api.reports, _responses(None, *upload_errors), schemas.UPLOAD_BODY)
 
 
 def add_page(app: FastAPI, pages: Mapping[str, str]) -> None:
@@ -250,12 +218,13 @@ def add_page(app: FastAPI, pages: Mapping[str, str]) -> None:
     assets = load_assets()
 
     def answer(name: str) -> Response:
-        if name not in assets or name == "index.html":  # a template, at "/"
+        if name not in assets or name.endswith(".html"):  # a template, with an address of its own
             raise _unknown_path()
         return Response(assets[name].body, media_type=assets[name].media_type)
 
     for path, name in pages.items():
-        app.add_api_route(path, partial(answer, name), include_in_schema=False)
+        handler = _answer_page if name.endswith(".html") else answer
+        app.add_api_route(path, partial(handler, name), include_in_schema=False)
     app.add_api_route("/static/{name}", answer, include_in_schema=False)
 
 
@@ -273,15 +242,15 @@ def load_assets() -> dict[str, Asset]:
     return assets
 
 
-async def _answer_front_page(name: str, request: Request) -> Response:
-    """Answer with the page in the language that the person chose, or else reads first."""
+async def _answer_page(name: str, request: Request) -> Response:
+    """Answer with a page in the language that the person chose, or else reads first."""
     wanted = (request.query_params.get("language", ""), request.headers.get("accept-language", ""))
-    return HTMLResponse(front_page(accepted_language(",".join(wanted)), name))
+    return HTMLResponse(written_page(name, accepted_language(",".join(wanted))))
 
 
 @cache
-def front_page(language: str, name: str = "index.html") -> str:
-    """Return the page in a language; all its words are inside, so that it also works alone."""
+def written_page(name: str, language: str) -> str:
+    """Return a page in a language; all its words are inside, so that it also works alone."""
     template = load_assets()[name].body.decode("utf-8")
     named = {one: load_catalogue(language=one).messages["language"]["name"] for one in languages()}
     [go, *_] = load_tables().watch  # what to call for, also while the server cannot be reached

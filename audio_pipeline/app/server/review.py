@@ -38,10 +38,7 @@ LONGEST_CLIP_SECONDS = 12.0
 
 
 def create_review_app(queue: ReviewQueue) -> FastAPI:
-    """Make the application of one review, for this machine alone.
-
-    ``queue``: what to label, and where labels go.
-    """
+    """Make the application of one review, for this machine alone."""
     app = plain_app("Crepitus: review")
     review = Review(queue)
     for method, path, handler in (
@@ -180,9 +177,8 @@ def _window(item: ReviewItem) -> tuple[float, float]:
 
 
 def cut(path: Path, start: float, end: float) -> bytes:
-    """Return a stretch of a recording as a 16-bit WAV file.
+    """Return a stretch of a recording as a 16-bit WAV file; it is read up to `end` only.
 
-    ``path``: the recording; it is read up to `end` only.
     Raises RecordingError when it cannot be read, or ends before `start`.
     """
     import soundfile
@@ -212,20 +208,11 @@ REVIEW_FILE: Final = "review.csv"
 
 
 def most_informative(items: Iterable[ReviewItem], most: int = MOST_ITEMS) -> list[ReviewItem]:
-    """Return the sounds to label first, and those drawn at random.
+    """Return the sounds to label first, and then those drawn at random, a fifth at most.
 
-    Parameters
-    ----------
-    items
-        Any number; read once, with memory for `most` of each label.
-    most
-        How many to return; a fifth at most are those drawn at random.
-
-    Returns
-    -------
-    list of ReviewItem
-        Within a label the most informative first; labels take turns, so that none is forgotten.
-        Then those drawn, in the order of the draw.
+    ``items``: any number; read once, with memory for `most` of each label.
+    Within a label the most informative first; labels take turns, so that none is forgotten. Those
+    drawn come in the order of the draw.
     """
     heaps: dict[str, list[tuple[float, int, ReviewItem]]] = {}
     drawn: list[tuple[float, int, ReviewItem]] = []
@@ -260,29 +247,11 @@ def open_queue(
 ) -> ReviewQueue:
     """Return what there is to label in a batch's output folder, a dataset or a folder.
 
-    Parameters
-    ----------
-    source
-        OUT folder of ``crepitus batch``; or a folder or CSV as ``crepitus train`` reads it.
-    model
-        Model folder for a dataset, None for the default one. A batch was heard already.
-    allow_outside
-        Whether a dataset may name recordings outside its own folder.
-    unlabelled
-        Whether the names of its folders are no labels: every sound found in any recording is asked
-        about, and a folder in `source` is who they were recorded from.
-    rater
-        Who labels; a short name, or :data:`DECIDED`.
-
-    Returns
-    -------
-    ReviewQueue
-        Labels go to ``review.csv`` in that folder, or beside that CSV.
-
-    Raises
-    ------
-    InvalidInputError
-        When there is nothing to label.
+    ``source``: OUT folder of ``crepitus batch``, which was heard already; or a folder or CSV as
+        ``crepitus train`` reads it. Labels go to ``review.csv`` in it, or beside the CSV.
+    ``unlabelled``: the names of its folders are no labels: every sound found in any recording is
+        asked about, and a folder in `source` is who they were recorded from.
+    Raises InvalidInputError when there is nothing to label.
     """
     from audio_pipeline.app.batch.store_file import STORE_NAME
     from audio_pipeline.model.classifier import load_classifier

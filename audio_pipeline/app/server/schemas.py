@@ -100,6 +100,7 @@ class TriageInput(Strict):
     answers: dict[str, Any]
     sound: SoundInput | None = None
     region: str | None = Field(default=None, max_length=20)
+    language: str = Field(default="en", max_length=20)
 
 
 class InterviewInput(Strict):
@@ -111,6 +112,7 @@ class InterviewInput(Strict):
     answers: dict[str, Any] = Field(max_length=200)
     details: list[str] = Field(default=[], max_length=200)
     region: str | None = Field(default=None, max_length=20)
+    language: str = Field(default="en", max_length=20)
 
 
 class StudyConsentInput(Strict):
@@ -196,8 +198,7 @@ class AdviceOutput(BaseModel):
     """The recommendation in words, in the order in which a page shows them.
 
     `level_so_far` counts only what was answered; `may_twist` is false where a recording must not
-    be asked for. `screens` are those still to come, the next one first: ids of the questions asked
-    at once, and the `group` whose list they are. It is empty at an emergency.
+    be asked for.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -205,7 +206,6 @@ class AdviceOutput(BaseModel):
     level: Level
     level_so_far: Level
     may_twist: bool
-    screens: list[dict[str, Any]]
     title: str
     who: str
     when: str
@@ -399,6 +399,11 @@ UPLOAD_BODY: dict[str, Any] = {
                         "type": "string",
                         "description": "Country whose emergency number is shown in a report.",
                         "example": "GB",
+                    },
+                    "language": {
+                        "type": "string",
+                        "description": "Language of the recommendation.",
+                        "example": "en",
                     },
                     "embed": {
                         "type": "string",

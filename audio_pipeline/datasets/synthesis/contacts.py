@@ -68,13 +68,13 @@ def together(parts: Hits, sample_rate: int) -> Samples:
 Hits = list[tuple[float, float, Samples]]
 
 # What an everyday sound is made of: samples, hits, or samples and the times of their impacts.
-Made = Samples | Hits | tuple[Samples, Samples]
+Parts = Samples | Hits | tuple[Samples, Samples]
 
 MAKERS: dict[str, Callable[[Draws], Sound]] = {}
 """Every everyday sound by its name."""
 
 
-def everyday(make: Callable[[Draws], Made]) -> Callable[[Draws], Sound]:
+def everyday(make: Callable[[Draws], Parts]) -> Callable[[Draws], Sound]:
     """Enter what makes an everyday sound into :data:`MAKERS`, and let it return a finished one."""
 
     @wraps(make)
@@ -92,7 +92,7 @@ def everyday(make: Callable[[Draws], Made]) -> Callable[[Draws], Sound]:
 
 
 @everyday
-def key(rng: Draws) -> Made:
+def key(rng: Draws) -> Parts:
     """Press a key: click and bottoming out, then the release; sometimes only one of them."""
     cap = draw_modes(rng, int(rng.integers(2, 6)), 1200.0, 9000.0, 3e-4, 3e-3)
     housing = draw_modes(rng, int(rng.integers(2, 5)), 150.0, 1500.0, 2e-3, 1.4e-2)
@@ -113,7 +113,7 @@ def key(rng: Draws) -> Made:
 
 
 @everyday
-def click(rng: Draws) -> Made:
+def click(rng: Draws) -> Parts:
     """Click a mouse or a pen: two sharp, light snaps."""
     modes = draw_modes(rng, int(rng.integers(2, 6)), 1500.0, 9500.0, 2e-4, 2.5e-3)
 
@@ -127,7 +127,7 @@ def click(rng: Draws) -> Made:
 
 
 @everyday
-def tap(rng: Draws) -> Made:
+def tap(rng: Draws) -> Parts:
     """Tap a table or a phone with a fingertip or a nail, one to four times."""
     nail = rng.random() < 0.4
     # A phone is small and stiff and stops ringing sooner than a table.
@@ -143,7 +143,7 @@ def tap(rng: Draws) -> Made:
 
 
 @everyday
-def knock(rng: Draws) -> Made:
+def knock(rng: Draws) -> Parts:
     """Knock on wood with a knuckle, one to five times."""
     panel = draw_modes(rng, int(rng.integers(4, 9)), 90.0, 1800.0, 4e-3, 3.5e-2)
     times = np.cumsum(rng.uniform(0.11, 0.35, int(rng.integers(1, 6))))
@@ -159,7 +159,7 @@ def knock(rng: Draws) -> Made:
 
 
 @everyday
-def clap(rng: Draws) -> Made:
+def clap(rng: Draws) -> Parts:
     """Clap: bursts of air with a broad cavity peak, one to five times, never twice alike."""
     centre = rng.log_uniform(500.0, 2800.0)
     decay = rng.log_uniform(2.5e-3, 1.5e-2)
@@ -176,7 +176,7 @@ def clap(rng: Draws) -> Made:
 
 
 @everyday
-def footstep(rng: Draws) -> Made:
+def footstep(rng: Draws) -> Parts:
     """Walk: heel, sole and toe on a floor that may be hard, soft, wet or gritty; one to four steps.
 
     Centroids of real steps lie at 350-1,200 Hz, with 10 dB gone in 2-4 ms and 20 dB in 5-20 ms.
@@ -204,7 +204,7 @@ def footstep(rng: Draws) -> Made:
 
 
 @everyday
-def mechanism(rng: Draws) -> Made:
+def mechanism(rng: Draws) -> Parts:
     """Work a latch, lock, zip-lock, camera, can or drawer: a few unlike hits and a short slide."""
     parts: Hits = []
     time = 0.0
@@ -228,7 +228,7 @@ def mechanism(rng: Draws) -> Made:
 
 
 @everyday
-def thump(rng: Draws) -> Made:
+def thump(rng: Draws) -> Parts:
     """Handle the phone or shut a door: a low thud with a rattle."""
     low = draw_modes(rng, int(rng.integers(2, 6)), 40.0, 320.0, 1e-2, 6e-2)
     parts = [(0.0, 0.0, struck_once(rng, low, rng.log_uniform(1e-3, 1e-2), 0.0))]
@@ -240,7 +240,7 @@ def thump(rng: Draws) -> Made:
 
 
 @everyday
-def bounce(rng: Draws) -> Made:
+def bounce(rng: Draws) -> Parts:
     """Drop a coin or a pen: hits that come faster and softer."""
     modes = draw_modes(rng, int(rng.integers(3, 7)), 900.0, 9500.0, 4e-3, 8e-2)
     ratio, gap, time, level = rng.uniform(0.6, 0.9), rng.uniform(0.08, 0.35), 0.0, 0.0
@@ -255,7 +255,7 @@ def bounce(rng: Draws) -> Made:
 
 
 @everyday
-def clink(rng: Draws) -> Made:
+def clink(rng: Draws) -> Parts:
     """Touch glass or metal: one to three hits that ring on."""
     modes = draw_modes(rng, int(rng.integers(3, 8)), 600.0, 9500.0, 1.5e-2, 0.25)
     times = np.cumsum(rng.exponential(0.12, int(rng.integers(1, 4))))
@@ -271,7 +271,7 @@ def clink(rng: Draws) -> Made:
 
 
 @everyday
-def chair(rng: Draws) -> Made:
+def chair(rng: Draws) -> Parts:
     """Creak like a chair or a floor: slips into wood that rings far longer than a joint."""
     times, levels = creak(rng, _PATTERNS)
     wood = draw_modes(rng, int(rng.integers(3, 8)), 180.0, 3000.0, 1e-2, 6e-2)
@@ -283,7 +283,7 @@ _SEMITONE = 2.0 ** (1.0 / 12.0)
 
 
 @everyday
-def clock(rng: Draws) -> Made:
+def clock(rng: Draws) -> Parts:
     """Tick like a watch, a clock or a timer: two alternating ticks in exact time."""
     pace = rng.log_uniform(0.1, 1.0)
     case = draw_modes(rng, int(rng.integers(2, 7)), 400.0, 9500.0, 3e-4, 1.2e-2)
@@ -311,7 +311,7 @@ def clock(rng: Draws) -> Made:
 
 
 @everyday
-def music(rng: Draws) -> Made:
+def music(rng: Draws) -> Parts:
     """Play a few beats: plucked or bowed notes, and drums on some of the beats."""
     beat = 60.0 / rng.uniform(70.0, 170.0) * float(rng.choice([0.5, 1.0]))
     root = rng.log_uniform(70.0, 500.0)
@@ -353,7 +353,7 @@ def _drum(rng: Draws) -> Samples:
 
 
 @everyday
-def dog(rng: Draws) -> Made:
+def dog(rng: Draws) -> Parts:
     """Bark or yelp one to four times: a rough harmonic burst whose pitch jumps and falls."""
     base = rng.log_uniform(200.0, 1400.0)
     parts: list[Samples] = []
@@ -377,7 +377,7 @@ def dog(rng: Draws) -> Made:
 
 
 @everyday
-def drop(rng: Draws) -> Made:
+def drop(rng: Draws) -> Parts:
     """Drop, set down or break something: one main hit, then a scatter that thins out."""
     slow = rng.log_uniform(3e-3, 6e-2)
     things = [

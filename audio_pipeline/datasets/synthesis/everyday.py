@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.signal import lfilter
 
-from audio_pipeline.datasets.synthesis.contacts import MAKERS, Made, everyday
+from audio_pipeline.datasets.synthesis.contacts import MAKERS, Parts, everyday
 from audio_pipeline.datasets.synthesis.resonance import (
     Draws,
     Family,
@@ -85,7 +85,7 @@ def _voiced(rng: Draws, count: int, pitch: float) -> Samples:
 
 
 @everyday
-def speech(rng: Draws) -> Made:
+def speech(rng: Draws) -> Parts:
     """Say a few syllables: voiced formants between fricatives and plosive bursts.
 
     Pitch reaches down to 32 Hz, the pulses of a creaking voice: those came nearest to grating.
@@ -121,7 +121,7 @@ def speech(rng: Draws) -> Made:
 
 
 @everyday
-def hum(rng: Draws) -> Made:
+def hum(rng: Draws) -> Parts:
     """Hum or groan: one long voiced sound."""
     count = round(rng.log_uniform(0.2, 2.0) * rng.rate)
     pitch = _pitch(rng)
@@ -131,7 +131,7 @@ def hum(rng: Draws) -> Made:
 
 
 @everyday
-def cough(rng: Draws) -> Made:
+def cough(rng: Draws) -> Parts:
     """Cough one to three times: a burst, a long noisy phase, sometimes a voiced end."""
     parts: list[Samples] = []
     for _ in range(int(rng.integers(1, 4))):
@@ -155,7 +155,7 @@ def cough(rng: Draws) -> Made:
 
 
 @everyday
-def breath(rng: Draws) -> Made:
+def breath(rng: Draws) -> Parts:
     """Breathe in or out, through nose or mouth."""
     count = round(rng.log_uniform(0.25, 1.8) * rng.rate)
     centres = np.exp(rng.uniform(np.log(300), np.log(6000), 3))
@@ -167,7 +167,7 @@ def breath(rng: Draws) -> Made:
 
 
 @everyday
-def mouth(rng: Draws) -> Made:
+def mouth(rng: Draws) -> Parts:
     """Smack lips or click the tongue: soft, wet, short, often in twos and threes."""
     times = np.cumsum(rng.exponential(0.07, int(rng.integers(1, 5))))
     times -= times[0]
@@ -185,7 +185,7 @@ def mouth(rng: Draws) -> Made:
 
 
 @everyday
-def stomach(rng: Draws) -> Made:
+def stomach(rng: Draws) -> Parts:
     """Rumble: bowel bursts of 10-40 ms at 60 Hz-2 kHz, several a second (bowel-sound studies)."""
     parts: list[Samples] = []
     for _ in range(int(rng.integers(1, 9))):
@@ -237,7 +237,7 @@ def _grains(
 
 
 @everyday
-def rustle(rng: Draws) -> Made:
+def rustle(rng: Draws) -> Parts:
     """Rub cloth: one to four swishes of band noise with a soft envelope and fine crackle."""
     parts: list[Samples] = []
     low, high = rng.log_uniform(100, 1500), rng.log_uniform(2000, 12_000)
@@ -259,7 +259,7 @@ def rustle(rng: Draws) -> Made:
 
 
 @everyday
-def paper(rng: Draws) -> Made:
+def paper(rng: Draws) -> Parts:
     """Crumple paper or a bag: loose clicks of very different size in uneven bursts."""
     count = round(rng.log_uniform(0.3, 2.0) * rng.rate)
     sheet = _grains(
@@ -270,7 +270,7 @@ def paper(rng: Draws) -> Made:
 
 
 @everyday
-def fire(rng: Draws) -> Made:
+def fire(rng: Draws) -> Parts:
     """Crackle like a fire or a record: sparse clicks of power-law size over a soft roar."""
     count = round(rng.log_uniform(0.8, 3.0) * rng.rate)
     clicks = _grains(
@@ -281,7 +281,7 @@ def fire(rng: Draws) -> Made:
 
 
 @everyday
-def rain(rng: Draws) -> Made:
+def rain(rng: Draws) -> Parts:
     """Rain or run a tap: very many drops over hiss."""
     count = round(rng.log_uniform(0.8, 3.0) * rng.rate)
     drops = _grains(rng, count, rng.log_uniform(30, 900), 700, 9000, (4e-4, 6e-3), 2.5)
@@ -291,7 +291,7 @@ def rain(rng: Draws) -> Made:
 
 
 @everyday
-def zipper(rng: Draws) -> Made:
+def zipper(rng: Draws) -> Parts:
     """Pull a zip or velcro: a fast train of tiny clicks whose pace glides."""
     duration = rng.log_uniform(0.25, 1.2)
     pace = rng.log_uniform(60, 400) * np.exp(np.linspace(0, rng.uniform(-0.5, 1.2), 4000))
@@ -316,7 +316,7 @@ def zipper(rng: Draws) -> Made:
 
 
 @everyday
-def water(rng: Draws) -> Made:
+def water(rng: Draws) -> Parts:
     """Bubble or slosh: little rising tones."""
     count = round(rng.log_uniform(0.3, 2.0) * rng.rate)
     total = np.zeros(count)
@@ -331,7 +331,7 @@ def water(rng: Draws) -> Made:
 
 
 @everyday
-def fan(rng: Draws) -> Made:
+def fan(rng: Draws) -> Parts:
     """Switch on a steady noise for a while: a fan, traffic, a kettle."""
     count = round(rng.log_uniform(0.6, 3.0) * rng.rate)
     centres = np.exp(rng.uniform(np.log(60), np.log(7000), 4))
@@ -342,7 +342,7 @@ def fan(rng: Draws) -> Made:
 
 
 @everyday
-def squeak(rng: Draws) -> Made:
+def squeak(rng: Draws) -> Parts:
     """Squeak: a harmonic tone of 0.4-3 kHz that wavers by 5 % (hip squeaks, shoes, doors)."""
     count = round(rng.log_uniform(0.08, 0.8) * rng.rate)
     pitch = rng.log_uniform(350, 3000) * slow_curve(rng, count, 15, 0.05)
@@ -353,7 +353,7 @@ def squeak(rng: Draws) -> Made:
 
 
 @everyday
-def wind(rng: Draws) -> Made:
+def wind(rng: Draws) -> Parts:
     """Blow or wash: gusts, waves and leaves, noise that comes and goes slowly."""
     count = round(rng.log_uniform(0.8, 3.0) * rng.rate)
     gust = coloured_noise(rng, count, rng.uniform(1, 10))
@@ -363,7 +363,7 @@ def wind(rng: Draws) -> Made:
 
 
 @everyday
-def chirps(rng: Draws) -> Made:
+def chirps(rng: Draws) -> Parts:
     """Chirp like a bird or a cricket: gliding tones, alone or in fast regular trills."""
     total: list[Samples] = []
     pace = rng.log_uniform(0.008, 0.12)
