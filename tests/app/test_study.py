@@ -142,11 +142,21 @@ def test_no_take_replaces_another(empty: Study) -> None:
     empty.give_consent(person, use=True, research=True, share=False)
     empty.keep_take(person, take_bytes(), **SETUP, at=START)
     before = files(empty.folder / "takes")
-    (empty.folder / "takes" / person / "s1-t1.json").unlink()  # its number is free again
-    with pytest.raises(InvalidInputError, match="already exists"):
-        empty.keep_take(person, take_bytes(seed=1), **SETUP, at=START)
+    (empty.folder / "takes" / person / "s1-t1.json").unlink()  # as a crash may leave it
+    kept = empty.keep_take(person, take_bytes(seed=1), **SETUP, at=START)
+    assert (kept.path.name, kept.note.take) == ("s1-t2.flac", 2)
     after = files(empty.folder / "takes")
-    assert after == {name: body for name, body in before.items() if name.endswith(".flac")}
+    assert all(after[name] == body for name, body in before.items() if name.endswith(".flac"))
+    assert "no_note" in codes(empty)
+
+
+def test_a_table_that_a_spreadsheet_spoilt_is_named(empty: Study) -> None:
+    person = empty.add_participant()
+    empty.give_consent(person, use=True, research=True, share=True)
+    path = empty.folder / "consents.csv"
+    path.write_text(path.read_text().replace(",1,", ",1.0,"))
+    with pytest.raises(InvalidInputError, match="consents.csv"):
+        empty.consents()
 
 
 def test_only_what_the_settings_allow_is_kept(empty: Study) -> None:
