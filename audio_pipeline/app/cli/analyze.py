@@ -437,13 +437,13 @@ def _write_labelled(
 ) -> None:
     from audio_pipeline.app.exports import write_labelled_features
     from audio_pipeline.app.text import steps
-    from audio_pipeline.datasets.loading import examples_of, fail_for_unreadable, gather
+    from audio_pipeline.datasets.loading import examples_of, fail_for_unreadable, load_training_data
     from audio_pipeline.datasets.manifest import read_dataset
 
     dataset = read_dataset(source)
     inputs = [source, *(clips[0].path for clips in dataset.recordings.values())]
     with steps() as progress:
-        material = gather(dataset, settings, progress=progress)
+        material = load_training_data(dataset, settings, progress=progress)
     rows = write_labelled_features(examples_of(material), table, inputs, overwrite=overwrite)
     failed = [one for one in material.heard if one.problem is not None]
     if as_json:
