@@ -35,7 +35,7 @@ class MadeSettings:
 
     scenes: int = 0  #: Synthetic scenes and clips, all families together
     #: New surroundings for each real clip of a label: more of what is rare
-    copies: Mapping[str, int] = field(default_factory=lambda: {"pop": 8, "grating": 6, "other": 1})
+    copies: Mapping[str, int] = field(default_factory=lambda: {"pop": 8, "grating": 6, "other": 2})
     #: Weight of a pop that rings well below `dull_below` against a bright one. Heard over air a
     #: lone dull thump is far more often a tap, a step or a key than a joint: with equal weights
     #: half of the real key presses were called pops, with a quarter one in six, and no real pop was

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,16 +85,8 @@ class TrainingData:
     def digest(self) -> str:
         """SHA-256 over labels, groups and sound: the same for the same data, wherever it lies."""
         lines = sorted(
-            "\t".join(
-                (
-                    self.surveys[clip.name].digest,
-                    clip.label,
-                    clip.group,
-                    f"{clip.start}",
-                    f"{clip.end}",
-                )
-            )
-            for clip in self.dataset.clips
+            f"{self.surveys[c.name].digest}\t{c.label}\t{c.group}\t{c.start}\t{c.end}"
+            for c in self.dataset.clips
         )
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
@@ -110,7 +102,7 @@ def gather(
     ignore_groups: bool = False,
     progress: Progress | None = None,
 ) -> TrainingData:
-    """RecordingConditions and analyse every recording of a dataset.
+    """Measure the conditions of every recording of a dataset, and analyse it.
 
     Parameters
     ----------
@@ -151,13 +143,10 @@ def gather(
     pairs = [(first_case[first], first_case[second]) for first, second, _ in copies]
     groups = linked_groups(given, same_name + pairs)
     data_warnings = [
-        *_synthetic_warning(dataset),
-        *_guesses_warning(dataset),
-        *_rate_warning(surveys, settings),
-        *_unreadable(heard),
-        *_copies_warning(copies, recordings_labels(dataset)),
-        *_groups_warning(dataset, ignore_groups),
-        *_sizes_warning(cases, groups),
+        *_dataset_warnings(dataset, ignore_groups),
+        *_recording_warnings(surveys, settings, heard),
+        *_copies_warnings(copies, recordings_labels(dataset)),
+        *_sizes_warnings(cases, groups),
     ]
     return TrainingData(
         dataset, settings, heard, cases, groups, surveys, copies, tuple(data_warnings)
@@ -267,54 +256,55 @@ def shown_names(names: Sequence[str], most: int = _SHOWN) -> str:
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
-def _synthetic_warning(dataset: Dataset) -> list[DataWarning]:
-    if not dataset.synthetic:
-        return []
-    text = "trained and judged on made sounds only: its figures say nothing about recordings"
-    return [DataWarning("synthetic_only", text)]
+def _dataset_warnings(dataset: Dataset, ignore_groups: bool) -> Iterator[DataWarning]:
+    """Say what is doubtful about labels and groups."""
+    if dataset.synthetic:
+        yield DataWarning(
+            "synthetic_only",
+            "trained and judged on made sounds only: its figures say nothing about recordings",
+        )
+    if count := uncorrected_guesses(dataset.source, {c.name: c.label for c in dataset.clips}):
+        yield DataWarning(
+            "own_guesses",
+            f"all {count} labels are a model's own guesses and none was corrected: what is trained "
+            "on them learns what that model believes, and the figures say how well it agrees with "
+            "itself; listen, correct the tracks and decide those that end in ?",
+        )
+    if ignore_groups:
+        yield DataWarning(
+            "groups_ignored",
+            "groups were ignored as asked: recordings of one person may sit on both sides of a "
+            "split, and the figures are too good",
+        )
+    elif not dataset.has_groups:
+        yield DataWarning(
+            "no_groups",
+            "nothing says which recordings belong together, so each was its own group; if a person "
+            "was recorded twice the figures are too good: add a group column",
+        )
 
 
-def _guesses_warning(dataset: Dataset) -> list[DataWarning]:
-    """Say so when a model would learn from what a model guessed, and nothing was corrected."""
-    labels = {clip.name: clip.label for clip in dataset.clips}
-    count = uncorrected_guesses(dataset.source, labels)
-    if not count:
-        return []
-    text = (
-        f"all {count} labels are a model's own guesses and none was corrected: what is trained on "
-        "them learns what that model believes, and the figures say how well it agrees with "
-        "itself; listen, correct the tracks and decide those that end in ?"
-    )
-    return [DataWarning("own_guesses", text)]
-
-
-def _rate_warning(
-    surveys: dict[str, RecordingConditions], settings: AnalysisConfig
-) -> list[DataWarning]:
-    """Say so when a few recordings of a low rate lower it for all."""
+def _recording_warnings(
+    surveys: dict[str, RecordingConditions],
+    settings: AnalysisConfig,
+    heard: Sequence[AnnotatedRecording],
+) -> Iterator[DataWarning]:
+    """Say when a few recordings of a low rate lower it for all, and what cannot be heard."""
     usual = AnalysisConfig().sample_rate
     low = [name for name, one in surveys.items() if 0 < one.sample_rate < usual]
-    if settings.sample_rate >= usual or len(low) > len(surveys) / 2:
-        return []
-    text = (
-        f"the model listens at {settings.sample_rate} Hz because {len(low)} of {len(surveys)} "
-        f"recordings have less than {usual} Hz; leave them out, or pass --sample-rate {usual} to "
-        f"listen at that: {shown_names(low)}"
-    )
-    return [DataWarning("lower_rate", text)]
-
-
-def _unreadable(heard: Sequence[AnnotatedRecording]) -> list[DataWarning]:
+    if settings.sample_rate < usual and len(low) <= len(surveys) / 2:
+        yield DataWarning(
+            "lower_rate",
+            f"the model listens at {settings.sample_rate} Hz because {len(low)} of {len(surveys)} "
+            f"recordings have less than {usual} Hz; leave them out, or pass --sample-rate {usual} "
+            f"to listen at that: {shown_names(low)}",
+        )
     failed = [one.name for one in heard if one.extraction.status != "ok"]
     unusable = [one.name for one in heard if one.problem and one.extraction.status == "ok"]
-    data_warnings = []
-    if failed:
-        text = f"{len(failed)} of {len(heard)} recordings cannot be read: {shown_names(failed)}"
-        data_warnings.append(DataWarning("unreadable", text))
-    if unusable:
-        text = f"{len(unusable)} of {len(heard)} recordings cannot be used: {shown_names(unusable)}"
-        data_warnings.append(DataWarning("unusable", text))
-    return data_warnings
+    for code, names, verb in (("unreadable", failed, "read"), ("unusable", unusable, "used")):
+        if names:
+            many = f"{len(names)} of {len(heard)} recordings cannot be {verb}"
+            yield DataWarning(code, f"{many}: {shown_names(names)}")
 
 
 def silence_warning(cases: Sequence[Example]) -> list[DataWarning]:
@@ -331,72 +321,39 @@ def silence_warning(cases: Sequence[Example]) -> list[DataWarning]:
     return [DataWarning("nothing_found", text)]
 
 
-def _copies_warning(
+def _copies_warnings(
     copies: Sequence[tuple[str, str, Copy]], labels: dict[str, set[str]]
-) -> list[DataWarning]:
+) -> Iterator[DataWarning]:
     """Name copies; those under two labels first, for at least one of their labels is wrong."""
-    if not copies:
-        return []
-    contradicting = [pair for pair in copies if labels[pair[0]] != labels[pair[1]]]
-    agreeing = [pair for pair in copies if labels[pair[0]] == labels[pair[1]]]
-    shown = [
-        f"{first} = {second}"
-        + (f" (labelled {_both(labels[first], labels[second])})" if position else "")
-        for position, pairs in ((True, contradicting), (False, agreeing))
-        for first, second, _ in pairs
-    ]
-    data_warnings = []
-    if contradicting:
-        data_warnings.append(
-            DataWarning(
-                "duplicate_labels",
-                f"{len(contradicting)} pairs of recordings hold the same sound under different "
-                "labels; correct one of each: "
-                + shown_names(shown[: len(contradicting)], _SHOWN_COPIES),
-            )
+    wrong, agreeing = [], []
+    for first, second, _ in copies:
+        if labels[first] == labels[second]:
+            agreeing.append(f"{first} = {second}")
+        else:
+            both = " and ".join("/".join(sorted(labels[name])) for name in (first, second))
+            wrong.append(f"{first} = {second} (labelled {both})")
+    if wrong:
+        yield DataWarning(
+            "duplicate_labels",
+            f"{len(wrong)} pairs of recordings hold the same sound under different labels; correct "
+            f"one of each: {shown_names(wrong, _SHOWN_COPIES)}",
         )
-    data_warnings.append(
-        DataWarning(
+    if copies:
+        yield DataWarning(
             "duplicate",
             f"{len(copies)} pairs of recordings hold the same sound; they are kept on one side of "
-            f"every split: {shown_names(shown, _SHOWN_COPIES)}",
+            f"every split: {shown_names([*wrong, *agreeing], _SHOWN_COPIES)}",
         )
-    )
-    return data_warnings
 
 
-def _both(first: set[str], second: set[str]) -> str:
-    return " and ".join("/".join(sorted(one)) for one in (first, second))
-
-
-def _groups_warning(dataset: Dataset, ignore_groups: bool) -> list[DataWarning]:
-    if ignore_groups:
-        text = (
-            "groups were ignored as asked: recordings of one person may sit on both sides of a "
-            "split, and the figures are too good"
-        )
-        return [DataWarning("groups_ignored", text)]
-    if dataset.has_groups:
-        return []
-    text = (
-        "nothing says which recordings belong together, so each was its own group; if a person "
-        "was recorded twice the figures are too good: add a group column"
-    )
-    return [DataWarning("no_groups", text)]
-
-
-def _sizes_warning(cases: Sequence[Example], groups: NDArray[np.str_]) -> list[DataWarning]:
+def _sizes_warnings(cases: Sequence[Example], groups: NDArray[np.str_]) -> Iterator[DataWarning]:
     usable = [index for index, case in enumerate(cases) if len(case.table)]
     counts = Counter(cases[index].label for index in usable)
-    few = [
-        f"{label} ({count})" for label, count in sorted(counts.items()) if count < _FEW_RECORDINGS
-    ]
+    few = [f"{label} ({n})" for label, n in sorted(counts.items()) if n < _FEW_RECORDINGS]
     n_groups = np.unique(groups[usable]).size if usable else 0
-    data_warnings = []
     if few:
         text = f"fewer than {_FEW_RECORDINGS} recordings of {', '.join(few)}: figures are rough"
-        data_warnings.append(DataWarning("few_samples", text))
+        yield DataWarning("few_samples", text)
     if n_groups < _FEW_GROUPS:
         text = f"only {n_groups} groups: figures say little about new people or devices"
-        data_warnings.append(DataWarning("few_groups", text))
-    return data_warnings
+        yield DataWarning("few_groups", text)

@@ -216,7 +216,6 @@ def _matches(
 
 Outcome = Literal["right", "partly", "uncertain", "missed", "wrong"]
 OUTCOMES: Final[tuple[Outcome, ...]] = ("right", "partly", "uncertain", "missed", "wrong")
-_SNR_STEP: Final = 10.0
 _BY: Final = ("guided", "take_snr", FINDING)
 
 
@@ -343,19 +342,14 @@ def score_findings(
 def _by(
     values: Sequence[str], name: str, shares: Callable[[NDArray[np.int64], str], FindingShares]
 ) -> list[FindingShares]:
-    stepped = name == "take_snr"
-    column = np.array([_step_findings(value) if stepped else value for value in values])
-    order = sorted(set(column), key=lambda value: (_low(value) if stepped else 0.0, value))
+    column = np.array([_step(_number(one)) if name == "take_snr" else one for one in values])
+    order = sorted(set(column), key=lambda value: (_step_order(value), value))
     return [shares(np.flatnonzero(column == value), value) for value in order if value]
 
 
-def _step_findings(value: str) -> str:
+def _number(text: str) -> float:
+    """Return the number that a text is, NaN for none."""
     try:
-        low = math.floor(float(value) / _SNR_STEP) * _SNR_STEP
+        return float(text)
     except ValueError:
-        return ""
-    return f"{low:.0f} to {low + _SNR_STEP:.0f}"
-
-
-def _low(step: str) -> float:
-    return float(step.partition(" to ")[0] or 0.0)
+        return math.nan

@@ -47,7 +47,7 @@ _NAMED: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     ),
     "extra_trees": (
         "sklearn.ensemble.ExtraTreesClassifier",
-        {**_FOREST, "min_samples_leaf": 8, "max_features": 0.2},
+        {**_FOREST, "max_features": 0.2},
     ),
     "boosting": (
         "sklearn.ensemble.HistGradientBoostingClassifier",
@@ -62,6 +62,7 @@ NAMES: Final = tuple(_NAMED)
 
 _MANY_ROWS: Final = 100
 _MOST_OLD_TREES: Final = 100
+_LEAF_STEPS: Final = 4096
 _MOST_LEAVES: Final = 1500
 """Leaves grow with the number of rows so that a tree has about this many at most, which bounds the
 size of a model file."""
@@ -405,6 +406,30 @@ def without_training_parts(estimator: Any) -> Any:
             one.estimator = without_training_parts(one.estimator)
         # The folds and the unfitted copy are of no use any more.
         estimator.set_params(cv=None, estimator=make_classifier())
-    elif hasattr(estimator, "steps") and isinstance(estimator.steps[-1][1], ContinuedForest):
-        estimator.steps[-1] = (STEP, estimator.steps[-1][1].forest_)
+    elif hasattr(estimator, "steps"):
+        name, last = estimator.steps[-1]
+        last = last.forest_ if isinstance(last, ContinuedForest) else last
+        if isinstance(last, RandomForestClassifier | ExtraTreesClassifier):
+            last.estimators_ = [_lighter(tree) for tree in last.estimators_]
+        estimator.steps[-1] = (name, last)
     return estimator
+
+
+def _lighter(tree: Any) -> Any:
+    """Return a fitted decision tree without what only its training needed: a third of the file.
+
+    Leaves are rounded down to multiples of 1/4096, the first class gets the rest.
+    """
+    state = tree.tree_.__getstate__()
+    nodes, values = state["nodes"].copy(), state["values"].copy()
+    leaf = nodes["left_child"] < 0
+    nodes["impurity"] = 0.0
+    nodes["weighted_n_node_samples"] = nodes["n_node_samples"]
+    nodes["threshold"] = nodes["threshold"].astype(np.float32)
+    values[..., 1:] = np.floor(values[..., 1:] * _LEAF_STEPS) / _LEAF_STEPS
+    values[~leaf, :, 1:] = 0.0
+    values[..., 0] = 1.0 - values[..., 1:].sum(axis=-1)
+    lighter = copy(tree)
+    lighter.tree_ = Tree(tree.tree_.n_features, np.array([values.shape[2]]), 1)
+    lighter.tree_.__setstate__({**state, "nodes": nodes, "values": values})
+    return lighter

@@ -258,26 +258,18 @@ def _balanced_accuracy(given: PredictionTable, answer: NDArray[np.int64]) -> flo
     return metrics.balanced_accuracy(given.y_true, answer, len(given.labels), given.weights)
 
 
-def _found(label: str) -> Figure:
-    """Share of the recordings of a label that are surely named so, silence counting as a miss."""
+def _named_right(label: str, *, among_named: bool) -> Figure:
+    """Share of the recordings of a label, or of those surely named so, that are both.
+
+    Silence counts as a miss.
+    """
 
     def figure(given: PredictionTable) -> float:
         if label not in given.labels:
             return float("nan")
         number = given.labels.index(label)
-        return _share(given.answer == number, given, given.y_true == number)
-
-    return figure
-
-
-def _precision(label: str) -> Figure:
-    """Share of the recordings surely named so that are of the label."""
-
-    def figure(given: PredictionTable) -> float:
-        if label not in given.labels:
-            return float("nan")
-        number = given.labels.index(label)
-        return _share(given.y_true == number, given, given.answer == number)
+        named, there = given.answer == number, given.y_true == number
+        return _share(named & there, given, named if among_named else there)
 
     return figure
 
@@ -354,10 +346,10 @@ FIGURES: dict[str, Figure] = {
         a.y_true, a.answer, len(a.labels), a.weights
     ),
     "auc": _auc,
-    "pops_found": _found("pop"),
-    "gratings_found": _found("grating"),
-    "pop_precision": _precision("pop"),
-    "grating_precision": _precision("grating"),
+    "pops_found": _named_right("pop", among_named=False),
+    "gratings_found": _named_right("grating", among_named=False),
+    "pop_precision": _named_right("pop", among_named=True),
+    "grating_precision": _named_right("grating", among_named=True),
     "pop_against_grating": _pop_against_grating,
     "near_false_gratings": _false_share("grating", near=True),
     "near_false_pops": _false_share("pop", near=True),

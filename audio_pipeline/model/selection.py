@@ -138,9 +138,9 @@ class TrainingSettings:
     synthetic_share: float = 0.25
     budgets: Mapping[str, float] = field(
         default_factory=lambda: {
-            "near_pop": 0.04,
-            "near_grating": 0.009,
-            "grating": 0.02,
+            "near_pop": 0.045,
+            "near_grating": 0.01,
+            "grating": 0.015,
             "wrong": 0.08,
             "missed": 0.08,
         }

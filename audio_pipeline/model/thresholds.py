@@ -155,7 +155,7 @@ def decide(heard: Heard, budgets: Mapping[str, float]) -> Decision:
     -------
     Decision
         Of those within all budgets the one with most takes told right plus most kinds of gratings
-        found; where none is, the one least beyond.
+        and of pops found; where none is, the one least beyond.
     """
     outcomes = _Outcomes(heard)
     best: tuple[float, float] = (-math.inf, 0.0)
@@ -168,7 +168,10 @@ def decide(heard: Heard, budgets: Mapping[str, float]) -> Decision:
                     max(0.0, shares[name] - most) / max(most, 1e-3)
                     for name, most in budgets.items()
                 )
-                gained = (-excess, shares["right"] + shares["gratings_found"])
+                gained = (
+                    -excess,
+                    shares["right"] + shares["gratings_found"] + shares["pops_found"],
+                )
                 if gained > best:
                     best = gained
                     sure_from = {"pop": float(pop), "grating": float(grating), BACKGROUND: 0.5}

@@ -200,7 +200,7 @@ def train(
         *silence_warning(cases),
         *_base_warning(base, material),
     ]
-    deciding = _deciding_of(material, usable, teaches, folds, labels, settings)
+    deciding = _deciding_of(material, usable, folds, labels, settings)
     if settings.takes and deciding is None:
         settings = replace(settings, takes=0)
         text = (
@@ -405,13 +405,13 @@ def _recordings_of(
 def _deciding_of(
     material: TrainingData,
     kept: NDArray[np.int64],
-    teaches: NDArray[np.bool_],
     folds: Sequence[Fold],
     labels: Sequence[str],
     settings: TrainingSettings,
 ) -> Callable[[Fold], Deciding] | None:
-    """Return what gives the clips of a fold that may teach, and takes of them, if there are."""
-    parts = [kept[fold.test[teaches[fold.test]]] for fold in folds]
+    """Return what gives the clips of a fold and takes made of them, if there are any."""
+    sure = np.array([not in_doubt(material.cases[index].columns) for index in kept], bool)
+    parts = [kept[fold.test[sure[fold.test]]] for fold in folds]
     takes = _takes_of(material, parts, labels, settings, settings.seed + 1)
     if not takes:
         return None

@@ -21,7 +21,15 @@ from audio_pipeline.app.server.pool import WorkerProcess
 from audio_pipeline.datasets.manifest import read_dataset
 from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.features.transformer import FEATURE_NAMES
-from audio_pipeline.model.estimator import NAMES, last_step, parse_params
+from audio_pipeline.model.estimator import (
+    NAMES,
+    ContinuedForest,
+    base_forest,
+    last_step,
+    parse_params,
+    without_training_parts,
+)
+from audio_pipeline.model.persistence import write_estimator
 from audio_pipeline.model.selection import TrainingSettings
 from tests.labelled_sounds import LABELS, write_people
 
@@ -198,3 +206,19 @@ def test_values_of_parameters_have_the_type_they_look_like() -> None:
         **{"a": 3, "b": 0.5, "c": None, "d": "entropy", "e": True},
         **{"f": (4, 2), "g": "7"},
     }
+
+
+@pytest.mark.parametrize("kind", ["forest", "extra_trees"])
+def test_a_forest_fit_to_be_saved_is_smaller_and_answers_the_same(kind: str) -> None:
+    generator = np.random.default_rng(0)
+    labels = np.array(LABELS)[np.arange(600) % len(LABELS)]
+    rows = generator.normal(size=(600, 5)) + (np.arange(600) % len(LABELS))[:, None]
+    whole = make_classifier(kind, n_estimators=5).fit(rows, labels)
+    answers, size = whole.predict_proba(rows), len(write_estimator(whole))
+    saved = without_training_parts(whole)
+    np.testing.assert_allclose(saved.predict_proba(rows).sum(axis=1), 1.0, rtol=1e-12)
+    # Thresholds are rounded: a row that lies on one may fall to its other side.
+    assert np.quantile(np.abs(saved.predict_proba(rows) - answers), 0.98) < 0.002
+    assert len(write_estimator(saved)) < size
+    again = ContinuedForest(base_forest(saved, kind), tuple(sorted(LABELS)))
+    assert np.isfinite(again.fit(rows, labels).predict_proba(rows)).all()

@@ -335,7 +335,8 @@ def test_made_sounds_alone_and_beside_real_ones(
     data = write_people(
         tmp_path / "data", people=3, each=1, rate=22_050, labels=("pop", "grating", "other")
     )
-    for arguments in (["--synthetic", "24"], [str(data), "--synthetic", "8", "--embed"]):
+    both = [str(data), "--synthetic", "8", "--embed", "--takes", "4"]
+    for arguments in (["--synthetic", "24"], both):
         for attempt in ("one", "two"):
             model = tmp_path / f"{attempt}{len(arguments)}"
             with pytest.raises(SystemExit) as done:
@@ -348,7 +349,7 @@ def test_made_sounds_alone_and_beside_real_ones(
     assert "synthetic_only" in {one["code"] for one in alone["warnings"]}
     assert "synthetic_only" not in {one["code"] for one in beside["warnings"]}
     assert beside["metrics"]["n_recordings"] == 9, "made events are never judged"
-    model = load_classifier(tmp_path / f"one{len(['x', '--synthetic', '8', '--embed'])}")
+    model = load_classifier(tmp_path / f"one{len(both)}")
     assert model.description["training"]["made_events"] > 0
 
 
