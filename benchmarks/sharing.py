@@ -185,9 +185,12 @@ def once(rows: Any, kind: NDArray[Any], seed: int, minimum: int, trees: int) -> 
 @click.argument("dataset", type=click.Path(path_type=Path))
 @click.option("--repeats", default=20, show_default=True, help="How often groups are dealt.")
 @click.option("--minimum", default=3, show_default=True, help="People a shared cell needs.")
+@click.option("--by-label", is_flag=True, help="Cells of label alone, not of label and kind.")
 @click.option("--trees", default=100, show_default=True)
 @click.option("--table", type=click.Path(path_type=Path), help="Keep the features here (.npz).")
-def command(dataset: Path, repeats: int, minimum: int, trees: int, table: Path | None) -> None:
+def command(
+    dataset: Path, repeats: int, minimum: int, by_label: bool, trees: int, table: Path | None
+) -> None:
     """Print accuracy and leaks of each way to share, with intervals over deals."""
     from sklearn.utils import Bunch
 
@@ -204,7 +207,7 @@ def command(dataset: Path, repeats: int, minimum: int, trees: int, table: Path |
         rows = load_examples(given)
         if table is not None:
             np.savez(table, **{name: rows[name] for name in fields})
-    kind = np.array([kinds[name] for name in rows.recording])
+    kind = np.array(["" if by_label else kinds[name] for name in rows.recording])
     found = [once(rows, kind, seed, minimum, trees) for seed in range(repeats)]
     click.echo(f"{len(rows.data)} rows of {np.unique(rows.groups).size} groups, {repeats} deals")
     for name in found[0]:
