@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,16 @@ from click.testing import CliRunner
 from server_support import RATE
 from study_support import SETUP, START, answered, take_bytes, with_people
 
+from audio_pipeline.analysis.guided import planned_phases
 from audio_pipeline.app.cli.study import study_command
 from audio_pipeline.app.outputs import append_row, read_table, write_table
 from audio_pipeline.app.study import Study, key_path, new_study, open_study
-from audio_pipeline.app.study_archive import check_study, export_study, silenced
+from audio_pipeline.app.study_archive import (
+    check_study,
+    export_study,
+    phase_problems,
+    silenced,
+)
 from audio_pipeline.audio.recording import Recording, read_recording
 from audio_pipeline.datasets.manifest import read_dataset
 from audio_pipeline.exceptions import InvalidInputError
@@ -397,3 +404,21 @@ def test_an_archive_takes_the_place_of_nothing_and_leaves_out_what_was_changed(
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         *("full", "out", "study", "study-key.csv")
     ]
+
+
+def test_a_count_in_is_no_problem_and_a_hasty_turn_is() -> None:
+    planned = planned_phases()
+
+    def stretched(index: int, seconds: float) -> list[str]:
+        phases, start = [], 0.0
+        for number, phase in enumerate(planned):
+            length = phase.end - phase.start + (seconds if number == index else 0.0)
+            phases.append(replace(phase, start=start, end=start + length))
+            start += length
+        return [one.code for one in phase_problems("take", phases, start)]
+
+    assert stretched(0, 0.0) == []
+    assert stretched(0, 3.2) == []  # what the page's count-in makes of the first stillness
+    assert stretched(2, 1.5) == ["pace"]
+    assert stretched(2, -1.5) == ["short"]
+    assert [one.code for one in phase_problems("take", (), 25.0)] == ["free"]

@@ -290,7 +290,7 @@ def rate(study: Study, rater: str, *, slips: int = 0, picture: Path | None = Non
             if not items:
                 browser.close()
                 return number
-            if picture is not None and number == 1:
+            if picture is not None and number == 0:
                 tab.screenshot(path=picture)
             item = queue.items[items[0]["number"]]
             key = ear(item.path, item.start, item.end) if number >= slips else "u"
