@@ -69,7 +69,8 @@ def review(
     Parameters
     ----------
     how : str
-        ``random``, ``learned``, or ``learned, none apart``; ``margin`` asks only what is doubtful.
+        ``random``, ``learned``, ``learned, none apart`` or ``learned, groups unknown``; ``margin``
+        asks only what is doubtful.
     """
     from audio_pipeline.model import active_learning
 
@@ -80,8 +81,9 @@ def review(
     given: list[str | None] = [None] * len(train)
     apart = np.zeros(len(train), bool)
     asked = np.zeros(len(train), bool)
-    share = active_learning.APART_SHARE if how == "learned" else 0.0
+    share = 0.0 if how in {"margin", "learned, none apart"} else active_learning.APART_SHARE
     rows = np.concatenate([train, test])
+    groups = pool.groups[train].tolist()
     curve: list[float] = []
     probabilities: Floats | None = None
     for _ in range(labels // every):
@@ -98,7 +100,12 @@ def review(
                 chosen = order[:most]
             else:
                 chosen = active_learning.learned_order(
-                    space, probabilities[: len(train)], worth, asked, most
+                    space,
+                    probabilities[: len(train)],
+                    worth,
+                    asked,
+                    groups if how != "learned, groups unknown" else [""] * len(train),
+                    most,
                 )
         asked[chosen] = True
         apart[kept_apart] = True
