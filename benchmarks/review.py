@@ -36,10 +36,10 @@ def read_pool(recordings: Path, cache: Path | None) -> Pool:
     """Listen to the recordings, or read what an earlier run kept."""
     if cache is None or not cache.exists():
         from audio_pipeline.analysis.config import AnalysisConfig
-        from audio_pipeline.datasets.loading import gather
+        from audio_pipeline.datasets.loading import load_training_data
         from audio_pipeline.datasets.manifest import in_doubt, read_dataset
 
-        material = gather(read_dataset(recordings), AnalysisConfig())
+        material = load_training_data(read_dataset(recordings), AnalysisConfig())
         kept = [n for n in material.usable if not in_doubt(material.cases[n].columns)]
         cases = [material.cases[number] for number in kept]
         pool = Pool(
