@@ -83,7 +83,9 @@ async function show() {
   const heading = document.querySelector(`section[data-step="${step}"] h1`);
   if (!heading) return;
   document.title = `${heading.textContent} - ${TITLE}`;
-  heading.focus();
+  // A number can be typed at once; its field is called what the heading says.
+  const field = step === "ask" && document.querySelector("#screen input[type=text]");
+  (field || heading).focus();
   window.scrollTo(0, 0);
 }
 
@@ -350,7 +352,7 @@ async function setRegion(region) {
 }
 
 function wire() {
-  recordStep.setUp({ onUse: useRecording, trouble });
+  recordStep.setUp({ onUse: useRecording, atOnce: true, trouble });
   for (const [value, { name }] of Object.entries(regions)) $("region").append(element("option", { value }, name));
   $("region").addEventListener("change", () => setRegion($("region").value).catch((error) => trouble(error.message)));
   $("language")?.addEventListener("change", () => {
