@@ -363,6 +363,21 @@ def test_an_emergency_needs_no_network(visit: Callable[..., Visit]) -> None:
     assert page.heading() == "Get emergency help now"
 
 
+def test_a_late_answer_of_the_server_pulls_nobody_back(visit: Callable[..., Visit]) -> None:
+    page = visit()
+    page.walk("#bladder_bowel-yes")
+    held: list[Any] = []
+    page.tab.route("**/api/v1/advice", held.append)
+    with page.tab.expect_request("**/api/v1/advice"):
+        page.tab.click("#bladder_bowel-yes")
+    page.tab.click("text=I gave a wrong answer")
+    page.tab.wait_for_selector("#screen h1:visible")
+    with page.tab.expect_response("**/api/v1/advice"):
+        held[0].continue_()
+    page.tab.wait_for_timeout(300)
+    assert "#ask" in page.tab.url
+
+
 @pytest.mark.parametrize(
     ("answers", "invited"),
     [
