@@ -367,7 +367,7 @@ def test_a_late_answer_of_the_server_pulls_nobody_back(visit: Callable[..., Visi
     page = visit()
     page.walk("#bladder_bowel-yes")
     held: list[Any] = []
-    page.tab.route("**/api/v1/advice", held.append)
+    page.tab.route("**/api/v1/advice", lambda route: held.append(route))
     with page.tab.expect_request("**/api/v1/advice"):
         page.tab.click("#bladder_bowel-yes")
     page.tab.click("text=I gave a wrong answer")
