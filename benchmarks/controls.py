@@ -94,11 +94,11 @@ def _recorded(rng: np.random.Generator, label: str, gain: float, plant: str) -> 
 
 def caught(folder: Path, seed: int, estimator: str = "forest") -> list[str]:
     """Return the controls that catch something in a data set."""
-    from audio_pipeline.datasets.loading import gather
+    from audio_pipeline.datasets.loading import load_training_data
     from audio_pipeline.datasets.manifest import read_dataset
     from audio_pipeline.model.controls import ControlSettings, negative_controls
 
-    material = gather(read_dataset(folder))
+    material = load_training_data(read_dataset(folder))
     settings = ControlSettings(estimator, seed=seed)
     controls = negative_controls(material, material.usable, 1.0, settings)
     return [one.name for one in controls if one.caught]

@@ -36,10 +36,10 @@ def read_pool(recordings: Path, cache: Path | None) -> Pool:
     """Listen to the recordings, or read what an earlier run kept."""
     if cache is None or not cache.exists():
         from audio_pipeline.analysis.config import AnalysisConfig
-        from audio_pipeline.datasets.loading import gather
+        from audio_pipeline.datasets.loading import load_training_data
         from audio_pipeline.datasets.manifest import in_doubt, read_dataset
 
-        material = gather(read_dataset(recordings), AnalysisConfig())
+        material = load_training_data(read_dataset(recordings), AnalysisConfig())
         kept = [n for n in material.usable if not in_doubt(material.cases[n].columns)]
         cases = [material.cases[number] for number in kept]
         pool = Pool(
@@ -69,7 +69,8 @@ def review(
     Parameters
     ----------
     how : str
-        ``random``, ``learned``, or ``learned, none apart``; ``margin`` asks only what is doubtful.
+        ``random``, ``learned``, ``learned, none apart`` or ``learned, groups unknown``; ``margin``
+        asks only what is doubtful.
     """
     from audio_pipeline.model import active_learning
 
@@ -80,8 +81,9 @@ def review(
     given: list[str | None] = [None] * len(train)
     apart = np.zeros(len(train), bool)
     asked = np.zeros(len(train), bool)
-    share = active_learning.APART_SHARE if how == "learned" else 0.0
+    share = 0.0 if how in {"margin", "learned, none apart"} else active_learning.APART_SHARE
     rows = np.concatenate([train, test])
+    groups = pool.groups[train].tolist()
     curve: list[float] = []
     probabilities: Floats | None = None
     for _ in range(labels // every):
@@ -98,7 +100,12 @@ def review(
                 chosen = order[:most]
             else:
                 chosen = active_learning.learned_order(
-                    space, probabilities[: len(train)], worth, asked, most
+                    space,
+                    probabilities[: len(train)],
+                    worth,
+                    asked,
+                    groups if how != "learned, groups unknown" else [""] * len(train),
+                    most,
                 )
         asked[chosen] = True
         apart[kept_apart] = True

@@ -15,7 +15,7 @@ from audio_pipeline.analysis.pipeline import extract
 from audio_pipeline.app.cli import main
 from audio_pipeline.app.exports import CutSettings, clips_of, cut_segments, write_features
 from audio_pipeline.audio.recording import Recording, read_recording, write_recording
-from audio_pipeline.datasets.loading import gather, load_examples
+from audio_pipeline.datasets.loading import load_examples, load_training_data
 from audio_pipeline.datasets.manifest import read_dataset
 from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.features.transformer import FEATURE_NAMES
@@ -80,7 +80,8 @@ def test_training_on_uncorrected_guesses_says_so(recordings: list[Path], tmp_pat
     cut_segments(recordings, tmp_path / "out", _model(0.5))
 
     def codes() -> set[str]:
-        return {one.code for one in gather(read_dataset(tmp_path / "out")).data_warnings}
+        material = load_training_data(read_dataset(tmp_path / "out"))
+        return {one.code for one in material.data_warnings}
 
     assert "own_guesses" in codes()
     track = next((tmp_path / "out").rglob("*.txt"))

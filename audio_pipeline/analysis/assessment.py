@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from audio_pipeline._version import __version__
 from audio_pipeline.analysis.guided import came_back
 from audio_pipeline.triage.answers import Answers
-from audio_pipeline.triage.messages import DEFAULT_REGION
+from audio_pipeline.triage.messages import DEFAULT_LANGUAGE, DEFAULT_REGION
 from audio_pipeline.triage.recommendation import FINDINGS, Recommendation, Sound, recommend
 
 if TYPE_CHECKING:
@@ -41,7 +41,11 @@ class Assessment:
 
 
 def assess(
-    analysis: Analysis, answers: Answers | None, *, region: str = DEFAULT_REGION
+    analysis: Analysis,
+    answers: Answers | None,
+    *,
+    region: str = DEFAULT_REGION,
+    language: str = DEFAULT_LANGUAGE,
 ) -> Assessment:
     """Combine what was heard with what the person said.
 
@@ -50,7 +54,9 @@ def assess(
     """
     if answers is None:
         return Assessment(analysis, None)
-    return Assessment(analysis, recommend(answers, heard(analysis), region=region))
+    return Assessment(
+        analysis, recommend(answers, heard(analysis), region=region, language=language)
+    )
 
 
 def heard(analysis: Analysis) -> Sound | None:

@@ -76,13 +76,7 @@ class Difference:
         line = f"{words.capitalize()}: {self.first} in the first take, {self.second} in the second."
         if self.means_something:
             return f"{line} Chance alone seldom does this: the two takes differ."
-        few = (
-            "not even none"
-            if self.at_most is None
-            else "none"
-            if self.at_most == 0
-            else f"{self.at_most} or fewer"
-        )
+        few = {None: "not even none", 0: "none"}.get(self.at_most, f"{self.at_most} or fewer")
         many = "" if self.at_least is None else f", or {self.at_least} or more"
         return (
             f"{line} That can well be chance. After {self.first} in the first take, {few}{many} in"
@@ -112,13 +106,9 @@ class Comparison:
             ],
             "differences": [
                 {
-                    "label": each.label,
-                    "first": each.first,
-                    "second": each.second,
+                    **vars(each),
                     "probability": round(each.probability, 4),
                     "means_something": each.means_something,
-                    "at_most": each.at_most,
-                    "at_least": each.at_least,
                     "text": each.text(),
                 }
                 for each in self.differences
@@ -200,17 +190,9 @@ def difference(
         return chance_of(count, first + count, share)
 
     expected = first * share / (1 - share)
-    at_most = next(
-        (count for count in range(int(expected), -1, -1) if probability(count) <= CHANCE), None
-    )
-    at_least = next(
-        (
-            count
-            for count in range(int(expected) + 1, MOST_COUNT + 1)
-            if probability(count) <= CHANCE
-        ),
-        None,
-    )
+    below, above = range(int(expected), -1, -1), range(int(expected) + 1, MOST_COUNT + 1)
+    at_most = next((count for count in below if probability(count) <= CHANCE), None)
+    at_least = next((count for count in above if probability(count) <= CHANCE), None)
     return Difference(label, first, second, probability(second), at_most, at_least)
 
 

@@ -306,6 +306,7 @@ class ReviewQueue:
         self._apart = np.array([item.apart for item in items], bool)
         drawn: list[int] = np.flatnonzero(self._apart).tolist()
         self._drawn = sorted(drawn, key=lambda number: items[number].draw)
+        self._groups = [item.group or item.name for item in items]
         self._front: list[int] = []
         self._order = np.flatnonzero(~self._apart).tolist()
         self._lock = threading.Lock()
@@ -527,8 +528,7 @@ class ReviewQueue:
             table = self._features()
             given = [self.label_of(number) for number in range(len(self.items))]
             sure = [None if label == UNSURE else label for label in given]
-            groups = [item.group or item.name for item in self.items]
-            found = active_learning.refit(table, sure, self._apart, groups, self.labels)
+            found = active_learning.refit(table, sure, self._apart, self._groups, self.labels)
             if found is not None:
                 self._reorder(table, found)
                 entry["estimate"] = found.estimate.to_dict()
@@ -544,7 +544,13 @@ class ReviewQueue:
         asked = np.array([self.label_of(number) is not None for number in range(len(self.items))])
         space = active_learning.standardized(table)
         first = active_learning.learned_order(
-            space, found.probabilities, worth, asked | self._apart, 2 * REFIT_EVERY
+            space,
+            found.probabilities,
+            worth,
+            asked,
+            self._groups,
+            2 * REFIT_EVERY,
+            self._apart,
         )
         rest = [number for number in self._order if number not in set(first.tolist())]
         self._order = [*first.tolist(), *rest]

@@ -96,7 +96,7 @@ class TrainingData:
         return events_of([self.cases[index] for index in usable], self.groups[usable])
 
 
-def gather(
+def load_training_data(
     dataset: Dataset,
     settings: AnalysisConfig | None = None,
     ignore_groups: bool = False,
@@ -194,7 +194,7 @@ def load_examples(dataset: Dataset | Path | str, *, sample_rate: int | None = No
     """
     given = dataset if isinstance(dataset, Dataset) else read_dataset(dataset)
     settings = None if sample_rate is None else AnalysisConfig().at_rate(sample_rate)
-    return examples_of(gather(given, settings))
+    return examples_of(load_training_data(given, settings))
 
 
 def examples_of(material: TrainingData) -> Bunch:

@@ -9,7 +9,6 @@ people: the joint sounds are the same proxies.
 
 from __future__ import annotations
 
-import csv
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +19,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from audio_pipeline._version import __version__
 from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.analysis.guided import Phase, ProtocolConfig, planned_phases
 from audio_pipeline.audio.recording import Recording, read_recording, write_recording
@@ -36,11 +34,11 @@ from audio_pipeline.datasets.manifest import (
     is_near,
 )
 from audio_pipeline.datasets.synthesis.channel import ChannelSettings
-from audio_pipeline.datasets.synthesis.dataset import check_new_dataset
+from audio_pipeline.datasets.synthesis.dataset import check_new_dataset, new_dataset
 from audio_pipeline.datasets.synthesis.everyday import rustle
 from audio_pipeline.datasets.synthesis.resonance import Draws, LabelledEvent, Sound
 from audio_pipeline.datasets.synthesis.scenes import Placed, clip_sound, recorded
-from audio_pipeline.exceptions import CrepitusError, InvalidInputError, RecordingError
+from audio_pipeline.exceptions import InvalidInputError, RecordingError
 
 COLUMNS: Final = (
     "file",
@@ -499,34 +497,21 @@ def write_takes(
     check_new_dataset(folder, count, seed, _LARGEST)
     folds = clip_folds(take_clips(dataset), n_folds, seed)
     findings: Counter[str] = Counter()
-    try:
-        (folder / "audio").mkdir(parents=True)
-        with (folder / "manifest.csv").open("w", encoding="utf-8", newline="") as file:
-            table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            table.writeheader()
-            for number, take in enumerate(make_takes(folds, count, seed, settings), start=1):
-                path = folder / "audio" / f"{take.name}.flac"
-                metadata = {"comment": take.comment} if take.comment else None
-                write_recording(path, take.recording, "16-bit", metadata)
-                regions = [Region(one.start, one.end, one.label) for one in take.events]
-                path.with_suffix(".txt").write_text(audacity_track(regions), encoding="utf-8")
-                for clip in take.clips:
-                    row = {"label": clip.label, "start": clip.start, "end": clip.end}
-                    row["file"] = f"audio/{take.name}.flac"
-                    table.writerow(dict(clip.columns) | row)
-                findings[take.finding] += 1
-                if progress:
-                    progress(number)
-        recipe = {
-            "software": f"crepitus {__version__}",
-            "seed": seed,
-            "count": count,
-            "folds": len(folds),
-            "settings": asdict(settings),
-        }
-        (folder / "recipe.json").write_text(json.dumps(recipe, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise CrepitusError(f"cannot write the takes to {folder}: {error.strerror}") from error
+    recipe = {"seed": seed, "count": count, "folds": len(folds), "settings": asdict(settings)}
+    with new_dataset(folder, COLUMNS, recipe) as table:
+        for number, take in enumerate(make_takes(folds, count, seed, settings), start=1):
+            path = folder / "audio" / f"{take.name}.flac"
+            metadata = {"comment": take.comment} if take.comment else None
+            write_recording(path, take.recording, "16-bit", metadata)
+            regions = [Region(one.start, one.end, one.label) for one in take.events]
+            path.with_suffix(".txt").write_text(audacity_track(regions), encoding="utf-8")
+            for clip in take.clips:
+                row = {"label": clip.label, "start": clip.start, "end": clip.end}
+                row["file"] = f"audio/{take.name}.flac"
+                table.writerow(dict(clip.columns) | row)
+            findings[take.finding] += 1
+            if progress:
+                progress(number)
     return {
         "dataset": str(folder),
         "count": count,

@@ -77,7 +77,13 @@ def standardized(table: NDArray[np.float32]) -> Floats:
 
 
 def learned_order(
-    space: Floats, probabilities: Floats, worth: Floats, asked: Bools, most: int
+    space: Floats,
+    probabilities: Floats,
+    worth: Floats,
+    asked: Bools,
+    groups: Sequence[str],
+    most: int,
+    barred: Bools | None = None,
 ) -> Ints:
     """Return which sounds to ask about next.
 
@@ -89,17 +95,21 @@ def learned_order(
     worth : float array, shape (n,)
         In [0, 1]: what an answer would add, such as :func:`uncertainty`.
     asked : bool array, shape (n,)
-        What is labelled, or must not be asked about.
+        What is labelled.
+    groups : sequence of str
+        Who or what each was recorded from.
     most : int
+    barred : bool array, shape (n,), optional
+        What must not be asked about.
 
     Returns
     -------
     int64 array
         At most `most` numbers of sounds that are not asked, the first to be asked first: in turn
-        from every likeliest label, and of it the most worth, weighed by how far it is from all
-        that was asked or comes before it.
+        from every likeliest label; of it from the group that was asked about least; of that the
+        most worth, weighed by how far it is from all that was asked or comes before it.
     """
-    waiting = np.flatnonzero(~asked)
+    waiting = np.flatnonzero(~asked if barred is None else ~(asked | barred))
     if not waiting.size:
         return waiting
     rest = space[waiting]
@@ -107,16 +117,21 @@ def learned_order(
     for row in np.flatnonzero(asked):
         far = np.minimum(far, _distances(rest, space[row]))
     guess = probabilities[waiting].argmax(axis=1)
+    names, member = np.unique(np.array(groups, dtype=np.str_), return_inverse=True)
+    heard = np.bincount(member[asked], minlength=names.size)
+    of_group = member[waiting]
     there = np.ones(waiting.size, bool)
     order = []
     for turn in range(min(most, waiting.size)):
         labels = np.unique(guess[there])
         among = there & (guess == labels[turn % labels.size])
+        among &= heard[of_group] == heard[of_group[among]].min()
         nearness = np.where(np.isinf(far), 1.0, far)
         score = np.where(among, worth[waiting] * nearness + 1e-9 * nearness, -1.0)
         chosen = int(score.argmax())
         order.append(waiting[chosen])
         there[chosen] = False
+        heard[of_group[chosen]] += 1
         far = np.minimum(far, _distances(rest, rest[chosen]))
     return np.array(order, np.int64)
 

@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 from audio_pipeline._version import __version__
 from audio_pipeline.analysis.pipeline import Analysis
 from audio_pipeline.datasets.examples import AnnotatedRecording, Example
-from audio_pipeline.datasets.loading import DataWarning, Progress, TrainingData, gather, shown_names
+from audio_pipeline.datasets.loading import (
+    DataWarning,
+    Progress,
+    TrainingData,
+    load_training_data,
+    shown_names,
+)
 from audio_pipeline.datasets.manifest import KIND, Dataset, in_doubt, read_dataset
 from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.model import metrics
@@ -268,7 +274,7 @@ def evaluate(
         dataset = read_dataset(Path(dataset))
     classifier = model if isinstance(model, Classifier) else load_classifier(model)
     check_columns(dataset, by)
-    material = gather(dataset, classifier.settings, progress=progress)
+    material = load_training_data(dataset, classifier.settings, progress=progress)
     kept, data_warnings = _kept(material, classifier, allow_overlap)
     scheme = f"the model {classifier.name} on recordings it was not trained on"
     if allow_overlap:

@@ -31,7 +31,7 @@ from audio_pipeline.datasets.loading import (
     DataWarning,
     Progress,
     TrainingData,
-    gather,
+    load_training_data,
     shown_names,
     silence_warning,
 )
@@ -176,7 +176,7 @@ def train(
         listening = AnalysisConfig().at_rate(settings.sample_rate)
     elif listening is None and settings.judge_only:
         listening = AnalysisConfig()  # the recordings only judge: their rates bind nothing
-    material = gather(dataset, listening, settings.ignore_groups, progress)
+    material = load_training_data(dataset, listening, settings.ignore_groups, progress)
     usable = material.usable
     cases = [material.cases[index] for index in usable]
     if not cases:

@@ -114,7 +114,7 @@ def missing_messages(messages: Mapping[str, Any], tables: Tables) -> list[str]:
     """Return what a language still lacks before it may be chosen; empty when complete.
 
     Everything that can stand on an emergency page is required: levels, regions, questions, reasons,
-    advice, safety net and the words around them.
+    advice, safety net and the words around them; and every word of the page in a browser.
     """
     wanted: dict[str, list[str]] = {
         "levels": list(LEVELS),
@@ -136,6 +136,10 @@ def missing_messages(messages: Mapping[str, Any], tables: Tables) -> list[str]:
     for section, fields in (("levels", LEVEL_FIELDS), ("regions", EMERGENCY_FIELDS)):
         for key, entry in messages.get(section, {}).items():
             absent += [f"{section}.{key}.{field}" for field in fields if not entry.get(field)]
+    english = read_messages(MESSAGES / f"{DEFAULT_LANGUAGE}.toml")["web"]
+    for section, entries in english.items():
+        own = messages.get("web", {}).get(section, {})
+        absent += [f"web.{section}.{key}" for key in entries if not own.get(key)]
     for question in tables.questions.values():
         worded = messages.get("questions", {}).get(question.id, {})
         needed = ["text", "topic", "why"]

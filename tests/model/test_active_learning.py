@@ -20,6 +20,7 @@ from audio_pipeline.model.active_learning import (
 )
 
 LABELS = ("a", "b", "c")
+ONE = ["one"] * 12
 
 
 def clouds(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -39,7 +40,8 @@ class TestOrder:
         asked = rng.permutation(np.arange(n) < n_asked)
         chances = rng.dirichlet(np.ones(3), n)
         space = standardized(rng.normal(size=(n, 4)).astype(np.float32))
-        order = learned_order(space, chances, uncertainty(chances), asked, most)
+        names = [f"g{number % 4}" for number in range(n)]
+        order = learned_order(space, chances, uncertainty(chances), asked, names, most)
         assert len(order) == len(set(order.tolist())) == min(most, int((~asked).sum()))
         assert not asked[order].any()
 
@@ -49,21 +51,28 @@ class TestOrder:
         chances = np.full((12, 3), 0.2)
         chances[np.arange(12), kind] = 0.6
         order = learned_order(
-            standardized(table), chances, uncertainty(chances), np.zeros(12, bool), 3
+            standardized(table), chances, uncertainty(chances), np.zeros(12, bool), ONE, 3
         )
         assert sorted(kind[order]) == [0, 1, 2]
         asked = np.zeros(12, bool)
         asked[:3] = True
         table[11] += 1.0
-        nexts = learned_order(standardized(table), chances, uncertainty(chances), asked, 9)
+        nexts = learned_order(standardized(table), chances, uncertainty(chances), asked, ONE, 9)
         of_kind = [number for number in nexts if kind[number] == kind[11]]
         assert of_kind[0] == 11  # the only one unlike what was asked
 
     def test_the_doubtful_one_comes_first_where_all_else_is_equal(self) -> None:
         chances = np.array([[0.9, 0.1], [0.55, 0.45], [0.7, 0.3]])
         space = np.eye(3)
-        order = learned_order(space, chances, uncertainty(chances), np.zeros(3, bool), 3)
+        order = learned_order(space, chances, uncertainty(chances), np.zeros(3, bool), ONE[:3], 3)
         assert order[0] == 1
+
+    def test_people_take_turns(self) -> None:
+        chances = np.tile([0.6, 0.4], (20, 1))
+        names = ["many"] * 17 + ["few"] * 3
+        space = np.random.default_rng(0).normal(size=(20, 3))
+        order = learned_order(space, chances, uncertainty(chances), np.zeros(20, bool), names, 6)
+        assert sorted(names[number] for number in order) == ["few"] * 3 + ["many"] * 3
 
     def test_the_most_alike_are_the_nearest(self) -> None:
         table, kind = clouds(30)

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from labelled_sounds import write_people
 
 from audio_pipeline.app.cli import app
-from audio_pipeline.datasets.loading import TrainingData, gather
+from audio_pipeline.datasets.loading import TrainingData, load_training_data
 from audio_pipeline.datasets.manifest import read_dataset
 from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.model.benchmark import (
@@ -38,7 +38,7 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def material(people: Path) -> TrainingData:
-    return gather(read_dataset(people))
+    return load_training_data(read_dataset(people))
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ class TestSplits:
     def test_names_and_order_do_not_matter(
         self, people: Path, material: TrainingData, tmp_path: Path
     ) -> None:
-        other = gather(read_dataset(renamed(people, tmp_path / "other")))
+        other = load_training_data(read_dataset(renamed(people, tmp_path / "other")))
         assert make_splits(other, 3, 1).sha256 == make_splits(material, 3, 1).sha256
         assert make_splits(other, 3, 2).sha256 != make_splits(material, 3, 1).sha256
 

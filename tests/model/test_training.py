@@ -17,7 +17,7 @@ from audio_pipeline.app.cli import main
 from audio_pipeline.app.reporting.model_card import card_and_plots
 from audio_pipeline.audio.recording import Recording, read_recording, write_recording
 from audio_pipeline.datasets.examples import annotate_recording
-from audio_pipeline.datasets.loading import gather
+from audio_pipeline.datasets.loading import load_training_data
 from audio_pipeline.datasets.manifest import Dataset, LabelledClip, read_dataset
 from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.model.classifier import Classifier, load_classifier
@@ -217,11 +217,11 @@ def test_one_recording_of_a_low_rate_lowers_it_for_all_and_that_is_said(tmp_path
     data = write_people(tmp_path / "data", people=2, each=1, rate=22_050)
     slow = Recording(sound(np.random.default_rng(0), "tick", 8000), 8000)
     write_recording(data / "p0_tick_0.wav", slow)
-    lowered = gather(read_dataset(data))
+    lowered = load_training_data(read_dataset(data))
     assert lowered.settings.sample_rate == 8000
     (said,) = [one.text for one in lowered.data_warnings if one.code == "lower_rate"]
     assert "p0_tick_0.wav" in said
-    kept = gather(read_dataset(data), AnalysisConfig())
+    kept = load_training_data(read_dataset(data), AnalysisConfig())
     assert kept.settings.sample_rate == 22_050
     assert "lower_rate" not in {one.code for one in kept.data_warnings}
 

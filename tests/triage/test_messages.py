@@ -44,7 +44,17 @@ def messages(language: str) -> list[tuple[str, str]]:
     found = texts(read_messages(MESSAGES / f"{language}.toml"))
     blanks = {name: "this" for name in ("topics", "title", "version", "time", "sources", "choices")}
     blanks |= {"first": "this", "last": "that", "who": "your GP", "when": "today", "pops": "2 pops"}
-    numbers = {"number": 1, "total": 9, "minimum": 0, "maximum": 10, "count": 2, "minutes": 5}
+    blanks |= {name: "this" for name in ("sound", "sounds", "why", "names", "name", "none")}
+    numbers = {
+        "number": 1,
+        "total": 9,
+        "minimum": 0,
+        "maximum": 10,
+        "count": 2,
+        "minutes": 5,
+        "turn": 1,
+        "turns": 5,
+    }
     return [
         (path, catalogue.fill(text, **blanks, **numbers))
         for path, text in found
@@ -153,6 +163,25 @@ def test_no_unused_message() -> None:
     for section in ("page", "interview", "unknown", "sound", "why"):
         for key in catalogue[section]:
             assert f'"{key.removeprefix("gate_")}"' in code, f"{section}.{key}"
+
+
+def test_the_page_uses_every_word_and_has_every_word() -> None:
+    static = Path(audio_pipeline.triage.__file__).parents[1] / "app" / "server" / "static"
+    files = {path.name: path.read_text(encoding="utf-8") for path in static.glob("*.*s")}
+    code, page = "".join(files.values()), (static / "index.html").read_text(encoding="utf-8")
+    used = set(re.findall(r"words\.(\w+\.\w+)", page))
+    web = read_messages(MESSAGES / "en.toml")["web"]
+    used |= set(re.findall(rf'"((?:{"|".join(web)})\.[a-z_]+)"', code))
+    known = {f"{section}.{key}" for section, entries in web.items() for key in entries}
+    built = {f"sound.{label}" for label in ("pop", "grating", "other")}
+    built |= {
+        f"history.{key}" for key in ("week_from", "recordings", "pops", "gratings", "from", "to")
+    }
+    by_server = {
+        key for key in known if key.startswith(("errors.", "record.still", "record.turn_"))
+    }
+    assert used - known == set()
+    assert known - used - built - by_server == set()
 
 
 def test_advice_on_cracking_is_worded_with_may() -> None:

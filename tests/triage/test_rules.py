@@ -167,6 +167,7 @@ def test_english_is_complete() -> None:
         ("reviewed = true", "reviewed = false"),
         ("N-SADDLE = ", "N-OTHER = "),
         ("E01 = ", "E99 = "),
+        ("wrong_answer = ", "right_answer = "),
     ],
 )
 def test_a_language_without_its_emergency_text_cannot_be_chosen(

@@ -22,13 +22,13 @@ from audio_pipeline.app.cli.options import (
     region_option,
 )
 from audio_pipeline.app.outputs import check_page
+from audio_pipeline.app.reporting.terminal import show_recommendation
 from audio_pipeline.app.text import show, show_failures, show_json, visible
 
 if TYPE_CHECKING:
     from audio_pipeline.analysis.assessment import Assessment
     from audio_pipeline.analysis.config import AnalysisConfig
     from audio_pipeline.app.batch.run import BatchRequest
-    from audio_pipeline.triage.recommendation import Recommendation
 
 
 @click.command(epilog="Example: crepitus analyze twist.m4a --answers answers.yaml")
@@ -106,7 +106,7 @@ def _show(assessment: Assessment, first: bool, offer: bool) -> None:
         click.echo()
     recommendation = assessment.recommendation
     if recommendation is not None:
-        _show_recommendation(recommendation)
+        show_recommendation(recommendation)
         if recommendation.level == "emergency":
             return
         click.echo()
@@ -133,19 +133,8 @@ def _with_answers(assessment: Assessment, region: str) -> Assessment:
     if not ask(interview, region=region, read=read_line, write=say):
         return assessment
     recommendation = interview.recommendation(region=region)
-    _show_recommendation(recommendation, interview.highest_reached)
+    show_recommendation(recommendation, interview.highest_reached)
     return Assessment(assessment.analysis, recommendation)
-
-
-def _show_recommendation(
-    recommendation: Recommendation, highest_reached: str | None = None
-) -> None:
-    from audio_pipeline.app.reporting.recommendation import recommendation_page, wants_colour
-
-    page = recommendation_page(
-        recommendation, colour=wants_colour(sys.stdout), highest_reached=highest_reached
-    )
-    click.echo(page, nl=False)
 
 
 @click.command(
@@ -448,13 +437,13 @@ def _write_labelled(
 ) -> None:
     from audio_pipeline.app.exports import write_labelled_features
     from audio_pipeline.app.text import steps
-    from audio_pipeline.datasets.loading import examples_of, fail_for_unreadable, gather
+    from audio_pipeline.datasets.loading import examples_of, fail_for_unreadable, load_training_data
     from audio_pipeline.datasets.manifest import read_dataset
 
     dataset = read_dataset(source)
     inputs = [source, *(clips[0].path for clips in dataset.recordings.values())]
     with steps() as progress:
-        material = gather(dataset, settings, progress=progress)
+        material = load_training_data(dataset, settings, progress=progress)
     rows = write_labelled_features(examples_of(material), table, inputs, overwrite=overwrite)
     failed = [one for one in material.heard if one.problem is not None]
     if as_json:

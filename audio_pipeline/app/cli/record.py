@@ -33,6 +33,7 @@ from audio_pipeline.app.reporting.terminal import (
     read,
     read_line,
     say,
+    show_recommendation,
 )
 from audio_pipeline.app.text import show, show_json, visible
 
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
     from audio_pipeline.model.classifier import Classifier
     from audio_pipeline.triage.answers import Answers
     from audio_pipeline.triage.interview import Interview
-    from audio_pipeline.triage.recommendation import Recommendation
 
 
 COUNT_IN_SECONDS = 3
@@ -226,14 +226,14 @@ class _Session:
             if not wanted:
                 return None
             if interview.next_screen(emergency_only=True):  # stopped, and wants to know so far
-                _show_recommendation(interview.recommendation(region=self.region))
+                show_recommendation(interview.recommendation(region=self.region))
                 return None
         if not interview.may_twist:
             if self.asks and not interview.emergency:
                 say(NO_TWIST)
                 if not self._ask(interview):
                     return None
-            _show_recommendation(
+            show_recommendation(
                 interview.recommendation(region=self.region), interview.highest_reached
             )
             return None
@@ -391,22 +391,11 @@ def _show(
     from audio_pipeline.app.reporting.terminal import analysis_page
 
     if assessment.recommendation is not None:
-        _show_recommendation(assessment.recommendation, highest_reached)
+        show_recommendation(assessment.recommendation, highest_reached)
         if assessment.recommendation.level == "emergency":
             return
         click.echo()
     show(analysis_page(assessment.analysis))
-
-
-def _show_recommendation(
-    recommendation: Recommendation, highest_reached: str | None = None
-) -> None:
-    from audio_pipeline.app.reporting.recommendation import recommendation_page, wants_colour
-
-    page = recommendation_page(
-        recommendation, colour=wants_colour(sys.stdout), highest_reached=highest_reached
-    )
-    click.echo(page, nl=False)
 
 
 def _show_nothing(moment: Moment) -> None:

@@ -383,7 +383,7 @@ def benchmark_command(
     from audio_pipeline.app.outputs import check_page, write_json, write_page
     from audio_pipeline.app.reporting.pages import benchmark_page
     from audio_pipeline.app.text import steps
-    from audio_pipeline.datasets.loading import fail_for_unreadable, gather
+    from audio_pipeline.datasets.loading import fail_for_unreadable, load_training_data
     from audio_pipeline.datasets.manifest import read_dataset
     from audio_pipeline.exceptions import InvalidInputError
     from audio_pipeline.model import benchmark
@@ -427,7 +427,7 @@ def benchmark_command(
     if dataset is not None:
         with steps() as progress:
             read = read_dataset(dataset, group_by, allow_outside=allow_outside)
-            material = gather(read.where(where) if where else read, progress=progress)
+            material = load_training_data(read.where(where) if where else read, progress=progress)
             splits = found[0] if found else benchmark.make_splits(material, folds, seed)
             found = [splits]
             results = benchmark.run_benchmark(material, splits, recipes, progress)

@@ -88,12 +88,9 @@ def triage_command(
     if as_json:
         show_json(recommendation.to_dict(), 2)
         return
-    from audio_pipeline.app.reporting.recommendation import recommendation_page, wants_colour
+    from audio_pipeline.app.reporting.terminal import show_recommendation
 
-    page = recommendation_page(
-        recommendation, colour=wants_colour(sys.stdout), highest_reached=reached, answered_at=_now()
-    )
-    click.echo(page, nl=False)
+    show_recommendation(recommendation, reached, _now())
 
 
 def _now() -> str:

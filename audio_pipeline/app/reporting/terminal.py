@@ -7,6 +7,7 @@ on standard error, since standard output is the result.
 from __future__ import annotations
 
 import shutil
+import sys
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from audio_pipeline.analysis.events import Event
     from audio_pipeline.analysis.pipeline import Analysis
     from audio_pipeline.audio.quality import Quality
+    from audio_pipeline.triage.recommendation import Recommendation
 
 HOW_TO_RECORD: Final = (
     "Before you record",
@@ -206,3 +208,18 @@ def _legend(events: Sequence[Event]) -> list[tuple[str, str]]:
         for label in labels
     ]
     return [*known, ("?", "unsure")]
+
+
+def show_recommendation(
+    recommendation: Recommendation, highest_reached: str | None = None, answered_at: str = ""
+) -> None:
+    """Print the page of a recommendation."""
+    from audio_pipeline.app.reporting.recommendation import recommendation_page, wants_colour
+
+    page = recommendation_page(
+        recommendation,
+        colour=wants_colour(sys.stdout),
+        highest_reached=highest_reached,
+        answered_at=answered_at,
+    )
+    click.echo(page, nl=False)

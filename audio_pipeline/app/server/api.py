@@ -32,7 +32,7 @@ from audio_pipeline.app.server.uploads import MemoryBudget, Upload, read_upload
 from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.triage.answers import parse_answers
 from audio_pipeline.triage.interview import TICKED, Interview, Screen
-from audio_pipeline.triage.messages import CALL_ADVICE, load_catalogue
+from audio_pipeline.triage.messages import CALL_ADVICE, Catalogue, languages, load_catalogue
 from audio_pipeline.triage.questionnaire import form_document
 from audio_pipeline.triage.recommendation import explain, recommend
 from audio_pipeline.triage.rules import LEVELS, SKIP, UNSURE, Question, load_tables
@@ -75,15 +75,18 @@ class Api:
 
     async def questions(self, request: Request) -> Response:
         """Return the questionnaire: ids, words, options, and the words of each level."""
-        region = request.query_params.get("region", self._region)
-        return JSONResponse(questionnaire_document(known_region(region)))
+        asked = request.query_params
+        region, language = asked.get("region", self._region), asked.get("language", "en")
+        return JSONResponse(questionnaire_document(known_region(region), known_language(language)))
 
     async def interview(self, request: Request) -> Response:
         """Return what the interview asks next, and the way it has taken."""
         given = await json_input(request, InterviewInput)
         region = known_region(given.region or self._region)
         try:
-            document = interview_document(given.answers, given.details, region)
+            document = interview_document(
+                given.answers, given.details, region, known_language(given.language)
+            )
         except InvalidInputError as error:
             raise ApiError(422, "bad_answers", str(error)) from None
         return JSONResponse(document)
@@ -112,9 +115,10 @@ class Api:
         """Return the answers as a FHIR R4 QuestionnaireResponse."""
         from audio_pipeline.triage.questionnaire import response_resource
 
-        answers = checked_answers((await json_input(request, TriageInput)).answers)
+        given = await json_input(request, TriageInput)
+        answers, language = checked_answers(given.answers), known_language(given.language)
         now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-        resource = response_resource(answers, authored=now, region=self._region)
+        resource = response_resource(answers, authored=now, region=self._region, language=language)
         return JSONResponse(resource, media_type="application/fhir+json")
 
     async def analyses(self, request: Request) -> Response:
@@ -154,6 +158,7 @@ class Api:
             "answers": answers,
             "capture": capture,
             "region": known_region(upload.fields.get("region", self._region)),
+            "language": known_language(upload.fields.get("language", "en")),
             "embed": upload.fields.get("embed") == "yes",
             "recording_seconds": self._settings.recording_seconds,
         }
@@ -203,6 +208,14 @@ def known_region(region: str) -> str:
     return region
 
 
+def known_language(language: str) -> str:
+    """Return a language that may be chosen, or raise a 422 that lists them."""
+    if language not in (allowed := languages()):
+        wrong = f"Unknown language {language!r:.20}: use {', '.join(allowed)}."
+        raise ApiError(422, "unknown_language", wrong)
+    return language
+
+
 S = TypeVar("S", bound=Strict)
 
 
@@ -232,7 +245,12 @@ def recommendation(given: TriageInput, region: str) -> Any:
     sound = None
     if given.sound is not None:
         sound = Sound(given.sound.finding, given.sound.confidence)
-    return recommend(answers, sound, region=known_region(given.region or region))
+    return recommend(
+        answers,
+        sound,
+        region=known_region(given.region or region),
+        language=known_language(given.language),
+    )
 
 
 RATES = (8_000, 192_000)
@@ -347,7 +365,7 @@ SECTION_TITLES = {
 
 
 @cache
-def questionnaire_document(region: str) -> dict[str, Any]:
+def questionnaire_document(region: str, language: str = "en") -> dict[str, Any]:
     """Return the questionnaire for a region.
 
     ``region``: one of ``audio_pipeline.triage.messages.REGIONS``.
@@ -358,14 +376,14 @@ def questionnaire_document(region: str) -> dict[str, Any]:
     the server: ``sections``, ``emergency``, ``level_titles``, ``limits``, ``explanation`` (why a
     back cracks) and ``protocol``. Which screen comes next is :func:`interview_document`'s.
     """
-    tables, words = load_tables(), load_catalogue(region)
+    tables, words = load_tables(), load_catalogue(region, language)
     form = form_document(words)
     return {
         "rules_version": tables.version,
         "region": region,
         "sections": [{"id": key, "title": title} for key, title in SECTION_TITLES.items()],
         "questions": [
-            _question(entry, tables.questions[entry["id"]], region) for entry in form["questions"]
+            _question(entry, tables.questions[entry["id"]], words) for entry in form["questions"]
         ],
         "groups": form["groups"],
         "none": words.text("interview", "none"),
@@ -377,12 +395,12 @@ def questionnaire_document(region: str) -> dict[str, Any]:
         "level_titles": {level: words.level(level, "title") for level in LEVELS},
         "limits": words.text("safety_net", tables.limits),
         "explanation": [item.to_dict() for item in explain({"unknown"}, words)],
-        "protocol": _protocol(ProtocolConfig()),
+        "protocol": _protocol(ProtocolConfig(), words),
     }
 
 
 def interview_document(
-    answers: Mapping[str, Any], details: Collection[str], region: str
+    answers: Mapping[str, Any], details: Collection[str], region: str, language: str = "en"
 ) -> dict[str, Any]:
     """Return where the interview stands after some answers, and what it asks next.
 
@@ -399,6 +417,7 @@ def interview_document(
     open), ``level_so_far``, ``may_twist``.
     Raises InvalidInputError: a value is not an answer to its question.
     """
+    form = questionnaire_document(region, language)
     interview = Interview()
     trail: list[dict[str, Any]] = []
     screen = interview.next_screen()
@@ -407,11 +426,11 @@ def interview_document(
         if given is None:
             break
         interview.give(screen, given)
-        trail.append(_screen(screen, region))
+        trail.append(_screen(screen, form))
         screen = interview.next_screen()
     return {
         "trail": trail,
-        "screen": screen and _screen(screen, region),
+        "screen": screen and _screen(screen, form),
         "remaining": interview.remaining(),
         "answers": dict(interview.answers.values),
         "first_part_done": interview.next_screen(emergency_only=True) is None,
@@ -441,9 +460,8 @@ def _mark(question: Question, value: Any) -> Any:
     return "no" if value in ("no", question.lowest) else TICKED
 
 
-def _screen(screen: Screen, region: str) -> dict[str, Any]:
+def _screen(screen: Screen, form: dict[str, Any]) -> dict[str, Any]:
     """Return one screen with its words, from the entries of the questionnaire."""
-    form = questionnaire_document(region)
     known = {entry["id"]: entry for entry in form["questions"]}
     entries = [known[question.id] for question in screen.questions]
     first = entries[0]
@@ -469,7 +487,7 @@ def _screen(screen: Screen, region: str) -> dict[str, Any]:
     }
 
 
-def _question(entry: dict[str, Any], question: Question, region: str) -> dict[str, Any]:
+def _question(entry: dict[str, Any], question: Question, words: Catalogue) -> dict[str, Any]:
     if question.numeric:
         return entry
     document = {**entry, "options": _valued(entry["options"])}
@@ -477,7 +495,7 @@ def _question(entry: dict[str, Any], question: Question, region: str) -> dict[st
         detail = entry["detail"]
         document["detail"] = {**detail, "options": _valued(detail["options"])}
     return document | {
-        "emergency_options": _emergency_options(question, region),
+        "emergency_options": _emergency_options(question, words),
         "clear_options": _clear_options(question),
     }
 
@@ -486,13 +504,14 @@ def _valued(options: list[dict[str, str]]) -> list[dict[str, str]]:
     return [{"value": option["id"], "text": option["text"]} for option in options]
 
 
-def _emergency_options(question: Question, region: str) -> dict[str, str]:
+def _emergency_options(question: Question, words: Catalogue) -> dict[str, str]:
     """Return the options that are an emergency whatever is said elsewhere, each with its reason."""
     found = {}
     for value in question.answers:
         answers = parse_answers({question.id: value})
         if Interview(answers).emergency:
-            found[value] = recommend(answers, region=region).reasons[0].text
+            result = recommend(answers, region=words.region, language=words.language)
+            found[value] = result.reasons[0].text
     return found
 
 
@@ -504,28 +523,26 @@ def _clear_options(question: Question) -> list[str]:
     return [value for value in question.answers if value in below]
 
 
-def _protocol(settings: ProtocolConfig) -> list[dict[str, Any]]:
+def _protocol(settings: ProtocolConfig, words: Catalogue) -> list[dict[str, Any]]:
     return [
         {
             "kind": phase.kind,
             "turn": phase.turn,
             "seconds": phase.end - phase.start,
-            "cues": _cues(phase, settings),
+            "cues": _cues(phase, settings, words.messages["web"]["record"]),
         }
         for phase in planned_phases(settings)
     ]
 
 
-def _cues(phase: Phase, settings: ProtocolConfig) -> list[dict[str, Any]]:
+def _cues(phase: Phase, settings: ProtocolConfig, words: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return what to tell in a phase: when, s after its start, with which sign and words."""
 
-    def cue(after: float, kind: str, words: str, spoken: str) -> dict[str, Any]:
-        return {"after": after, "kind": kind, "words": words, "spoken": spoken}
+    def cue(after: float, kind: str, key: str) -> dict[str, Any]:
+        values = {"turn": phase.turn, "turns": settings.turns}
+        told, spoken = words[key].format_map(values), words[f"{key}_spoken"].format_map(values)
+        return {"after": after, "kind": kind, "words": told, "spoken": spoken}
 
     if phase.kind != "turn":
-        return [cue(0.0, phase.kind, "Stay still and quiet", "Stay still")]
-    number = f"Turn {phase.turn} of {settings.turns}"
-    return [
-        cue(0.0, "turn", f"{number}: slowly to one side", f"Turn {phase.turn}"),
-        cue(settings.turn_seconds / 2, "back", f"{number}: slowly back", "Back"),
-    ]
+        return [cue(0.0, phase.kind, "still")]
+    return [cue(0.0, "turn", "turn_to"), cue(settings.turn_seconds / 2, "back", "turn_back")]

@@ -142,10 +142,7 @@ def create_app(
     if study is not None:
         add_study(app, PREFIX, api, study)
         front = {"/": "study.html", "/use": "index.html"}
-    for path, name in front.items():
-        page = partial(_answer_front_page, name)
-        app.add_api_route(path, page, include_in_schema=False)
-    add_page(app, {"/docs": "docs.html", **offline})
+    add_page(app, {**front, "/docs": "docs.html", **offline})
     _describe_requests(app)
     guard(app, settings, hosts, pairing)
     return app
@@ -221,12 +218,13 @@ def add_page(app: FastAPI, pages: Mapping[str, str]) -> None:
     assets = load_assets()
 
     def answer(name: str) -> Response:
-        if name not in assets or name == "index.html":  # a template, at "/"
+        if name not in assets or name.endswith(".html"):  # a template, with an address of its own
             raise _unknown_path()
         return Response(assets[name].body, media_type=assets[name].media_type)
 
     for path, name in pages.items():
-        app.add_api_route(path, partial(answer, name), include_in_schema=False)
+        handler = _answer_page if name.endswith(".html") else answer
+        app.add_api_route(path, partial(handler, name), include_in_schema=False)
     app.add_api_route("/static/{name}", answer, include_in_schema=False)
 
 
@@ -244,15 +242,15 @@ def load_assets() -> dict[str, Asset]:
     return assets
 
 
-async def _answer_front_page(name: str, request: Request) -> Response:
-    """Answer with the page in the language that the person chose, or else reads first."""
+async def _answer_page(name: str, request: Request) -> Response:
+    """Answer with a page in the language that the person chose, or else reads first."""
     wanted = (request.query_params.get("language", ""), request.headers.get("accept-language", ""))
-    return HTMLResponse(front_page(accepted_language(",".join(wanted)), name))
+    return HTMLResponse(written_page(name, accepted_language(",".join(wanted))))
 
 
 @cache
-def front_page(language: str, name: str = "index.html") -> str:
-    """Return the page in a language; all its words are inside, so that it also works alone."""
+def written_page(name: str, language: str) -> str:
+    """Return a page in a language; all its words are inside, so that it also works alone."""
     template = load_assets()[name].body.decode("utf-8")
     named = {one: load_catalogue(language=one).messages["language"]["name"] for one in languages()}
     [go, *_] = load_tables().watch  # what to call for, also while the server cannot be reached

@@ -100,6 +100,7 @@ class TriageInput(Strict):
     answers: dict[str, Any]
     sound: SoundInput | None = None
     region: str | None = Field(default=None, max_length=20)
+    language: str = Field(default="en", max_length=20)
 
 
 class InterviewInput(Strict):
@@ -111,6 +112,7 @@ class InterviewInput(Strict):
     answers: dict[str, Any] = Field(max_length=200)
     details: list[str] = Field(default=[], max_length=200)
     region: str | None = Field(default=None, max_length=20)
+    language: str = Field(default="en", max_length=20)
 
 
 class StudyConsentInput(Strict):
@@ -397,6 +399,11 @@ UPLOAD_BODY: dict[str, Any] = {
                         "type": "string",
                         "description": "Country whose emergency number is shown in a report.",
                         "example": "GB",
+                    },
+                    "language": {
+                        "type": "string",
+                        "description": "Language of the recommendation.",
+                        "example": "en",
                     },
                     "embed": {
                         "type": "string",

@@ -16,7 +16,7 @@ from audio_pipeline.app.server.worker import release_free_memory
 # It warns of every broken body, on the screen of whoever serves; the sender is told anyway.
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
-FIELDS = ("audio", "answers", "capture", "region", "embed", "keep_take", "take")
+FIELDS = ("audio", "answers", "capture", "region", "language", "embed", "keep_take", "take")
 """Names of the parts: the recording; the answers as JSON; what the browser did to the sound as
 JSON; the country whose emergency number is shown; "yes" to put the sound inside a report, or to
 keep it in the history; what is known of a take of a study, as JSON."""

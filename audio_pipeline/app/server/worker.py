@@ -142,7 +142,7 @@ def answer(
 
     ``job``: ``kind``: "stream", see `hear`; or "analysis" or "report", with ``name``, ``answers``
         (None when not asked), ``capture`` (what the browser did to the sound), ``region``,
-        ``recording_seconds`` (the longest).
+        ``language``, ``recording_seconds`` (the longest).
     ``streams``: the live streams under way.
     """
     try:
@@ -173,7 +173,7 @@ def _answer(
         raise Refusal(422, "undecodable_audio", one_line(analysis.error))
     analysis = with_capture(analysis, job["capture"] or {})
     answers = None if job["answers"] is None else parse_answers(job["answers"])
-    assessment = assess(analysis, answers, region=job["region"])
+    assessment = assess(analysis, answers, region=job["region"], language=job["language"])
     if job["kind"] == "report":
         from audio_pipeline.app.reporting.report import report_page
 

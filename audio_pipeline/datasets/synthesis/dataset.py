@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -108,6 +110,29 @@ def check_new_dataset(folder: Path, count: int, seed: int, largest: int) -> None
         raise InvalidInputError(f"{folder} is not an empty folder: name one that is new or empty")
 
 
+@contextmanager
+def new_dataset(
+    folder: Path, columns: Sequence[str], recipe: Mapping[str, Any]
+) -> Iterator[csv.DictWriter[str]]:
+    """Give the manifest of a new dataset to write rows to; its recipe is written at the end.
+
+    Raises
+    ------
+    CrepitusError
+        If the folder cannot be written.
+    """
+    try:
+        (folder / "audio").mkdir(parents=True)
+        with (folder / "manifest.csv").open("w", encoding="utf-8", newline="") as file:
+            table = csv.DictWriter(file, columns, lineterminator="\n")
+            table.writeheader()
+            yield table
+        text = json.dumps({"software": f"crepitus {__version__}", **recipe}, indent=1) + "\n"
+        (folder / "recipe.json").write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise CrepitusError(f"cannot write the dataset to {folder}: {error.strerror}") from error
+
+
 def write_dataset(
     folder: Path,
     count: int,
@@ -146,30 +171,17 @@ def write_dataset(
     check_new_dataset(folder, count, seed, LARGEST)
     labels: Counter[str] = Counter()
     seconds = 0.0
-    try:
-        (folder / "audio").mkdir(parents=True)
-        with (folder / "manifest.csv").open("w", encoding="utf-8", newline="") as file:
-            table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            table.writeheader()
-            for number in range(count):
-                name, made = numbered_scene(number, seed, settings)
-                recording = Recording(made.samples, made.sample_rate, name)
-                write_recording(folder / "audio" / f"{name}.flac", recording, "16-bit")
-                table.writerows(rows(name, made))
-                labels.update(event.label for event in made.events)
-                seconds += recording.duration
-                if progress:
-                    progress(number + 1)
-        recipe = {
-            "software": f"crepitus {__version__}",
-            "seed": seed,
-            "count": count,
-            "licence": "CC0-1.0",
-            "settings": asdict(settings),
-        }
-        (folder / "recipe.json").write_text(json.dumps(recipe, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise CrepitusError(f"cannot write the dataset to {folder}: {error.strerror}") from error
+    recipe = {"seed": seed, "count": count, "licence": "CC0-1.0", "settings": asdict(settings)}
+    with new_dataset(folder, COLUMNS, recipe) as table:
+        for number in range(count):
+            name, made = numbered_scene(number, seed, settings)
+            recording = Recording(made.samples, made.sample_rate, name)
+            write_recording(folder / "audio" / f"{name}.flac", recording, "16-bit")
+            table.writerows(rows(name, made))
+            labels.update(event.label for event in made.events)
+            seconds += recording.duration
+            if progress:
+                progress(number + 1)
     return {
         "dataset": str(folder),
         "count": count,

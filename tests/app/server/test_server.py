@@ -237,6 +237,7 @@ class TestAnswers:
 
         assert list(map(number, ("GB", "US", "EU", "AU"))) == ["999", "911", "112", "000"]
         error_of(client.get("/api/v1/questions", params={"region": "XX"}), 422)
+        error_of(client.get("/api/v1/questions", params={"language": "../en"}), 422)
 
     def test_health_and_version(self, client: httpx.Client, recording: bytes) -> None:
         send(client, recording)

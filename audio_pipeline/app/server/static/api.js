@@ -1,6 +1,7 @@
 // The server, in a few calls. Paths are relative, so a pairing secret in the address goes along.
 
 import { state } from "./state.js";
+import { language, say } from "./words.js";
 
 const RETRIES = 3;
 
@@ -15,7 +16,7 @@ const pause = (seconds) => new Promise((resolve) => setTimeout(resolve, 1000 * s
 
 async function read(response) {
   if (response.ok) return response;
-  let message = "The server could not answer. Try again.";
+  let message = say("server.failed");
   try {
     message = (await response.json()).error ?? message;
   } catch {
@@ -31,24 +32,22 @@ async function send(path, options, onWait = () => {}) {
       const response = await fetch(path, options);
       if (response.status !== 503 || attempt === RETRIES) return await read(response);
       const seconds = Number(response.headers.get("Retry-After")) || 2;
-      onWait(`The computer is busy. Trying again in ${seconds} seconds.`);
+      onWait(say("server.busy", { count: seconds }));
       await pause(Math.min(seconds, 15));
     } catch (error) {
       if (error instanceof ServerError) throw error;
       if (attempt === RETRIES) {
-        throw new ServerError(
-          "The computer that runs Crepitus cannot be reached. Check that it is on and that you are on the same network, then try again.",
-          0,
-        );
+        throw new ServerError(say("server.unreachable"), 0);
       }
-      onWait("The connection was lost. Trying again.");
+      onWait(say("server.lost"));
       await pause(attempt);
     }
   }
 }
 
 export async function getQuestions(region) {
-  return (await send(`api/v1/questions${region ? `?region=${region}` : ""}`, {})).json();
+  const query = new URLSearchParams(region ? { region, language } : { language });
+  return (await send(`api/v1/questions?${query}`, {})).json();
 }
 
 function post(path, document) {
@@ -58,12 +57,13 @@ function post(path, document) {
 
 function postJson(path, answers, finding) {
   const sound = finding && { finding: finding.label, confidence: finding.confidence };
-  return post(path, sound ? { answers, sound, region: state.region } : { answers, region: state.region });
+  const asked = { answers, region: state.region, language };
+  return post(path, sound ? { ...asked, sound } : asked);
 }
 
 // What to ask next: answers may hold null for what was left out.
 export async function postInterview({ answers, details }) {
-  return (await post("api/v1/interview", { answers, details, region: state.region })).json();
+  return (await post("api/v1/interview", { answers, details, region: state.region, language })).json();
 }
 
 // The recommendation in words, as the page shows it.
@@ -72,8 +72,8 @@ export async function postAdvice(answers, finding) {
 }
 
 // The recommendation for programs.
-export async function postTriage(answers) {
-  return (await postJson("api/v1/triage", answers)).json();
+export async function postTriage(answers, finding) {
+  return (await postJson("api/v1/triage", answers, finding)).json();
 }
 
 export async function postFhir(answers) {
@@ -84,6 +84,7 @@ function form(recording, answers) {
   const data = new FormData();
   if (answers) data.append("answers", JSON.stringify(answers));
   data.append("region", state.region);
+  data.append("language", language);
   if (recording.capture) data.append("capture", JSON.stringify(recording.capture));
   data.append("audio", recording.blob, recording.name);
   return data;

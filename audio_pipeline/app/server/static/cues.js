@@ -2,6 +2,8 @@
 // Whatever sounds is noted with its time, so that the analysis never takes a cue for a sound of the
 // back. Screen readers are not used for cues: they would speak into the recording.
 
+import { locale } from "./words.js";
+
 const TONE_SECONDS = 0.1;
 const GAP_SECONDS = 0.03;
 const LOUDNESS = 0.25;
@@ -73,7 +75,7 @@ export class Cues {
   speak(words) {
     if (!canSpeak()) return;
     const line = new SpeechSynthesisUtterance(words);
-    line.lang = "en-GB";
+    line.lang = locale;
     line.rate = 1.1;
     let began = performance.now();
     line.onstart = () => {

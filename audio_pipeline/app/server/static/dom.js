@@ -1,5 +1,7 @@
 // Building elements from data: text is always text, never markup.
 
+import { say } from "./words.js";
+
 export const $ = (id) => document.getElementById(id);
 
 export function element(tag, attributes = {}, ...children) {
@@ -17,7 +19,7 @@ export function list(tag, items, attributes = {}) {
   return element(tag, attributes, ...items.map((item) => element("li", {}, item)));
 }
 
-export const seconds = (value) => `${value.toFixed(2)} s`;
+export const seconds = (value, digits = 2) => say("common.seconds", { count: value.toFixed(digits) });
 
 export function download(blob, name) {
   const url = URL.createObjectURL(blob);

@@ -1,15 +1,19 @@
 // Sounds as they are heard: a running picture while recording, and what the computer says of it.
 // The take itself does not depend on it: without a connection only the picture is drawn.
 
-import { element } from "./dom.js";
+import { element, seconds } from "./dom.js";
+import { labelWords } from "./sound-view.js";
+import { say } from "./words.js";
 
 const SECONDS = 20;
 const BACKLOG_BYTES = 4e6;
-const WORDS = { pop: "pop", grating: "grinding sound", other: "other sound" };
 
 export class LiveView {
-  constructor(node, sampleRate) {
+  // cues: the page's own sounds, { start, end } in seconds; what starts in one is no sound of a back.
+  constructor(node, sampleRate, cues) {
     this.sampleRate = sampleRate;
+    this.cues = cues;
+    this.waiting = [];
     this.frames = 0;
     this.peaks = [];
     this.events = [];
@@ -34,6 +38,7 @@ export class LiveView {
     } catch {
       return;
     }
+    this.socket.onopen = () => this.waiting.splice(0).forEach((block) => this.socket.send(block));
     this.socket.onmessage = ({ data }) => this.receive(JSON.parse(data));
   }
 
@@ -43,8 +48,11 @@ export class LiveView {
     for (const sample of block) peak = Math.max(peak, Math.abs(sample));
     this.peaks.push({ at: this.frames / this.sampleRate, peak });
     const { socket } = this;
-    // A slow network must not fill the phone's memory: the picture then lacks what was left out.
-    if (socket?.readyState === WebSocket.OPEN && socket.bufferedAmount < BACKLOG_BYTES) socket.send(block);
+    // Every block goes out, or the times told would not be those of the take; a network too slow for
+    // that must not fill the phone's memory, so then only the picture goes on.
+    if (socket?.readyState === WebSocket.CONNECTING) this.waiting.push(block);
+    else if (socket?.bufferedAmount > BACKLOG_BYTES) socket.close();
+    else if (socket?.readyState === WebSocket.OPEN) socket.send(block);
   }
 
   receive(message) {
@@ -53,10 +61,13 @@ export class LiveView {
     // A sound is told at once and again when its neighbours changed what it is taken for.
     this.events = this.events.filter((event) => Math.abs(event.start - message.start) > 0.001);
     this.events.push(message);
-    const joints = this.events.filter((event) => event.label !== "other" && !event.uncertain);
-    this.heard.textContent = joints.length
-      ? `Heard: ${joints.map((event) => `${WORDS[event.label] ?? event.label} at ${event.start.toFixed(1)} s`).join(", ")}`
-      : "";
+    const joints = this.heardEvents().filter((event) => event.label !== "other" && !event.uncertain);
+    const told = joints.map(({ label, start }) => say("sound.at", { sound: labelWords(label).toLowerCase(), time: seconds(start, 1) }));
+    this.heard.textContent = joints.length ? say("sound.live", { sounds: told.join(", ") }) : "";
+  }
+
+  heardEvents() {
+    return this.events.filter(({ start }) => !this.cues.some((cue) => cue.start <= start && start < cue.end));
   }
 
   draw() {
@@ -76,7 +87,7 @@ export class LiveView {
       const loud = Math.max(0.01, 1 + (20 * Math.log10(Math.max(peak, 1e-5))) / 80);
       context.fillRect(x(at) - bar, (height * (1 - loud)) / 2, bar, height * loud);
     }
-    for (const event of this.events) {
+    for (const event of this.heardEvents()) {
       context.fillStyle = style.getPropertyValue(`--${event.label}`) || style.color;
       context.globalAlpha = event.uncertain ? 0.3 : 0.6;
       context.fillRect(x(event.start), 0, Math.max(3 * ratio, x(event.end) - x(event.start)), height);

@@ -4,7 +4,7 @@
 import { $, element, list } from "./dom.js";
 import { regions, say, watch } from "./words.js";
 
-const local = () => location.protocol === "http:" && ["localhost", "127.0.0.1"].includes(location.hostname);
+const local = () => location.protocol === "http:" && ["localhost", "127.0.0.1"].includes(location.hostname) && location.pathname === "/";
 
 // Nothing can be asked or heard now, but an emergency must not wait for the server.
 export function offlineView(region, onRetry) {

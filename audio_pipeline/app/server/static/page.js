@@ -11,7 +11,7 @@ import { offer, offlineView } from "./offline.js";
 import { reasonNotToTwist, renderScreen } from "./screens.js";
 import { clear, keepAnswers, save, state } from "./state.js";
 import { forgetTake, keepTake, restoreTake } from "./takes.js";
-import { regions } from "./words.js";
+import { language, locale, regions, say } from "./words.js";
 
 const TITLE = "Crepitus";
 
@@ -102,7 +102,7 @@ function showProgress(step) {
   if (step !== "ask" || !interview) return;
   const at = Math.min(place().number, interview.trail.length + 1);
   const all = interview.trail.length + interview.remaining;
-  $("progress-text").textContent = `Question ${at} of about ${all}`;
+  $("progress-text").textContent = say("ask.progress", { number: at, total: all });
   $("progress-bar").style.width = `${(100 * at) / Math.max(1, all)}%`;
 }
 
@@ -179,7 +179,7 @@ function showEmergency(emergency) {
 // --- steps -------------------------------------------------------------------------------------
 
 function showStart() {
-  $("begin").textContent = interview?.trail.length ? "Go on with the questions" : "Start the questions";
+  $("begin").textContent = say(interview?.trail.length ? "start.go_on" : "start.begin");
 }
 
 async function showWhy() {
@@ -195,7 +195,7 @@ function showInvitation() {
   $("no-twist-why").textContent = why;
   $("invitation").hidden = Boolean(why);
   $("how-record").hidden = Boolean(why);
-  $("how-skip").textContent = why ? "Go on to the questions" : "Skip the recording";
+  $("how-skip").textContent = say(why ? "how.go_on" : "how.skip");
   $("how-skip").classList.toggle("primary", Boolean(why));
 }
 
@@ -210,13 +210,13 @@ async function useRecording(chosen) {
 }
 
 async function listen() {
-  trouble("Listening to your recording…");
+  trouble(say("heard.listening"));
   try {
     analysis = await postAnalysis(recording, (words) => trouble(words));
     trouble("");
     go("heard");
   } catch (error) {
-    trouble(`${error.message} You can record again, choose another file, or go on without a recording.`, error.status === 422 ? null : listen);
+    trouble(say("heard.failed", { why: error.message }), error.status === 422 ? null : listen);
   }
 }
 
@@ -242,7 +242,7 @@ async function showHeard() {
 }
 
 function answerWords(question, value) {
-  if (value === null || value === undefined) return "Left out";
+  if (value === null || value === undefined) return say("check.left_out");
   return question.options?.find((option) => option.value === value)?.text ?? String(value);
 }
 
@@ -269,14 +269,14 @@ function answerRows() {
 async function showCheck() {
   if (!interview) await walk();
   if (interview.screen) return go(next(), { replace: true });
-  $("check-recording").textContent = recording ? `With your recording: ${recording.name}.` : "Without a recording.";
+  $("check-recording").textContent = recording ? say("check.with", recording) : say("check.without");
   $("answers").replaceChildren(
     ...answerRows().map(({ index, title, words }) =>
       element(
         "li",
         {},
         element("span", {}, title, " ", element("strong", {}, words)),
-        element("button", { type: "button", class: "quiet", onclick: () => go(`ask-${index + 1}`) }, "Change", element("span", { class: "sr-only" }, `: ${title}`)),
+        element("button", { type: "button", class: "quiet", onclick: () => go(`ask-${index + 1}`) }, say("check.change"), element("span", { class: "sr-only" }, `: ${title}`)),
       ),
     ),
   );
@@ -286,7 +286,7 @@ async function showCheck() {
 async function finishQuestions() {
   trouble("");
   $("check-next").disabled = true;
-  $("status").textContent = "Working…";
+  $("status").textContent = say("check.working");
   try {
     const answers = givenAnswers();
     const finding = analysis?.recordings[0].finding;
@@ -311,7 +311,7 @@ async function showResultStep() {
     answers: givenAnswers(),
     rows: answerRows(),
     highest: state.highest,
-    answeredAt: new Date().toLocaleString(),
+    answeredAt: new Date().toLocaleString(locale),
     onAnswerMore: () => go("check"),
     onRecordAgain: () => go("record"),
     onKept: () => go("history"),
@@ -353,6 +353,9 @@ function wire() {
   recordStep.setUp({ onUse: useRecording, trouble });
   for (const [value, { name }] of Object.entries(regions)) $("region").append(element("option", { value }, name));
   $("region").addEventListener("change", () => setRegion($("region").value).catch((error) => trouble(error.message)));
+  $("language")?.addEventListener("change", () => {
+    location.href = `?language=${$("language").value}${location.hash}`;
+  });
   $("begin").addEventListener("click", () => go(next() === "start" ? "ask-1" : next()));
   $("why").addEventListener("click", () => go("why"));
   $("kept").addEventListener("click", () => go("history"));

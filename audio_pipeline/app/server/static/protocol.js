@@ -1,5 +1,7 @@
 // The guided take: a count-in, quiet, slow turns, quiet. The recorder does not depend on it.
 
+import { say } from "./words.js";
+
 const COUNT_IN = 3;
 
 // phases: [{ kind, turn, seconds, cues: [{ after, kind, words, spoken }] }]. Calls cue(cue) at each
@@ -23,7 +25,7 @@ export function countIn(cue, stopped) {
     const count = (left) => {
       if (stopped()) return resolve(false);
       if (!left) return resolve(true);
-      cue({ kind: "count", words: `Starting in ${left}`, spoken: String(left) });
+      cue({ kind: "count", words: say("record.count", { count: left }), spoken: String(left) });
       return setTimeout(count, 1000, left - 1);
     };
     count(COUNT_IN);

@@ -6,6 +6,7 @@ import { LiveView } from "./live.js";
 import { countIn, guide } from "./protocol.js";
 import { LeftError, MicrophoneError, Recorder, microphoneAvailable } from "./recorder.js";
 import { save, state } from "./state.js";
+import { say } from "./words.js";
 
 const LONGEST_SECONDS = 300;
 const LOUD = 0.98;
@@ -14,9 +15,9 @@ const WORDS_EVERY_MS = 1500;
 const CUES = ["speech", "tones", "vibration"];
 
 const PROCESSING = {
-  echoCancellation: "echo cancellation",
-  noiseSuppression: "noise suppression",
-  autoGainControl: "automatic volume",
+  echoCancellation: "record.echo",
+  noiseSuppression: "record.noise",
+  autoGainControl: "record.gain",
 };
 
 let recorder = null;
@@ -39,22 +40,22 @@ function show(phase) {
   for (const id of all) $(id).hidden = !states[phase].includes(id);
 }
 
-function say(words) {
+function caption(words) {
   $("guide").textContent = words;
 }
 
 // One cue: the caption on the screen, and whatever of speech, tones and vibration is switched on.
 function cue({ kind, words, spoken }) {
-  say(words);
+  caption(words);
   cues?.give(kind, spoken ?? words);
 }
 
 function levelWords(peak) {
   const dbfs = 20 * Math.log10(Math.max(peak, 1e-6));
-  if (recorder?.silent) return "No sound comes in at all: the microphone is off, or another program has it.";
-  if (peak >= LOUD) return "Too loud: move the microphone a little further away.";
-  if (dbfs < QUIET_DBFS) return moving ? "Very quiet: bring the microphone closer to your back." : "Very quiet. That is right while you stay still.";
-  return "The microphone hears you.";
+  if (recorder?.silent) return say("record.dead");
+  if (peak >= LOUD) return say("record.loud");
+  if (dbfs < QUIET_DBFS) return say(moving ? "record.quiet" : "record.quiet_right");
+  return say("record.hears");
 }
 
 function showLevel(peak) {
@@ -73,15 +74,14 @@ function silenceTold(silent) {
   if (!silent) return;
   wordsShownAt = performance.now();
   $("level-words").textContent = levelWords(0);
-  cue({ kind: "trouble", words: "No sound comes from the microphone", spoken: "No sound. Please stop and check the microphone." });
+  cue({ kind: "trouble", words: say("record.dead_cue"), spoken: say("record.dead_spoken") });
 }
 
 // What the browser did to the sound although we asked it not to; unknown is not "off".
 export function processingWords(capture) {
   const on = Object.keys(PROCESSING).filter((name) => capture?.[name] === true);
   if (!on.length) return "";
-  const names = on.map((name) => PROCESSING[name]).join(", ");
-  return `Your browser changed the sound (${names}). This can remove short sounds such as pops. Try another browser if you can.`;
+  return say("record.processed", { names: on.map((name) => say(PROCESSING[name])).join(", ") });
 }
 
 function forget() {
@@ -99,7 +99,7 @@ async function start(trouble) {
   cues.unlock();
   const starting = new Recorder({
     onLevel: showLevel,
-    onInterrupted: (words) => finish(`${words} What was recorded until then is kept.`),
+    onInterrupted: (words) => finish(say("record.kept", { why: words })),
     onSilent: silenceTold,
     onBlock: (block) => live?.send(block),
   });
@@ -111,7 +111,7 @@ async function start(trouble) {
     if (!(error instanceof MicrophoneError)) throw error;
     recorder = null;
     await cues.close();
-    trouble(`${error.message} You can also choose a recording, or skip it: your answers alone give advice.`);
+    trouble(say("record.or_else", { why: error.message }));
     return;
   } finally {
     $("start").disabled = false;
@@ -122,14 +122,15 @@ async function start(trouble) {
   moving = false;
   show("recording");
   $("stop").focus();
-  live = new LiveView($("live"), starting.context.sampleRate);
+  live = new LiveView($("live"), starting.context.sampleRate, starting.cues);
+  if (!starting.media) starting.blocks.forEach((block) => live.send(block)); // came before it was there
   const words = processingWords(starting.capture);
   $("processing").hidden = !words;
   $("processing-text").textContent = words;
   clockTimer = setInterval(tick, 250);
   if (!$("guided").checked) {
     moving = true;
-    cue({ kind: "quiet", words: "Recording. Move when you are ready." });
+    cue({ kind: "quiet", words: say("record.recording") });
     return;
   }
   if (!(await countIn(cue, () => recorder !== starting))) return;
@@ -142,7 +143,7 @@ async function start(trouble) {
 
 function tick() {
   const elapsed = recorder?.seconds ?? 0;
-  $("clock").textContent = `${Math.floor(elapsed)} s`;
+  $("clock").textContent = say("common.seconds", { count: Math.floor(elapsed) });
   if (elapsed > LONGEST_SECONDS) finish();
 }
 
@@ -156,8 +157,8 @@ async function finish(note = "") {
   const result = await stopping.stop();
   take = { ...result, url: URL.createObjectURL(result.blob) };
   $("take-audio").src = take.url;
-  $("take-text").textContent = `${note} ${result.seconds.toFixed(0)} seconds. Listen to it if you like, use it, or record again.`.trim();
-  cue(note ? { kind: "trouble", words: "The recording was interrupted." } : { kind: "done", words: "Recorded.", spoken: "Done. You can look at the screen." });
+  $("take-text").textContent = `${note} ${say("record.taken", { count: result.seconds.toFixed(0) })}`.trim();
+  cue(note ? { kind: "trouble", words: say("record.interrupted") } : { kind: "done", words: say("record.done"), spoken: say("record.done_spoken") });
   $("level-words").textContent = "";
   $("level-bar").style.width = "0";
   show("done");
@@ -167,8 +168,8 @@ async function finish(note = "") {
 function reset() {
   forget();
   show("ready");
-  say("Press Start when you are ready.");
-  $("clock").textContent = "0 s";
+  caption(say("record.ready"));
+  $("clock").textContent = say("common.seconds", { count: 0 });
   $("processing").hidden = true;
 }
 
@@ -207,7 +208,7 @@ export function setUp({ onUse, trouble }) {
   $("cue-try").addEventListener("click", () => {
     const trial = new Cues(wanted());
     trial.unlock();
-    setTimeout(() => trial.give("turn", "Turn"), 200);
+    setTimeout(() => trial.give("turn", say("record.turn")), 200);
     setTimeout(() => trial.close(), 2500);
   });
   reset();
@@ -224,6 +225,6 @@ export function enter(phases, trouble) {
     };
   }
   if (!microphoneAvailable()) {
-    trouble("This browser gives no microphone to this page. Choose a recording instead, or skip it.");
+    trouble(say("record.unavailable"));
   }
 }

@@ -2,6 +2,7 @@
 // collects raw samples. Where there is no AudioWorklet, MediaRecorder is the fallback.
 
 import { encodeWav } from "./wav.js";
+import { say } from "./words.js";
 
 const WANTED = {
   echoCancellation: false,
@@ -23,10 +24,9 @@ export class MicrophoneError extends Error {}
 export class LeftError extends Error {}
 
 const REASONS = {
-  NotAllowedError:
-    "The browser may not use the microphone. Allow it in the browser's settings for this page, then try again.",
-  NotFoundError: "No microphone was found. Plug one in, then try again.",
-  NotReadableError: "Another program is using the microphone. Close it, then try again.",
+  NotAllowedError: "record.denied",
+  NotFoundError: "record.missing",
+  NotReadableError: "record.taken_by_other",
 };
 
 export function microphoneAvailable() {
@@ -54,16 +54,14 @@ export class Recorder {
 
   async start() {
     if (!microphoneAvailable()) {
-      throw new MicrophoneError(
-        "This browser gives no microphone to this page. Open the page over https, or choose a recording instead.",
-      );
+      throw new MicrophoneError(say("record.no_https"));
     }
     let stream;
     try {
       stream = await navigator.mediaDevices.getUserMedia({ audio: WANTED });
     } catch (error) {
       if (this.released) throw new LeftError();
-      throw new MicrophoneError(REASONS[error.name] ?? "The microphone could not be opened.");
+      throw new MicrophoneError(say(REASONS[error.name] ?? "record.not_opened"));
     }
     this.stream = stream;
     // Permission can come long after the person has gone on: then the microphone closes at once.
@@ -86,7 +84,7 @@ export class Recorder {
       const left = this.released;
       await this.release();
       if (left) throw new LeftError();
-      throw new MicrophoneError("The microphone could not be read. Reload the page and try again.");
+      throw new MicrophoneError(say("record.not_read"));
     }
     await this.stillWanted();
     this.watch(track);
@@ -113,16 +111,16 @@ export class Recorder {
       this.watches.abort();
       this.onInterrupted(words);
     };
-    track.addEventListener("ended", () => interrupted("The microphone was unplugged or taken away."), { signal });
-    track.addEventListener("mute", () => interrupted("The microphone was switched off by a call or another program."), { signal });
+    track.addEventListener("ended", () => interrupted(say("record.unplugged")), { signal });
+    track.addEventListener("mute", () => interrupted(say("record.muted")), { signal });
     this.context.addEventListener(
       "statechange",
-      () => this.context.state === "running" || interrupted("A call, a locked screen or another program stopped the recording."),
+      () => this.context.state === "running" || interrupted(say("record.stopped")),
       { signal },
     );
     let last = this.received;
     const timer = setInterval(() => {
-      if (this.received === last) interrupted("No more sound came from the microphone.");
+      if (this.received === last) interrupted(say("record.stalled"));
       last = this.received;
     }, STALLED_MS);
     signal.addEventListener("abort", () => clearInterval(timer));

@@ -6,6 +6,7 @@ import { keepPart } from "./history.js";
 import { processingWords } from "./record-step.js";
 import { soundView } from "./sound-view.js";
 import { levelSymbol } from "./symbols.js";
+import { say } from "./words.js";
 
 const LEVELS = ["self_care", "routine", "soon", "same_day", "emergency"];
 
@@ -55,31 +56,31 @@ export function emergencyView({ title, advice, reasons }, questionnaire, onChang
     "emergency",
     title,
     ...advice.map((text) => element("p", {}, text)),
-    element("p", { class: "numbers" }, element("a", { href: `tel:${number}` }, `Call ${number}`)),
-    element("h2", {}, "Why"),
+    element("p", { class: "numbers" }, element("a", { href: `tel:${number}` }, say("result.call", { number }))),
+    element("h2", {}, say("result.why")),
     list("ul", reasons),
   );
   return element(
     "div",
-    { role: "region", "aria-label": "Emergency" },
+    { role: "region", "aria-label": say("result.emergency") },
     card,
     element("p", {}, questionnaire.limits),
     element(
       "p",
       { class: "note" },
-      element("button", { type: "button", class: "quiet", onclick: () => window.print() }, "Print this page"),
-      element("button", { type: "button", class: "quiet", onclick: onChange }, "I gave a wrong answer: change it"),
+      element("button", { type: "button", class: "quiet", onclick: () => window.print() }, say("result.print")),
+      element("button", { type: "button", class: "quiet", onclick: onChange }, say("result.wrong_answer")),
     ),
   );
 }
 
 function unanswered(topics, onAnswerMore) {
   if (!topics.length) return null;
-  const count = topics.length === 1 ? "One question" : `${topics.length} questions`;
+  const count = say(topics.length === 1 ? "result.unanswered_one" : "result.unanswered_many", { count: topics.length });
   return section(
-    "What you did not answer",
-    element("details", {}, element("summary", {}, `${count} without an answer`), list("ul", topics)),
-    element("div", { class: "buttons" }, element("button", { type: "button", onclick: onAnswerMore }, "Answer more questions")),
+    say("result.unanswered"),
+    element("details", {}, element("summary", {}, count), list("ul", topics)),
+    element("div", { class: "buttons" }, element("button", { type: "button", onclick: onAnswerMore }, say("result.answer_more"))),
   );
 }
 
@@ -107,21 +108,21 @@ function saving({ recommendation, analysis, recording, answers, trouble }) {
   const embed = element("input", { type: "checkbox", id: "embed" });
   const pageName = "crepitus.html";
   const keep = section(
-    "Keep this result",
-    element("p", {}, "Nothing is kept unless you save it. A saved page is something to show a doctor or a physiotherapist."),
+    say("save.title"),
+    element("p", {}, say("save.note")),
     recording
-      ? element("div", { class: "option" }, embed, element("label", { for: "embed" }, "Put the sound into the saved page"))
+      ? element("div", { class: "option" }, embed, element("label", { for: "embed" }, say("save.embed")))
       : null,
     element(
       "div",
       { class: "buttons" },
-      button("Print or save as PDF", () => window.print()),
+      button(say("save.print"), () => window.print()),
       recording
-        ? button("Save as a page", async () => download(await postReport(recording, answers, embed.checked), pageName))
+        ? button(say("save.page"), async () => download(await postReport(recording, answers, embed.checked), pageName))
         : null,
-      recording ? button("Save the recording", () => download(recording.blob, recording.name)) : null,
-      button("Save for programs (JSON)", () => download(json(), "crepitus.json")),
-      button("Save the answers for clinics (FHIR)", async () => download(await postFhir(answers), "crepitus-fhir.json")),
+      recording ? button(say("save.recording"), () => download(recording.blob, recording.name)) : null,
+      button(say("save.json"), () => download(json(), "crepitus.json")),
+      button(say("save.fhir"), async () => download(await postFhir(answers), "crepitus-fhir.json")),
     ),
   );
   keep.classList.add("keep");
@@ -132,7 +133,7 @@ function saving({ recommendation, analysis, recording, answers, trouble }) {
 export function explanationView(items) {
   if (!items?.length) return null;
   const sources = new Map(items.flatMap((item) => item.sources).map((source) => [source.key, source]));
-  return element("div", { class: "explanation" }, ...items.map(({ text }) => element("p", {}, text)), sourceList([...sources.values()], "Where this comes from"));
+  return element("div", { class: "explanation" }, ...items.map(({ text }) => element("p", {}, text)), sourceList([...sources.values()], say("result.explanation_sources")));
 }
 
 const warningList = (heard) => heard.quality?.warnings.map((warning) => warning.text) ?? [];
@@ -145,7 +146,7 @@ export async function heardView(heard, recording) {
   const node = element(
     "div",
     {},
-    element("p", { class: usable && !warnings.length ? "lead" : "notice", id: "verdict" }, usable ? "The recording can be used." : "This recording cannot be used. Please record again."),
+    element("p", { class: usable && !warnings.length ? "lead" : "notice", id: "verdict" }, say(usable ? "heard.usable" : "heard.unusable")),
     warnings.length ? list("ul", warnings) : null,
     list("ul", heard.finding?.reasons ?? []),
     view.node,
@@ -156,12 +157,12 @@ export async function heardView(heard, recording) {
 async function soundSection(heard, { recording, advice, onRecordAgain }) {
   const view = await soundView(heard, recording.blob);
   const warnings = warningList(heard);
-  const again = element("button", { type: "button", onclick: onRecordAgain }, "Record again");
+  const again = element("button", { type: "button", onclick: onRecordAgain }, say("record.again"));
   const node = section(
-    "What we heard",
+    say("result.heard"),
     element("p", {}, advice.sound),
     list("ul", heard.finding.reasons),
-    warnings.length ? element("div", { class: "notice" }, element("p", {}, element("strong", {}, "About this recording")), list("ul", warnings), again) : null,
+    warnings.length ? element("div", { class: "notice" }, element("p", {}, element("strong", {}, say("result.about_recording"))), list("ul", warnings), again) : null,
     view.node,
   );
   return { ...view, node };
@@ -169,7 +170,7 @@ async function soundSection(heard, { recording, advice, onRecordAgain }) {
 
 // What a doctor wants to see: every answer as it was given. Folded on the screen, open on paper.
 const answersGiven = (rows) =>
-  element("details", {}, element("summary", {}, "The answers you gave"), list("ul", rows.map(({ title, words }) => `${title} ${words}`)));
+  element("details", {}, element("summary", {}, say("result.answers")), list("ul", rows.map(({ title, words }) => `${title} ${words}`)));
 
 // Fills `target`; the recording is optional. Returns a function that stops what plays.
 export async function showResult(target, given) {
@@ -180,34 +181,34 @@ export async function showResult(target, given) {
     verdict(
       advice.level,
       advice.title,
-      element("p", {}, "Who to see: ", element("strong", {}, advice.who)),
-      element("p", {}, "By when: ", element("strong", {}, advice.when)),
+      element("p", {}, `${say("result.who")} `, element("strong", {}, advice.who)),
+      element("p", {}, `${say("result.when")} `, element("strong", {}, advice.when)),
       ...advice.where_to_go.map((text) => element("p", {}, text)),
     ),
     isHigher(highest, advice.level)
       ? element(
           "p",
           { class: "notice" },
-          `An answer that you gave first and then changed leads to more urgent advice: “${questionnaire.level_titles[highest]}”. If you are in doubt, follow that, and show this to whoever you see.`,
+          say("result.higher", { title: questionnaire.level_titles[highest] }),
         )
       : null,
-    sound ? sound.node : section("What we heard", element("p", {}, advice.sound)),
-    explanation && section("Why a back makes this sound", explanation),
-    section("Why we say this", advice.why.length ? reasonList(advice.why) : element("p", {}, advice.no_reason)),
-    listing("What we do not know", advice.urgent, { class: "notice" }),
-    listing(advice.urgent.items.length ? null : "What we do not know", advice.unknown),
-    listing("Please check", { items: advice.check }),
-    listing("What may help", { items: advice.advice }),
-    listing("What to watch for", advice.watch),
+    sound ? sound.node : section(say("result.heard"), element("p", {}, advice.sound)),
+    explanation && section(say("result.explanation"), explanation),
+    section(say("result.reasons"), advice.why.length ? reasonList(advice.why) : element("p", {}, advice.no_reason)),
+    listing(say("result.unknown"), advice.urgent, { class: "notice" }),
+    listing(advice.urgent.items.length ? null : say("result.unknown"), advice.unknown),
+    listing(say("result.check"), { items: advice.check }),
+    listing(say("result.advice"), { items: advice.advice }),
+    listing(say("result.watch"), advice.watch),
     listing(null, advice.watch_today),
     listing(null, advice.watch_later),
     unanswered(advice.unanswered, onAnswerMore),
-    advice.also.length ? element("details", {}, element("summary", {}, "Other reasons"), reasonList(advice.also)) : null,
-    sourceList(advice.sources, "Where the reasons come from"),
+    advice.also.length ? element("details", {}, element("summary", {}, say("result.other_reasons")), reasonList(advice.also)) : null,
+    sourceList(advice.sources, say("result.sources")),
     answersGiven(rows),
     keepPart(given),
     saving(given),
-    element("p", { class: "note" }, `${advice.limits} Answers given ${answeredAt}. ${advice.rules}`),
+    element("p", { class: "note" }, `${advice.limits} ${say("result.answered", { time: answeredAt })} ${advice.rules}`),
   ];
   target.replaceChildren(...parts.filter(Boolean));
   sound?.draw();

@@ -2,12 +2,12 @@
 
 import { $, element, seconds } from "./dom.js";
 import { drawSpectrogram, drawWaveform } from "./picture.js";
-import { LABEL_WORDS } from "./sound-view.js";
+import { labelWords } from "./sound-view.js";
 
 const RATE = 48000;
 const KEYS = { pop: "p", grating: "g", other: "o", unsure: "u" };
 const MOST_ZOOM = 32;
-const words = (label) => (label === "unsure" ? "Unsure" : (LABEL_WORDS[label] ?? label));
+const words = (label) => (label === "unsure" ? "Unsure" : labelWords(label));
 
 let overview = null;
 let shown = null;

@@ -1,12 +1,13 @@
 // One screen of the interview: a question, a list to tick, or a number. No field is set in advance.
 
 import { element } from "./dom.js";
+import { say } from "./words.js";
 
 // onGive(given) gets question to value, null where the person leaves it out.
 export function renderScreen(screen, known, onGive) {
   const [question] = screen.questions;
   const title = element("h1", { id: "ask-title", tabindex: "-1" }, screen.title);
-  const why = screen.why ? element("details", { class: "why" }, element("summary", {}, "Why we ask"), element("p", {}, screen.why)) : null;
+  const why = screen.why ? element("details", { class: "why" }, element("summary", {}, say("ask.why")), element("p", {}, screen.why)) : null;
   let body;
   if (screen.ticked) body = ticks(screen, known, onGive);
   else if (question.type === "choice") body = choices(question, known, onGive);
@@ -15,7 +16,7 @@ export function renderScreen(screen, known, onGive) {
   const leave = element(
     "button",
     { type: "button", class: "quiet", id: "leave-out", onclick: () => onGive(Object.fromEntries(screen.questions.map(({ id }) => [id, null]))) },
-    "Leave this out",
+    say("ask.leave_out"),
   );
   return element("form", { onsubmit: (event) => event.preventDefault(), novalidate: true }, title, screen.lead ? element("p", {}, screen.lead) : null, why, body, element("div", { class: "buttons" }, leave));
 }
@@ -79,7 +80,7 @@ function number(question, known, onGive) {
     const value = Number(typed);
     if (/^\d{1,3}$/.test(typed) && value >= question.minimum && value <= question.maximum) onGive({ [question.id]: value });
     else {
-      error.textContent = `Type a whole number from ${question.minimum} to ${question.maximum}.`;
+      error.textContent = say("ask.number", question);
       input.setAttribute("aria-invalid", "true");
       input.focus();
     }
@@ -90,7 +91,7 @@ function number(question, known, onGive) {
   return element(
     "div",
     {},
-    element("div", { class: "number" }, input, element("button", { type: "button", class: "primary", id: "number-next", onclick: give }, "Next")),
+    element("div", { class: "number" }, input, element("button", { type: "button", class: "primary", id: "number-next", onclick: give }, say("common.next"))),
     error,
   );
 }
@@ -107,7 +108,7 @@ function ticks(screen, known, onGive) {
       "div",
       { class: "option unsure", hidden: !canDoubt || !box.checked },
       unsure,
-      element("label", { for: unsure.id }, "I am not sure", element("span", { class: "sr-only" }, `: ${question.text}`)),
+      element("label", { for: unsure.id }, say("ask.unsure"), element("span", { class: "sr-only" }, `: ${question.text}`)),
     );
     box.addEventListener("change", () => {
       doubt.hidden = !canDoubt || !box.checked;
@@ -123,7 +124,7 @@ function ticks(screen, known, onGive) {
   const error = element("p", { class: "error", role: "alert" });
   const next = () => {
     if (rows.some(({ box }) => box.checked)) onGive(Object.fromEntries(rows.map(({ question, answer }) => [question.id, answer()])));
-    else error.textContent = `Tick what fits, or choose “${screen.none}”.`;
+    else error.textContent = say("ask.tick_or_none", screen);
   };
   const none = () => onGive(Object.fromEntries(rows.map(({ question }) => [question.id, "no"])));
   return element(
@@ -132,14 +133,14 @@ function ticks(screen, known, onGive) {
     element("div", { class: "choices" }, element("button", { type: "button", class: "choice", id: "none-next", onclick: none }, screen.none)),
     ...rows.map(({ node }) => node),
     error,
-    element("div", { class: "buttons" }, element("button", { type: "button", class: "primary", id: "ticks-next", onclick: next }, "Next")),
+    element("div", { class: "buttons" }, element("button", { type: "button", class: "primary", id: "ticks-next", onclick: next }, say("common.next"))),
   );
 }
 
 // Only who answered every safety question, and in a way that rules its worry out, is invited.
 export function reasonNotToTwist(questionnaire, answers, mayTwist) {
   const first = questionnaire.questions.filter((question) => question.section === "emergency");
-  if (first.some(({ id }) => !(id in answers))) return "You left out some of the safety questions.";
+  if (first.some(({ id }) => !(id in answers))) return say("how.left_out");
   const open = first.some(({ id, clear_options: clear }) => !clear.includes(answers[id]));
-  return open || !mayTwist ? "One of your answers should be looked at first." : "";
+  return open || !mayTwist ? say("how.look_first") : "";
 }

@@ -1,6 +1,7 @@
 // The recording in the result: picture with the events on it, tap one to hear it and read why.
 
 import { element, seconds } from "./dom.js";
+import { say } from "./words.js";
 import { HIGHEST_HZ, drawSpectrogram, drawWaveform } from "./picture.js";
 
 const LEAD_SECONDS = 0.15;
@@ -11,14 +12,16 @@ const LONG_BYTES = 20e6;
 const TAG_PIXELS = 26; // one number, wide enough to be tapped
 const TAG_ROWS = 8;
 
-export const LABEL_WORDS = { pop: "Pop", grating: "Grinding sound", other: "Other sound" };
+const LABELS = ["pop", "grating", "other"];
 
-export const labelWords = (label) => LABEL_WORDS[label] ?? label;
+export const labelWords = (label) => (LABELS.includes(label) ? say(`sound.${label}`) : label);
 
 function eventWords(event) {
   const words = labelWords(event.label);
-  return event.uncertain ? `${words}, not sure` : words;
+  return event.uncertain ? say("sound.not_sure", { sound: words }) : words;
 }
+
+const eventAt = (event) => say("sound.at", { sound: eventWords(event), time: seconds(event.start) });
 
 // The browser's own decoder; null when it does not know the format.
 async function decode(blob) {
@@ -58,15 +61,15 @@ class Player {
 }
 
 function textEquivalent(duration, events) {
-  if (!events.length) return `The picture shows ${duration.toFixed(1)} seconds of sound. Nothing is marked on it.`;
-  const heard = events.map((event) => `${eventWords(event).toLowerCase()} at ${seconds(event.start)}`);
-  return `The picture shows ${duration.toFixed(1)} seconds of sound: ${heard.join("; ")}.`;
+  const count = duration.toFixed(1);
+  if (!events.length) return say("sound.nothing", { count });
+  return say("sound.shows", { count, sounds: events.map((event) => eventAt(event).toLowerCase()).join("; ") });
 }
 
 // Lines at round frequencies across the spectrogram, so that "high" and "low" mean something.
 function frequencyAxis(sampleRate) {
   const top = Math.min(HIGHEST_HZ, sampleRate / 2);
-  const lines = [2, 5, 10, 15].filter((kilohertz) => 1000 * kilohertz < top);
+  const lines = [2, 5, 10, 15].filter((kilohertz) => 1000 * kilohertz < 0.9 * top);
   return element(
     "div",
     { class: "frequencies", "aria-hidden": "true" },
@@ -104,7 +107,7 @@ export async function soundView(recording, blob) {
   const choose = (index) => {
     const event = events[index];
     marks.forEach((mark, other) => mark.setAttribute("aria-pressed", String(other === index)));
-    status.textContent = `Playing ${eventWords(event).toLowerCase()} at ${seconds(event.start)}.`;
+    status.textContent = say("sound.playing", { sound: eventAt(event).toLowerCase() });
     player.play(event.start - LEAD_SECONDS, event.end + TAIL_SECONDS, () => {
       marks[index].setAttribute("aria-pressed", "false");
       status.textContent = "";
@@ -118,7 +121,7 @@ export async function soundView(recording, blob) {
       {
         type: "button",
         class: `mark event-${event.label}`,
-        "aria-label": `${index + 1}: ${eventWords(event)} at ${seconds(event.start)}. Play and read why.`,
+        "aria-label": say("sound.mark", { number: index + 1, sound: eventAt(event) }),
         "aria-pressed": "false",
         onclick: () => {
           choose(index);
@@ -137,13 +140,13 @@ export async function soundView(recording, blob) {
         element(
           "div",
           { class: "row" },
-          element("strong", {}, `${index + 1}. ${eventWords(event)} at ${seconds(event.start)}`),
+          element("strong", {}, `${index + 1}. ${eventAt(event)}`),
           player
             ? element(
                 "button",
                 { type: "button", onclick: () => choose(index) },
-                "Play",
-                element("span", { class: "sr-only" }, ` sound ${index + 1}`),
+                say("sound.play"),
+                element("span", { class: "sr-only" }, ` ${say("sound.play_number", { number: index + 1 })}`),
               )
             : null,
         ),
@@ -165,22 +168,22 @@ export async function soundView(recording, blob) {
         element(
           "div",
           { class: "axis", "aria-hidden": "true" },
-          element("span", {}, "0 s"),
-          element("span", {}, `${(duration / 2).toFixed(1)} s`),
-          element("span", {}, `${duration.toFixed(1)} s`),
+          element("span", {}, seconds(0, 0)),
+          element("span", {}, seconds(duration / 2, 1)),
+          element("span", {}, seconds(duration, 1)),
         ),
         element(
           "figcaption",
           {},
-          `${textEquivalent(duration, events)} Above: how loud. Below: low notes at the bottom, high notes at the top.`,
+          `${textEquivalent(duration, events)} ${say("sound.how")}`,
         ),
       ),
     );
   } else if (blob) {
-    children.push(element("p", { class: "note" }, "This browser cannot play this kind of file. The times below are right."));
+    children.push(element("p", { class: "note" }, say("sound.unplayable")));
   }
   if (events.length) {
-    if (samples) children.push(element("p", { class: "on-screen" }, "Choose a mark or a Play button to hear a sound."));
+    if (samples) children.push(element("p", { class: "on-screen" }, say("sound.choose")));
     children.push(element("ol", { class: "events" }, ...details));
   }
   const node = element("div", {}, ...children);
