@@ -94,6 +94,9 @@ def main(arguments: list[str] | None = None) -> Any:
     # Before any numeric library is loaded: on small arrays their threads only hinder each other.
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
+    # The allocator of pyarrow (Parquet) would start a thread, and a process with threads is not
+    # forked into workers.
+    os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
     if not any(isinstance(finder, _WithoutPandas) for finder in sys.meta_path):
         sys.meta_path.insert(0, _WithoutPandas())
     _open_standard_streams()
@@ -104,8 +107,7 @@ def main(arguments: list[str] | None = None) -> Any:
 class _WithoutPandas:
     """Keeps scikit-learn from loading pandas only to know whether it is there.
 
-    That takes as long as librosa, and the thread of pyarrow's allocator would keep the batch from
-    forking its workers. Whoever asks for pandas after that gets it.
+    That takes a sixth of a start. Whoever asks for pandas after that gets it.
     """
 
     def find_spec(self, name: str, path: object, target: object = None) -> None:
