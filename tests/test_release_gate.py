@@ -48,7 +48,10 @@ QUICK, LONG = 20, 100
 """Recordings of each kind in CI and by hand: more than one and nearly six hours in all."""
 
 # What the default model exceeds a budget in, as measured: named, not excused.
-FAILS_QUICK: Mapping[str, str] = {"mouth": "a sure joint sound in 2 of 20, no grating"}
+FAILS_QUICK: Mapping[str, str] = {
+    "paper": "a sure grating in 1 of 20",
+    "rain": "a sure grating in 1 of 20",
+}
 FAILS_LONG: Mapping[str, str] = FAILS_QUICK
 """As above until the long run has been made with this model; it may name more kinds."""
 
