@@ -190,7 +190,7 @@ class Study:
         """Return the last consent of each person."""
         return {
             row["participant"]: Consent(
-                int(row["version"]),
+                _number(row["version"], self.folder / CONSENTS[0]),
                 row["sha256"],
                 row["use"] == "yes",
                 row["research"] == "yes",
@@ -203,7 +203,10 @@ class Study:
     def answers(self) -> dict[tuple[str, int], dict[str, str]]:
         """Return the last answers of each person and session, empty where there is none."""
         rows = self._rows(ANSWERS, _ANSWER_KEYS)
-        return {(row["participant"], int(row["session"])): row for row in rows}
+        return {
+            (row["participant"], _number(row["session"], self.folder / ANSWERS)): row
+            for row in rows
+        }
 
     def exports(self) -> list[dict[str, str]]:
         """Return which archives were made of it, with who is in them."""
@@ -320,8 +323,11 @@ class Study:
         at = at or (_clock() - datetime.timedelta(seconds=recording.duration))
         with self._lock, writing(self.folder):
             session, number = self.next_take(participant, at)
-            path = self.folder / TAKES / participant / f"s{session}-t{number}.flac"
-            path.parent.mkdir(exist_ok=True)
+            folder = self.folder / TAKES / participant
+            folder.mkdir(exist_ok=True)
+            # A recording that lost its note keeps its name: the next one takes another.
+            while (path := folder / f"s{session}-t{number}.flac").exists():
+                number += 1
             # The comment as it came: the phases and cues of the protocol are in it.
             words = {"comment": comment} if comment else {}
             write_recording(path, recording, metadata=words, replace=False)
@@ -357,8 +363,7 @@ class Study:
         What was deleted.
         Raises InvalidInputError when there never was such a person.
         """
-        if participant not in {row["participant"] for row in self._rows(*PARTICIPANTS)}:
-            raise InvalidInputError(f"{self.folder} has no person {participant!r:.60}")
+        self.check_code(participant)
         takes = self._all_takes(participant, also_gone=True)
         with self._lock, writing(self.folder):
             if participant not in self.withdrawn():
@@ -384,6 +389,11 @@ class Study:
         paths = sorted((self.folder / TAKES / participant).glob("*.flac"))
         notes = ((path, read_note(path.with_suffix(".json"))) for path in paths)
         return [Take(path, note) for path, note in notes if note is not None]
+
+    def check_code(self, participant: str) -> None:
+        """Raise InvalidInputError when there never was such a person."""
+        if participant not in {row["participant"] for row in self._rows(*PARTICIPANTS)}:
+            raise InvalidInputError(f"{self.folder} has no person {participant!r:.60}")
 
     def _known(self, participant: str) -> None:
         if participant not in self.participants():
@@ -497,6 +507,7 @@ def models_that_saw(study: Study, participant: str, places: Sequence[Path]) -> l
     from audio_pipeline.model.persistence import LARGEST_MANIFEST
     from audio_pipeline.model.persistence import MANIFEST as MODEL
 
+    study.check_code(participant)
     paths = (study.folder / TAKES / participant).glob("*.flac")
     digests = {measure_conditions(path).digest for path in paths} - {""}
     found = set()
@@ -559,6 +570,12 @@ def digest_of(path: Path) -> str:
     """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _number(text: str, table: Path) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 6):
+        raise InvalidInputError(f"{table}: {text!r:.30} should be a whole number")
+    return int(text)
 
 
 def _clock() -> datetime.datetime:

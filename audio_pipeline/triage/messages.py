@@ -158,14 +158,15 @@ def missing_messages(messages: Mapping[str, Any], tables: Tables) -> list[str]:
 
 def languages(folder: Path | None = None) -> tuple[str, ...]:
     """Return the languages that may be chosen: reviewed, and complete in every emergency text."""
-    chosen = []
-    for path in sorted((folder or MESSAGES).glob("*.toml")):
-        messages = read_messages(path)
-        if messages.get("language", {}).get("reviewed") and not missing_messages(
-            messages, load_tables()
-        ):
-            chosen.append(path.stem)
-    return tuple(chosen)
+    found = sorted((folder or MESSAGES).glob("*.toml"))
+    return tuple(path.stem for path in found if _complete(path, path.stat().st_mtime_ns))
+
+
+@cache
+def _complete(path: Path, _changed: int) -> bool:
+    messages = read_messages(path)
+    reviewed = messages.get("language", {}).get("reviewed")
+    return bool(reviewed) and not missing_messages(messages, load_tables())
 
 
 def accepted_language(accepted: str) -> str:

@@ -128,8 +128,6 @@ def test_each_phase_can_be_followed_by_ear_and_no_cue_is_an_event(tmp_path: Path
             tab.goto(f"{site}/#record")
             tab.wait_for_selector("#start:visible")
             tab.click("#start")
-            tab.wait_for_selector("#use:visible", timeout=60_000)
-            tab.click("#use")
             tab.wait_for_selector("#verdict:visible", timeout=60_000)
             data = tab.evaluate(
                 "window.sent.get('audio').arrayBuffer().then((all) => [...new Uint8Array(all)])"

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,16 @@ from click.testing import CliRunner
 from server_support import RATE
 from study_support import SETUP, START, answered, take_bytes, with_people
 
+from audio_pipeline.analysis.guided import planned_phases
 from audio_pipeline.app.cli.study import study_command
 from audio_pipeline.app.outputs import append_row, read_table, write_table
 from audio_pipeline.app.study import Study, key_path, new_study, open_study
-from audio_pipeline.app.study_archive import check_study, export_study, silenced
+from audio_pipeline.app.study_archive import (
+    check_study,
+    export_study,
+    phase_problems,
+    silenced,
+)
 from audio_pipeline.audio.recording import Recording, read_recording
 from audio_pipeline.datasets.manifest import read_dataset
 from audio_pipeline.exceptions import InvalidInputError
@@ -142,11 +149,21 @@ def test_no_take_replaces_another(empty: Study) -> None:
     empty.give_consent(person, use=True, research=True, share=False)
     empty.keep_take(person, take_bytes(), **SETUP, at=START)
     before = files(empty.folder / "takes")
-    (empty.folder / "takes" / person / "s1-t1.json").unlink()  # its number is free again
-    with pytest.raises(InvalidInputError, match="already exists"):
-        empty.keep_take(person, take_bytes(seed=1), **SETUP, at=START)
+    (empty.folder / "takes" / person / "s1-t1.json").unlink()  # as a crash may leave it
+    kept = empty.keep_take(person, take_bytes(seed=1), **SETUP, at=START)
+    assert (kept.path.name, kept.note.take) == ("s1-t2.flac", 2)
     after = files(empty.folder / "takes")
-    assert after == {name: body for name, body in before.items() if name.endswith(".flac")}
+    assert all(after[name] == body for name, body in before.items() if name.endswith(".flac"))
+    assert "no_note" in codes(empty)
+
+
+def test_a_table_that_a_spreadsheet_spoilt_is_named(empty: Study) -> None:
+    person = empty.add_participant()
+    empty.give_consent(person, use=True, research=True, share=True)
+    path = empty.folder / "consents.csv"
+    path.write_text(path.read_text().replace(",1,", ",1.0,"))
+    with pytest.raises(InvalidInputError, match="consents"):
+        empty.consents()
 
 
 def test_only_what_the_settings_allow_is_kept(empty: Study) -> None:
@@ -387,3 +404,21 @@ def test_an_archive_takes_the_place_of_nothing_and_leaves_out_what_was_changed(
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         *("full", "out", "study", "study-key.csv")
     ]
+
+
+def test_a_count_in_is_no_problem_and_a_hasty_turn_is() -> None:
+    planned = planned_phases()
+
+    def stretched(index: int, seconds: float) -> list[str]:
+        phases, start = [], 0.0
+        for number, phase in enumerate(planned):
+            length = phase.end - phase.start + (seconds if number == index else 0.0)
+            phases.append(replace(phase, start=start, end=start + length))
+            start += length
+        return [one.code for one in phase_problems("take", phases, start)]
+
+    assert stretched(0, 0.0) == []
+    assert stretched(0, 3.2) == []  # what the page's count-in makes of the first stillness
+    assert stretched(2, 1.5) == ["pace"]
+    assert stretched(2, -1.5) == ["short"]
+    assert [one.code for one in phase_problems("take", (), 25.0)] == ["free"]

@@ -5,7 +5,10 @@ Two made people are recorded through Chromium's fake microphone, each in a brows
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,13 +17,18 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from server_support import RATE, running, twist
+from click.testing import CliRunner
+from server_support import RATE, running, serving, twist
 
 from audio_pipeline.analysis.guided import cues_in_comment, phases_in_comment
-from audio_pipeline.app.server.app import Service
+from audio_pipeline.app.cli import app
+from audio_pipeline.app.server.app import LOOPBACK, Service
+from audio_pipeline.app.server.connections import listen, make_server
 from audio_pipeline.app.server.guards import ServerSettings
+from audio_pipeline.app.server.review import create_review_app, open_queue
 from audio_pipeline.app.study import Study, new_study
-from audio_pipeline.audio.recording import open_recording
+from audio_pipeline.audio.recording import open_recording, read_recording
+from audio_pipeline.datasets.manifest import read_dataset
 
 playwright = pytest.importorskip("playwright.sync_api")
 
@@ -45,9 +53,9 @@ def knock(seed: int) -> np.ndarray:
 
 
 def microphone(path: Path, seed: int) -> Path:
-    """Write what a person's microphone hears: pops and knocks, from when the page opens it."""
-    samples = twist((4.2 + 0.1 * seed, 5.7), 14.0)
-    for number, moment in enumerate((4.9, 6.5, 7.2)):
+    """Write what a person's microphone hears, over and over: pops and knocks in turn."""
+    samples = twist(tuple(np.arange(0.5, 13.0, 2.4) + 0.05 * seed), 13.2)
+    for number, moment in enumerate(np.arange(1.7, 13.0, 2.4)):
         sound = knock(10 * seed + number)
         start = round(moment * RATE)
         samples[start : start + len(sound)] += sound
@@ -64,7 +72,7 @@ class Person:
             args=[
                 *("--no-sandbox", "--disable-gpu", "--use-fake-device-for-media-stream"),
                 "--use-fake-ui-for-media-stream",
-                f"--use-file-for-fake-audio-capture={sound}%noloop",
+                f"--use-file-for-fake-audio-capture={sound}",
                 "--autoplay-policy=no-user-gesture-required",
             ],
         )
@@ -252,3 +260,100 @@ def test_who_should_be_seen_first_is_not_asked_to_twist(
         person.close()
     assert study.answers()[(code, 1)]["spinal_procedure"] == "yes"
     assert not any(take.note.participant == code for take in study.takes())
+
+
+def ear(take: Path, start: float, end: float) -> str:
+    """Say what a careful rater hears: a knock is dull, a pop is not."""
+    recording = read_recording(take)
+    rate = recording.sample_rate
+    clip = recording.samples[round((start - 0.02) * rate) : round((end + 0.05) * rate)]
+    power = np.abs(np.fft.rfft(clip * np.hanning(len(clip)))) ** 2
+    frequency = np.fft.rfftfreq(len(clip), 1 / rate)
+    return "o" if power[frequency < 400].sum() > 0.5 * power.sum() else "p"
+
+
+def rate(study: Study, rater: str, *, slips: int = 0, picture: Path | None = None) -> int:
+    """Label every sound on the review page by keyboard; return how many there were."""
+    labels = study.folder / "labels"
+    listener = listen(LOOPBACK, 0)
+    queue = open_queue(labels, rater=rater)
+    server = make_server(create_review_app(queue), ServerSettings(), listener)
+    with serving(server, [listener]) as client, playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
+        )
+        tab = browser.new_page(viewport={"width": 900, "height": 800})
+        tab.goto(str(client.base_url))
+        for number in range(200):
+            tab.wait_for_selector("#picture-words:not(:empty), #title:has-text('All done')")
+            items = client.get("/api/review").json()["items"]
+            if not items:
+                browser.close()
+                return number
+            if picture is not None and number == 0:
+                tab.screenshot(path=picture)
+            item = queue.items[items[0]["number"]]
+            key = ear(item.path, item.start, item.end) if number >= slips else "u"
+            before = tab.text_content("#progress")
+            tab.keyboard.press(key)
+            tab.wait_for_function(
+                "before => document.querySelector('#progress').textContent !== before", arg=before
+            )
+    raise AssertionError("the review has no end")
+
+
+def crepitus(*arguments: str | Path) -> Any:
+    """Run a command that succeeds; return its document."""
+    result = CliRunner().invoke(app, [*map(str, arguments), "--json"])
+    assert result.exit_code == 0, (arguments, result.output, result.exception)
+    return json.loads(result.stdout)
+
+
+def validate(archive: Path) -> None:
+    pytest.importorskip("mlcroissant")
+    script = "import sys, mlcroissant; mlcroissant.Dataset(sys.argv[1])"
+    arguments = [sys.executable, "-c", script, str(archive / "croissant.json")]
+    assert subprocess.run(arguments, check=False, capture_output=True).returncode == 0
+
+
+def test_from_the_takes_to_a_model_and_back_out(
+    study: Study, people: list[str], tmp_path: Path
+) -> None:
+    labels = study.folder / "labels"
+    found = crepitus("study", "check", study.folder)
+    assert {one["code"] for one in found["problems"]} <= {
+        # The test's takes are four times too quick, and it left nobody to answer for two others.
+        *("short", "no_takes", "speech", "quality", "few_takes"),
+    }
+    assert sum(one["code"] == "short" for one in found["problems"]) == 4
+
+    crepitus("batch", study.folder / "takes", "-o", labels, "--jobs", "1")
+    heard = rate(study, "anna")
+    assert heard >= 12
+    assert rate(study, "ben", slips=1) == heard
+    agreed = crepitus("review", labels, "--agreement")
+    assert agreed["pairs"][0]["count"] >= heard - 1
+
+    status = crepitus("study", "status", study.folder)
+    assert (status["takes"], status["plan"]) == (4, None)
+
+    archive = tmp_path / "archive"
+    exported = crepitus("study", "export", study.folder, "-o", archive, "--mute-speech")
+    assert sorted(exported["people"]) == sorted(people)
+    assert set(exported["labels"]) == {"pop", "other"}
+    validate(archive)
+
+    model = tmp_path / "model"
+    trained = crepitus("train", archive, "-o", model, "--param", "n_estimators=20", "--folds", "2")
+    assert trained["labels"] == ["other", "pop"]
+    assert "few_groups" in {one["code"] for one in trained["warnings"]}
+    assert "Negative controls" in (model / "CARD.md").read_text()
+
+    gone, stays = people
+    told = crepitus("study", "withdraw", study.folder, gone, "--models", tmp_path)
+    assert told["models"] == [str(model)]
+    assert told["archives"] == [str(archive)]
+    second = tmp_path / "second"
+    assert crepitus("study", "export", study.folder, "-o", second)["people"] == [stays]
+    assert {clip.group for clip in read_dataset(second).clips} == {stays}
+    validate(second)

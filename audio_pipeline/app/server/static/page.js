@@ -61,6 +61,7 @@ const views = {
 };
 
 let shown = null;
+let turn = 0; // counts what the person does, so that a late answer of the server can be told
 
 async function show() {
   if (!questionnaire) return;
@@ -83,7 +84,9 @@ async function show() {
   const heading = document.querySelector(`section[data-step="${step}"] h1`);
   if (!heading) return;
   document.title = `${heading.textContent} - ${TITLE}`;
-  heading.focus();
+  // A number can be typed at once; its field is called what the heading says.
+  const field = step === "ask" && document.querySelector("#screen input[type=text]");
+  (field || heading).focus();
   window.scrollTo(0, 0);
 }
 
@@ -122,6 +125,8 @@ async function walk() {
 }
 
 async function give(screen, given) {
+  turn += 1;
+  const mine = turn;
   keepAnswers(given, screen.detail);
   result = null;
   // The questionnaire itself says which single answers are an emergency: no network needed.
@@ -135,8 +140,11 @@ async function give(screen, given) {
   try {
     await walk();
     // What was not asked yet must not send anyone away in the middle.
-    if (interview.level_so_far === "emergency") showEmergency(asEmergency(await postAdvice(givenAnswers())));
-    else if (place().step === "ask") go(next());
+    if (interview.level_so_far === "emergency") {
+      const advice = await postAdvice(givenAnswers());
+      // Whoever has gone to change the answer is not pulled back by what comes late.
+      if (turn === mine && ["ask", "emergency"].includes(place().step)) showEmergency(asEmergency(advice));
+    } else if (place().step === "ask") go(next());
   } catch (error) {
     if (place().step === "ask") trouble(error.message, () => give(screen, given));
   }
@@ -169,6 +177,7 @@ function showEmergency(emergency) {
   recordStep.leave();
   $("emergency").replaceChildren(
     emergencyView(emergency, questionnaire, () => {
+      turn += 1;
       $("emergency").replaceChildren();
       go(interview?.trail.length ? `ask-${interview.trail.length}` : "start");
     }),
@@ -350,7 +359,7 @@ async function setRegion(region) {
 }
 
 function wire() {
-  recordStep.setUp({ onUse: useRecording, trouble });
+  recordStep.setUp({ onUse: useRecording, atOnce: true, trouble });
   for (const [value, { name }] of Object.entries(regions)) $("region").append(element("option", { value }, name));
   $("region").addEventListener("change", () => setRegion($("region").value).catch((error) => trouble(error.message)));
   $("language")?.addEventListener("change", () => {

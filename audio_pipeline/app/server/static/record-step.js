@@ -12,6 +12,7 @@ const LONGEST_SECONDS = 300;
 const LOUD = 0.98;
 const QUIET_DBFS = -60;
 const WORDS_EVERY_MS = 1500;
+const LAST_WORDS_MS = 3000;
 const CUES = ["speech", "tones", "vibration"];
 
 const PROCESSING = {
@@ -28,6 +29,9 @@ let clockTimer;
 let wordsShownAt = 0;
 let moving = false;
 let take = null;
+let onUse = () => {};
+let atOnce = false;
+let lastWords;
 let protocol = [];
 
 function show(phase) {
@@ -95,6 +99,8 @@ const wanted = () => Object.fromEntries(CUES.map((name) => [name, $(`cue-${name}
 async function start(trouble) {
   forget();
   $("start").disabled = true;
+  clearTimeout(lastWords);
+  cues?.close();
   cues = new Cues(wanted(), (lasts, lasted) => recorder?.noteCue(lasts, lasted));
   cues.unlock();
   const starting = new Recorder({
@@ -138,7 +144,7 @@ async function start(trouble) {
     moving = phase.kind === "turn";
     recorder?.beginPhase(phase);
   };
-  stopGuide = guide(protocol, { cue, begin, done: () => finish() });
+  stopGuide = guide(protocol, { cue, begin, done: () => finish("", true) });
 }
 
 function tick() {
@@ -147,7 +153,8 @@ function tick() {
   if (elapsed > LONGEST_SECONDS) finish();
 }
 
-async function finish(note = "") {
+// whole: the guide went to its end, so nobody needs to say that this take is the one.
+async function finish(note = "", whole = false) {
   if (!recorder) return;
   const stopping = recorder;
   recorder = null;
@@ -163,6 +170,13 @@ async function finish(note = "") {
   $("level-bar").style.width = "0";
   show("done");
   $("use").focus();
+  if (whole && atOnce) use();
+}
+
+function use() {
+  const { blob, name, capture, seconds } = take;
+  reset();
+  onUse({ blob, name, capture, seconds });
 }
 
 function reset() {
@@ -181,23 +195,23 @@ export async function leave() {
   const running = recorder;
   recorder = null;
   reset();
+  const told = cues;
+  if (!running) lastWords = setTimeout(() => told?.close(), LAST_WORDS_MS); // "Done" may still sound
   await running?.release();
-  await cues?.close();
+  if (running) await told?.close();
 }
 
-// onUse(recording) gets { blob, name, capture, seconds }; trouble(words) shows or clears an error.
-export function setUp({ onUse, trouble }) {
+// onUse(recording) gets { blob, name, capture, seconds }; trouble(words) shows or clears an error;
+// atOnce: a take that the guide has led to its end is used without a tap.
+export function setUp({ trouble, ...more }) {
+  ({ onUse, atOnce = false } = more);
   $("start").addEventListener("click", () => start(trouble));
   $("stop").addEventListener("click", () => finish());
   $("again").addEventListener("click", () => {
     reset();
     $("start").focus();
   });
-  $("use").addEventListener("click", () => {
-    const { blob, name, capture, seconds } = take;
-    reset();
-    onUse({ blob, name, capture, seconds });
-  });
+  $("use").addEventListener("click", use);
   for (const name of CUES) {
     $(`cue-${name}`).checked = state.cues[name] ?? true;
     $(`cue-${name}`).addEventListener("change", () => {
