@@ -56,4 +56,6 @@ def test_it_runs_and_draws(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     pictures = [output for output in outputs if "image/png" in output.get("data", {})]
     assert pictures
-    assert not [output for output in outputs if output.get("name") == "stderr"]
+    # Where some other package brought tqdm, pooch (of librosa) makes it look for ipywidgets.
+    warned = [one["text"] for one in outputs if one.get("name") == "stderr"]
+    assert not [text for text in warned if "TqdmWarning" not in text]
