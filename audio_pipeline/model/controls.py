@@ -146,7 +146,8 @@ def _control(
     )
     low = reached if interval is None else interval.low
     beyond = 0.0 if accuracy is None else _SHARE * (accuracy - chance)
-    caught = bool(low - chance >= max(_ABOVE_CHANCE, beyond))
+    as_well = accuracy is not None and low > chance and reached >= accuracy
+    caught = bool(as_well or low - chance >= max(_ABOVE_CHANCE, beyond))
     told = f"{_WORDS[name]} tells the labels apart with {reached:.2f}"
     told += "" if interval is None else f" [{interval.low:.2f}, {interval.high:.2f}]"
     told += f", where guessing gives {chance:.2f}"

@@ -66,7 +66,8 @@ class Control:
     high: float | None
     chance: float  #: One over the number of labels
     count: int  #: Cases
-    #: The lower end is clearly above chance, and half as far as the model gets or more
+    #: The lower end is clearly above chance and half as far as the model gets, or it tells the
+    #: labels apart as well as the model does
     caught: bool
     verdict: str  #: In words
 

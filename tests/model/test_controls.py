@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from audio_pipeline.app.cli import main
+from audio_pipeline.model.controls import _control
 from benchmarks.controls import PLANTS, caught, write_planted
 
 EXPECTED = {
@@ -19,6 +21,19 @@ EXPECTED = {
     "loudness": {"level"},
     "order": {"order"},
 }
+
+
+@pytest.mark.parametrize(("accuracy", "expected"), [(0.9, False), (0.6, False), (0.45, True)])
+def test_what_tells_labels_as_well_as_the_model_is_caught(accuracy: float, expected: bool) -> None:
+    rng = np.random.default_rng(0)
+    y_true = np.tile(np.arange(3), 200)
+    told = rng.random(600) < 0.2  # little more than guessing
+    answer = np.where(told, y_true, rng.integers(0, 3, 600))
+    groups = np.repeat(np.arange(60).astype(str), 10)
+    assert _control("length", y_true, answer, groups, accuracy, 0).caught == expected
+    nothing = _control("length", y_true, rng.integers(0, 3, 600), groups, 0.34, 0)
+    assert nothing.low is not None
+    assert nothing.caught == (nothing.low > 1 / 3 and nothing.balanced_accuracy >= 0.34)
 
 
 @pytest.mark.slow
