@@ -447,6 +447,9 @@ def test_keyboard_alone(launch: Launch, site: str) -> None:
     assert focused() == "use"
     keys.press("Enter")
     visit.tab.wait_for_selector("#heard-next:visible", timeout=60_000)
+    visit.tab.wait_for_function(  # the focus comes to the step after the step is shown
+        "() => document.activeElement.closest('section')?.querySelector('#heard-next')"
+    )
     go_to("heard-next")
     keys.press("Enter")
     visit.tab.wait_for_selector("#screen h1:visible")

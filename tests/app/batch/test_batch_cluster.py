@@ -88,7 +88,8 @@ class KillAfter(BatchProgress):
         super().__init__()
         self._victim = victim
 
-    def _show(self) -> None:
+    def advance(self, **counts: Any) -> None:
+        super().advance(**counts)
         self._victim.kill()
 
 
