@@ -71,7 +71,7 @@ a line of the program"""
 
 
 @pytest.mark.filterwarnings("ignore:.*slated for removal:DeprecationWarning")
-@pytest.mark.soak
+@pytest.mark.slow
 def test_a_revision_is_compared_with_itself(tmp_path: Path) -> None:
     found = against.measure("HEAD", tmp_path, files=2, rounds=1)
     told = against.text(found)

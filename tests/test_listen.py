@@ -157,6 +157,17 @@ def test_events_are_reported_within_their_time(
     sound_card: VirtualSoundCard,  # noqa: F811
     classifier: Classifier,
 ) -> None:
+    # What else this machine does may hold one take up, but not each of three.
+    late = 0.0
+    for _ in range(3):
+        late = float(np.percentile(_delays(sound_card, classifier), 95))
+        if late <= LATENCY_SECONDS:
+            break
+    assert late <= LATENCY_SECONDS
+
+
+def _delays(sound_card: VirtualSoundCard, classifier: Classifier) -> list[float]:  # noqa: F811
+    """Play sounds, and return how long after its end could be known each was reported, s."""
     gap = classifier.settings.segmentation.cascade_gap
     moments = [0.5 + 0.6 * k for k in range(16)]
     analyzer = StreamAnalyzer(RATE, classifier, remember=False)
@@ -184,11 +195,7 @@ def test_events_are_reported_within_their_time(
         delays.setdefault(event.start, moment - (began + event.start + gap))
     assert len(finals) == len(moments)
     assert np.diff([event.start for event in finals]) == pytest.approx(np.diff(moments), abs=0.005)
-    # The promise is about the 95th percentile; a machine that does other work beside the tests
-    # keeps single blocks longer than that, so they ask for the median.
-    late = list(delays.values())
-    print(f"95 % within {np.percentile(late, 95):.3f} s")
-    assert np.median(late) <= LATENCY_SECONDS
+    return list(delays.values())
 
 
 @pytest.mark.slow

@@ -141,14 +141,30 @@ class TestStreams:
             ["bash", "-c", command], capture_output=True, text=True, timeout=120, check=False
         )
 
-    @pytest.mark.parametrize("words", ["triage", "triage --json", "analyze a.flac --json"])
+    @pytest.mark.parametrize(
+        "words",
+        [
+            "triage",
+            "triage --json",
+            pytest.param("analyze a.flac", marks=pytest.mark.slow),
+            "analyze a.flac --json",
+        ],
+    )
     def test_no_standard_input(self, here: Path, words: str) -> None:
         ran = self.crepitus(f"{words} <&-")
         assert ran.returncode == 0
         assert ran.stdout
         assert "isatty" not in ran.stderr
 
-    @pytest.mark.parametrize("words", ["triage --json", "questions", "--help"])
+    @pytest.mark.parametrize(
+        "words",
+        [
+            "triage --json",
+            "questions",
+            "--help",
+            pytest.param("analyze a.flac", marks=pytest.mark.slow),
+        ],
+    )
     def test_a_full_disk_where_the_result_goes(self, here: Path, words: str) -> None:
         ran = self.crepitus(f"{words} </dev/null >/dev/full")
         assert ran.returncode == 1
@@ -171,6 +187,8 @@ class TestStreams:
 
     def test_a_terminal_without_our_letters(self, here: Path) -> None:
         shutil.copy("a.flac", "é\U0001f9b4.flac")
+        ran = self.crepitus("analyze é\U0001f9b4.flac --json </dev/null | cat -v")
+        assert ran.returncode == 0
         os.environ["PYTHONIOENCODING"] = "ascii"
         try:
             ran = self.crepitus("analyze é\U0001f9b4.flac --json </dev/null")

@@ -326,7 +326,7 @@ def test_high_rate_labels_in_folders(tmp_path: Path) -> None:
     assert result.metrics["recording_balanced_accuracy"] > 0.7
 
 
-@pytest.mark.soak
+@pytest.mark.slow
 def test_made_sounds_alone_and_beside_real_ones(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

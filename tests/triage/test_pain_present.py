@@ -192,7 +192,7 @@ def test_a_quiet_file_for_the_released_rules_keeps_its_level_or_rises(
     assert height(values) >= OLD.height(values)
 
 
-@pytest.mark.soak
+@pytest.mark.slow
 def test_every_pair_of_changes_to_a_file_for_the_released_rules() -> None:
     for first, second in combinations(OLD.questions, 2):
         for one, other in product(OLD.answers(first), OLD.answers(second)):

@@ -273,7 +273,7 @@ def _changed(rule: Rule, text: str, tables: Tables) -> Rule:
     return Rule(rule.id, rule.level, text, condition, rule.sources)
 
 
-@pytest.mark.soak
+@pytest.mark.slow
 def test_most_changed_rules_are_noticed(capsys: pytest.CaptureFixture[str]) -> None:
     """A mutation run over the rules; the figures go to the report of the test run."""
     tables = load_tables()
