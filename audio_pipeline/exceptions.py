@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 # Halves of surrogate pairs (JSON can hold them), other than those that stand for bytes of a path.
 _NO_CHARACTER = re.compile("[\ud800-\udc7f\udd00-\udfff]")
@@ -29,3 +33,9 @@ def one_line(text: str) -> str:
     text = _NO_CHARACTER.sub("\N{REPLACEMENT CHARACTER}", text)
     raw = text.encode("utf-8", errors="surrogateescape")
     return " ".join(raw.decode("utf-8", errors="backslashreplace").split())
+
+
+def first_problem(error: ValidationError) -> tuple[str, str]:
+    """Return where the first thing lies that is wrong with a document, and what it is."""
+    first = error.errors(include_url=False)[0]
+    return ".".join(str(part) for part in first["loc"]), first["msg"]

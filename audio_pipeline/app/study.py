@@ -15,7 +15,7 @@ import json
 import os
 import secrets
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -36,7 +36,7 @@ from audio_pipeline.app.outputs import (
     written,
 )
 from audio_pipeline.audio.recording import Recording, open_recording, write_recording
-from audio_pipeline.exceptions import InvalidInputError
+from audio_pipeline.exceptions import InvalidInputError, first_problem
 from audio_pipeline.triage.rules import load_tables
 
 SETTINGS = "study.yaml"
@@ -364,7 +364,7 @@ class Study:
         Raises InvalidInputError when there never was such a person.
         """
         self.check_code(participant)
-        takes = self._all_takes(participant, also_gone=True)
+        takes = self._all_takes(participant)
         with self._lock, writing(self.folder):
             if participant not in self.withdrawn():
                 append_row(self.folder / WITHDRAWN[0], (participant, _now()))
@@ -385,18 +385,21 @@ class Study:
             row = (os.path.abspath(archive), _now(), ";".join(participants))
             append_row(self.folder / EXPORTS[0], row)
 
-    def _all_takes(self, participant: str, also_gone: bool = False) -> list[Take]:
+    def _all_takes(self, participant: str) -> list[Take]:
+        """Return the takes of a person, who may have left."""
         paths = sorted((self.folder / TAKES / participant).glob("*.flac"))
         notes = ((path, read_note(path.with_suffix(".json"))) for path in paths)
         return [Take(path, note) for path, note in notes if note is not None]
 
     def check_code(self, participant: str) -> None:
         """Raise InvalidInputError when there never was such a person."""
-        if participant not in {row["participant"] for row in self._rows(*PARTICIPANTS)}:
-            raise InvalidInputError(f"{self.folder} has no person {participant!r:.60}")
+        self._check_among(participant, (row["participant"] for row in self._rows(*PARTICIPANTS)))
 
     def _known(self, participant: str) -> None:
-        if participant not in self.participants():
+        self._check_among(participant, self.participants())
+
+    def _check_among(self, participant: str, people: Iterable[str]) -> None:
+        if participant not in people:
             raise InvalidInputError(f"{self.folder} has no person {participant!r:.60}")
 
     def _needs_research(self, participant: str) -> None:
@@ -588,6 +591,5 @@ def _now() -> str:
 
 def _first(error: ValidationError, where: str) -> str:
     """Say the first thing that is wrong with settings, on one line."""
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"])
-    return f"{where}: {place or 'settings'}: {first['msg']}"
+    place, problem = first_problem(error)
+    return f"{where}: {place or 'settings'}: {problem}"

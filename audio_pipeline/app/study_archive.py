@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from audio_pipeline.app.study import (
     read_note,
     template,
 )
+from audio_pipeline.app.text import Step
 from audio_pipeline.audio.recording import Recording, open_recording, write_recording
 from audio_pipeline.datasets.conditions import voice_stretches
 from audio_pipeline.datasets.manifest import (
@@ -43,8 +44,6 @@ from audio_pipeline.datasets.manifest import (
 from audio_pipeline.exceptions import InvalidInputError, RecordingError
 from audio_pipeline.triage.messages import load_catalogue
 from audio_pipeline.triage.questionnaire import REDCAP, age_band, redcap_rows
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ class Check:
         }
 
 
-def check_study(study: Study, progress: Callable[[str, int, int], None] | None = None) -> Check:
+def check_study(study: Study, progress: Step | None = None) -> Check:
     """Say what is missing, what was recorded otherwise than planned, and where speech is heard."""
     problems: list[Problem] = []
     speech: dict[str, tuple[tuple[float, float], ...]] = {}
@@ -293,7 +292,7 @@ def export_study(
     folder: Path,
     *,
     mute_speech: bool = False,
-    progress: Progress | None = None,
+    progress: Step | None = None,
 ) -> Archive:
     """Write the pseudonymous archive of a study: sound, labels, answers, and what describes them.
 
@@ -483,7 +482,7 @@ def _write_tables(
         tables.insert(0, (MANIFEST, EVENTS))
     fields = (*settings.questions, *(one.name for one in settings.outcomes))
     answered = [
-        {**row, "age": age_band(row.get("age", "")), "day": ""}
+        {**row, "age": age_band(row.get("age", ""))}
         for (person, _), row in study.answers().items()
         if person in archive.people
     ]

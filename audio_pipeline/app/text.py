@@ -194,9 +194,9 @@ class BatchProgress:
         """Say something that a person should know, in one line."""
         line = visible(line)
         if self._bar is not None:
-            self._bar.console.print(visible(line), markup=False, highlight=False, soft_wrap=True)
+            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
         elif self._stream is not None:
-            print(visible(line), file=self._stream, flush=True)
+            print(line, file=self._stream, flush=True)
 
     def begin(self, found: int, pending: int, size: int) -> None:
         """Say what there is to do: recordings listed, of them pending, and the pending bytes."""

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from audio_pipeline.datasets.examples import balanced_weights
 from audio_pipeline.model import metrics
 from audio_pipeline.model.classifier import clean_table
-from audio_pipeline.model.estimator import DEFAULT, STEP, last_step, make_classifier
+from audio_pipeline.model.estimator import DEFAULT, fit_weighted, make_classifier
 
 if TYPE_CHECKING:
     from sklearn.base import BaseEstimator
@@ -260,16 +260,9 @@ def _fitted(
     X: NDArray[np.float32], y: Ints, groups: NDArray[np.str_], given: Any, seed: int
 ) -> Any:
     """Fit the estimator; every label weighs alike, and within it every group."""
-    from sklearn.utils.validation import has_fit_parameter
-
-    model = make_classifier(given, random_state=seed)
-    step = last_step(model)
-    if isinstance(given, str):
-        names = step.get_params()
-        step.set_params(**{key: value for key, value in _SMALL_TREES.items() if key in names})
     weights = balanced_weights(y.astype(np.str_), np.ones(len(y)), (groups, 1.0))
-    weighed = has_fit_parameter(step, "sample_weight")
-    return model.fit(X, y, **({f"{STEP}__sample_weight": weights} if weighed else {}))
+    smaller = _SMALL_TREES if isinstance(given, str) else {}
+    return fit_weighted(make_classifier(given, random_state=seed), X, y, weights, **smaller)
 
 
 def estimate_of(

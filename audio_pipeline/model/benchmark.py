@@ -22,7 +22,7 @@ from audio_pipeline._version import __version__
 from audio_pipeline.datasets.examples import events_of
 from audio_pipeline.datasets.loading import Progress, TrainingData, shown_names
 from audio_pipeline.datasets.manifest import KIND
-from audio_pipeline.exceptions import InvalidInputError
+from audio_pipeline.exceptions import InvalidInputError, first_problem
 from audio_pipeline.model import metrics
 from audio_pipeline.model.controls import ControlSettings, control_tables, with_controls
 from audio_pipeline.model.crossvalidation import cross_validate
@@ -429,9 +429,8 @@ def _read(path: Path, kind: type[Document], what: str) -> Document:
     except OSError as error:
         raise InvalidInputError(f"cannot read {path}: {error.strerror}") from None
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"][:4])
-        raise InvalidInputError(f"{path} is no {what}: {where}: {first['msg']}") from None
+        where, problem = first_problem(error)
+        raise InvalidInputError(f"{path} is no {what}: {where}: {problem}") from None
 
 
 def is_document(path: Path) -> bool:

@@ -27,7 +27,7 @@ from audio_pipeline.datasets.loading import DataWarning, TrainingData
 from audio_pipeline.exceptions import RecordingError
 from audio_pipeline.features.transformer import FEATURE_NAMES
 from audio_pipeline.model.classifier import clean_table
-from audio_pipeline.model.estimator import DEFAULT, NAMES, STEP, last_step, make_classifier
+from audio_pipeline.model.estimator import DEFAULT, NAMES, fit_weighted, make_classifier
 from audio_pipeline.model.evaluation import Control, Evaluation
 from audio_pipeline.model.metrics import balanced_accuracy, group_intervals
 from audio_pipeline.model.selection import Fold, grouped_folds
@@ -171,24 +171,15 @@ def _told_from(
     table: Floats, y_true: NDArray[np.int64], folds: Sequence[Fold], settings: ControlSettings
 ) -> NDArray[np.int64]:
     """Answer each case by the model's own estimator, fitted on the other groups."""
-    from sklearn.base import clone
-    from sklearn.utils.validation import has_fit_parameter
-
     rows = clean_table(table)
     answer = np.full(len(y_true), -1)
     for fold in folds:
-        made = make_classifier(
+        model = make_classifier(
             settings.estimator, random_state=settings.seed, **dict(settings.params)
         )
-        model = clone(made)
-        step = last_step(model)
-        names = step.get_params()
-        step.set_params(**{key: one for key, one in _SMALL_TREES.items() if key in names})
         known = y_true[fold.train]
-        weights = (1.0 / np.bincount(known, minlength=known.max() + 1))[known]
-        weighed = has_fit_parameter(step, "sample_weight")
-        fitting = {f"{STEP}__sample_weight": weights * len(known)} if weighed else {}
-        model.fit(rows[fold.train], known, **fitting)
+        weights = len(known) * (1.0 / np.bincount(known, minlength=known.max() + 1))[known]
+        fit_weighted(model, rows[fold.train], known, weights, **_SMALL_TREES)
         answer[fold.test] = model.predict(rows[fold.test])
     return answer
 

@@ -31,6 +31,7 @@ from sklearn.tree import DecisionTreeClassifier
 from sklearn.tree._tree import Tree
 from sklearn.utils import all_estimators
 from sklearn.utils._param_validation import InvalidParameterError
+from sklearn.utils.validation import has_fit_parameter
 
 from audio_pipeline.exceptions import InvalidInputError
 
@@ -246,6 +247,27 @@ def _set_params(classifier: BaseEstimator, params: Mapping[str, Any]) -> None:
         classifier._validate_params()
     except InvalidParameterError as error:
         raise InvalidInputError(" ".join(str(error).split())) from None
+
+
+def fit_weighted(
+    model: Pipeline, X: NDArray[np.float32], y: ArrayLike, weights: ArrayLike, **smaller: Any
+) -> Pipeline:
+    """Fit a pipeline of :func:`make_classifier` to rows that weigh unlike.
+
+    Parameters
+    ----------
+    model : Pipeline
+    X : float32 array, shape (n, n_features)
+    y, weights : array, shape (n,)
+        A classifier that takes no weights gets none.
+    **smaller
+        Parameters to set where the classifier has them, such as fewer trees.
+    """
+    step = last_step(model)
+    names = step.get_params()
+    step.set_params(**{name: value for name, value in smaller.items() if name in names})
+    weighed = has_fit_parameter(step, "sample_weight")
+    return model.fit(X, y, **({f"{STEP}__sample_weight": weights} if weighed else {}))
 
 
 def last_step(estimator: Any) -> Any:

@@ -157,26 +157,35 @@ def decide(heard: Heard, budgets: Mapping[str, float]) -> Decision:
         Of those within all budgets the one with most takes told right plus most kinds of gratings
         and of pops found; where none is, the one least beyond.
     """
+    return _best(_candidates(heard), budgets)
+
+
+def _candidates(heard: Heard) -> list[tuple[Decision, dict[str, float]]]:
+    """Return all decisions to choose from, each with the shares it gives."""
     outcomes = _Outcomes(heard)
-    best: tuple[float, float] = (-math.inf, 0.0)
-    chosen = Decision({})
-    for number, odds in enumerate(ODDS):
-        for pop in _SURE:
-            for grating in _SURE:
-                shares = outcomes.of(number, pop, grating)
-                excess = sum(
-                    max(0.0, shares[name] - most) / max(most, 1e-3)
-                    for name, most in budgets.items()
-                )
-                gained = (
-                    -excess,
-                    shares["right"] + shares["gratings_found"] + shares["pops_found"],
-                )
-                if gained > best:
-                    best = gained
-                    sure_from = {"pop": float(pop), "grating": float(grating), BACKGROUND: 0.5}
-                    chosen = Decision(sure_from, odds)
-    return chosen
+    return [
+        (
+            Decision({"pop": float(pop), "grating": float(grating), BACKGROUND: 0.5}, odds),
+            outcomes.of(number, pop, grating),
+        )
+        for number, odds in enumerate(ODDS)
+        for pop in _SURE
+        for grating in _SURE
+    ]
+
+
+def _best(
+    candidates: Sequence[tuple[Decision, Mapping[str, float]]], budgets: Mapping[str, float]
+) -> Decision:
+    """Return the decision that says most rightly; the first of several alike."""
+
+    def worth(shares: Mapping[str, float]) -> tuple[float, float]:
+        beyond = sum(
+            max(0.0, shares[name] - most) / max(most, 1e-3) for name, most in budgets.items()
+        )
+        return -beyond, shares["right"] + shares["gratings_found"] + shares["pops_found"]
+
+    return max(candidates, key=lambda one: worth(one[1]))[0]
 
 
 def trade(said: Sequence[Heard], budgets: Mapping[str, float]) -> list[dict[str, float]]:
@@ -189,12 +198,15 @@ def trade(said: Sequence[Heard], budgets: Mapping[str, float]) -> list[dict[str,
         one, ``right`` of the takes, and of the clips of a label, every kind alike, ``pops_found``
         and ``gratings_found``.
     """
+    candidates = [
+        _candidates(joined_hearings([*said[:n], *said[n + 1 :]])) for n in range(len(said))
+    ]
     rows = []
     for scale in _SCALES:
         scaled = {name: scale * most for name, most in budgets.items()}
         judged = [
-            _judged(part, decide(joined_hearings([*said[:n], *said[n + 1 :]]), scaled))
-            for n, part in enumerate(said)
+            _judged(part, _best(of_others, scaled))
+            for part, of_others in zip(said, candidates, strict=True)
         ]
         rows.append({"budgets": scale, **_Outcomes(joined_hearings(judged)).of(0, 0.5, 0.5)})
     return rows

@@ -85,6 +85,14 @@ def output_folder(help_text: str) -> Callable[[Callable[..., Any]], Callable[...
     return click.option("-o", "--output", "folder", required=True, type=kind, help=text)
 
 
+def port_option(default: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add ``--port``, of a page."""
+    kind = click.IntRange(0, 65535)
+    return click.option(
+        "--port", type=kind, default=default, show_default=True, help="0: any free one."
+    )
+
+
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--json``: the argument `as_json`."""
     text = "Print one JSON document; ask nothing."
@@ -102,6 +110,17 @@ answers_option = click.option(
 )
 device_option = click.option(
     "--device", metavar="NAME", help="Microphone: its name, part of it, or its number."
+)
+learn_from_option = click.option(
+    "--learn-from",
+    multiple=True,
+    metavar="COLUMN=VALUE,...",
+    help="Only rows with one of these values teach; the others judge.",
+)
+controls_option = click.option(
+    "--controls/--no-controls",
+    default=True,
+    help="Ask whether the labels can be told from what holds no such sound.",
 )
 group_by_option = click.option(
     "--group-by", default="group", help="Manifest column that keeps recordings together."

@@ -17,6 +17,7 @@ from audio_pipeline.app.cli.options import (
     model_options,
     output_folder,
     overwrite_option,
+    port_option,
     region_option,
 )
 from audio_pipeline.app.text import show, show_json, visible
@@ -35,13 +36,7 @@ compare the certificate's SHA-256 fingerprint. It is kept, so the same address w
 
 @click.command(epilog="Example: crepitus serve --phone")
 @click.option("--host", default=None, help="Address to listen on [default: 127.0.0.1].")
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=8000,
-    show_default=True,
-    help="0: any free one.",
-)
+@port_option(8000)
 @click.option("--https", is_flag=True, help="Encrypt, with a certificate of your own.")
 @click.option(
     "--phone",
@@ -164,13 +159,7 @@ def qr_code(text: str, *, colour: bool) -> str:
 @click.option("--adjudicate", is_flag=True, help="Decide together what raters differ about.")
 @click.option("--agreement", is_flag=True, help="Say how far raters agree; open no page.")
 @click.option("--unlabelled", is_flag=True, help="A folder whose folders are no labels.")
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=8001,
-    show_default=True,
-    help="0 takes any free one.",
-)
+@port_option(8001)
 @allow_outside_option
 @click.option("--json", "as_json", is_flag=True, help="Print --agreement as one JSON document.")
 def review_command(

@@ -11,8 +11,10 @@ import click
 
 from audio_pipeline.app.cli.options import (
     allow_outside_option,
+    controls_option,
     group_by_option,
     json_option,
+    learn_from_option,
     model_options,
     output_folder,
     overwrite_option,
@@ -71,23 +73,14 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Learn from made sounds only; the recordings calibrate the model.",
 )
-@click.option(
-    "--learn-from",
-    multiple=True,
-    metavar="COLUMN=VALUE,...",
-    help="Only rows with one of these values teach; the others judge.",
-)
+@learn_from_option
 @click.option(
     "--takes",
     default=0,
     metavar="N",
     help="Judge on N recordings put together from clips as well (see `takes`).",
 )
-@click.option(
-    "--controls/--no-controls",
-    default=True,
-    help="Ask whether the labels can be told from what holds no such sound.",
-)
+@controls_option
 @click.option("--permissive", is_flag=True, help="Leave out rows whose licence asks for more.")
 @click.option(
     "--threshold",
@@ -346,17 +339,8 @@ def evaluate_command(
 @where_option
 @group_by_option
 @allow_outside_option
-@click.option(
-    "--learn-from",
-    multiple=True,
-    metavar="COLUMN=VALUE,...",
-    help="Only rows with one of these values teach; the others judge.",
-)
-@click.option(
-    "--controls/--no-controls",
-    default=True,
-    help="Ask whether the labels can be told from what holds no such sound.",
-)
+@learn_from_option
+@controls_option
 @json_option
 def benchmark_command(
     dataset: Path | None,

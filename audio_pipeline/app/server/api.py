@@ -7,11 +7,12 @@ import contextlib
 import datetime
 import json
 import secrets
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import cache
 from typing import Any, TypeVar
 
+from fastapi import FastAPI
 from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -29,10 +30,17 @@ from audio_pipeline.app.server.schemas import (
     busy,
 )
 from audio_pipeline.app.server.uploads import MemoryBudget, Upload, read_upload
-from audio_pipeline.exceptions import InvalidInputError
+from audio_pipeline.exceptions import InvalidInputError, first_problem
 from audio_pipeline.triage.answers import parse_answers
 from audio_pipeline.triage.interview import TICKED, Interview, Screen
-from audio_pipeline.triage.messages import CALL_ADVICE, Catalogue, languages, load_catalogue
+from audio_pipeline.triage.messages import (
+    CALL_ADVICE,
+    DEFAULT_LANGUAGE,
+    REGIONS,
+    Catalogue,
+    languages,
+    load_catalogue,
+)
 from audio_pipeline.triage.questionnaire import form_document
 from audio_pipeline.triage.recommendation import explain, recommend
 from audio_pipeline.triage.rules import LEVELS, SKIP, UNSURE, Question, load_tables
@@ -76,7 +84,10 @@ class Api:
     async def questions(self, request: Request) -> Response:
         """Return the questionnaire: ids, words, options, and the words of each level."""
         asked = request.query_params
-        region, language = asked.get("region", self._region), asked.get("language", "en")
+        region, language = (
+            asked.get("region", self._region),
+            asked.get("language", DEFAULT_LANGUAGE),
+        )
         return JSONResponse(questionnaire_document(known_region(region), known_language(language)))
 
     async def interview(self, request: Request) -> Response:
@@ -158,7 +169,7 @@ class Api:
             "answers": answers,
             "capture": capture,
             "region": known_region(upload.fields.get("region", self._region)),
-            "language": known_language(upload.fields.get("language", "en")),
+            "language": known_language(upload.fields.get("language", DEFAULT_LANGUAGE)),
             "embed": upload.fields.get("embed") == "yes",
             "recording_seconds": self._settings.recording_seconds,
         }
@@ -198,10 +209,22 @@ def checked_answers(answers: Mapping[str, Any]) -> Any:
         raise ApiError(422, "bad_answers", str(error)) from None
 
 
+def add_routes(
+    app: FastAPI, prefix: str, routes: Iterable[tuple[str, str, Callable[..., Any]]]
+) -> None:
+    """Add what answers a method at a path below `prefix`, for pages of ours: not described."""
+    for method, path, handler in routes:
+        app.add_api_route(
+            prefix + path,
+            handler,
+            methods=[method],
+            response_class=Response,
+            include_in_schema=False,
+        )
+
+
 def known_region(region: str) -> str:
     """Return a region there are emergency words for, or raise a 422 that lists them."""
-    from audio_pipeline.triage.messages import REGIONS
-
     if region not in REGIONS:
         allowed = ", ".join(REGIONS)
         raise ApiError(422, "unknown_region", f"Unknown region {region!r:.20}: use {allowed}.")
@@ -231,9 +254,8 @@ async def json_input(request: Request, shape: type[S]) -> S:
     try:
         return shape.model_validate(body)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        message = f"The request is wrong at {place!r:.80}: {first['msg']}."
+        place, problem = first_problem(error)
+        message = f"The request is wrong at {place!r:.80}: {problem}."
         raise ApiError(422, "bad_request_shape", message) from None
 
 
@@ -365,7 +387,7 @@ SECTION_TITLES = {
 
 
 @cache
-def questionnaire_document(region: str, language: str = "en") -> dict[str, Any]:
+def questionnaire_document(region: str, language: str = DEFAULT_LANGUAGE) -> dict[str, Any]:
     """Return the questionnaire for a region.
 
     ``region``: one of ``audio_pipeline.triage.messages.REGIONS``.
@@ -400,7 +422,10 @@ def questionnaire_document(region: str, language: str = "en") -> dict[str, Any]:
 
 
 def interview_document(
-    answers: Mapping[str, Any], details: Collection[str], region: str, language: str = "en"
+    answers: Mapping[str, Any],
+    details: Collection[str],
+    region: str,
+    language: str = DEFAULT_LANGUAGE,
 ) -> dict[str, Any]:
     """Return where the interview stands after some answers, and what it asks next.
 

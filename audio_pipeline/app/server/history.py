@@ -15,7 +15,13 @@ from starlette.responses import JSONResponse, Response
 
 from audio_pipeline.app.comparison import compare, counted
 from audio_pipeline.app.history import Entry, History, counts_by_week, history_page
-from audio_pipeline.app.server.api import Api, checked_answers, json_input, json_object
+from audio_pipeline.app.server.api import (
+    Api,
+    add_routes,
+    checked_answers,
+    json_input,
+    json_object,
+)
 from audio_pipeline.app.server.schemas import (
     ApiError,
     StudyAnswersInput,
@@ -173,7 +179,7 @@ def _days(request: Request) -> tuple[datetime.date | None, datetime.date | None]
 def add_history(app: FastAPI, prefix: str, api: Api, history: History | None) -> None:
     """Add the addresses below ``/history``."""
     handlers = HistoryApi(api, history)
-    for method, path, handler in (
+    routes = (
         ("GET", "", handlers.overview),
         ("POST", "", handlers.keep),
         ("DELETE", "", handlers.delete_all),
@@ -183,14 +189,8 @@ def add_history(app: FastAPI, prefix: str, api: Api, history: History | None) ->
         ("GET", "/{number:int}", handlers.entry),
         ("DELETE", "/{number:int}", handlers.delete),
         ("GET", "/{number:int}/take", handlers.take),
-    ):
-        app.add_api_route(
-            f"{prefix}/history{path}",
-            handler,
-            methods=[method],
-            response_class=Response,
-            include_in_schema=False,
-        )
+    )
+    add_routes(app, f"{prefix}/history", routes)
 
 
 class StudyApi:
@@ -287,18 +287,12 @@ class StudyApi:
 def add_study(app: FastAPI, prefix: str, api: Api, study: Study) -> None:
     """Add the addresses below ``/study``."""
     handlers = StudyApi(api, study)
-    for method, path, handler in (
+    routes = (
         ("GET", "", handlers.overview),
         ("POST", "/people", handlers.add),
         ("GET", "/people/{code}", handlers.person),
         ("POST", "/people/{code}/consent", handlers.consent),
         ("POST", "/people/{code}/answers", handlers.answers),
         ("POST", "/takes", handlers.take),
-    ):
-        app.add_api_route(
-            f"{prefix}/study{path}",
-            handler,
-            methods=[method],
-            response_class=Response,
-            include_in_schema=False,
-        )
+    )
+    add_routes(app, f"{prefix}/study", routes)

@@ -8,7 +8,8 @@ import json
 import math
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -20,6 +21,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from audio_pipeline.app.review import NEXT_ITEMS, ReviewItem, ReviewQueue
+from audio_pipeline.app.server.api import add_routes
 from audio_pipeline.app.server.app import add_page, guard, plain_app
 from audio_pipeline.app.server.guards import ServerSettings
 from audio_pipeline.app.server.schemas import ApiError
@@ -41,15 +43,15 @@ def create_review_app(queue: ReviewQueue) -> FastAPI:
     """Make the application of one review, for this machine alone."""
     app = plain_app("Crepitus: review")
     review = Review(queue)
-    for method, path, handler in (
-        ("GET", "/api/review", review.overview),
-        ("DELETE", "/api/review", review.undo),
-        ("GET", "/api/review/{number:int}", review.hidden),
-        ("POST", "/api/review/{number:int}", review.label),
-        ("GET", "/api/review/{number:int}/sound", review.sound),
-        ("POST", "/api/review/{number:int}/like", review.like),
-    ):
-        app.add_api_route(path, handler, methods=[method], response_class=Response)
+    routes = (
+        ("GET", "", review.overview),
+        ("DELETE", "", review.undo),
+        ("GET", "/{number:int}", review.hidden),
+        ("POST", "/{number:int}", review.label),
+        ("GET", "/{number:int}/sound", review.sound),
+        ("POST", "/{number:int}/like", review.like),
+    )
+    add_routes(app, "/api/review", routes)
     add_page(app, {"/": "review.html"})
     guard(app, ServerSettings())
     return app
@@ -319,26 +321,14 @@ def _of_dataset(
 def _of_recordings(
     folder: Path, classifier: Classifier
 ) -> tuple[list[ReviewItem], tuple[str, ...], AnalysisConfig]:
-    from audio_pipeline.analysis.pipeline import extract
     from audio_pipeline.audio.discovery import discover
 
     def items() -> Iterator[ReviewItem]:
         for path in sorted(path for one in found if (path := _path(one.name))):
             parts = path.relative_to(folder).parts
-            extraction = extract(path, classifier.settings)
-            chances = classifier.predict_proba(extraction.table)
-            rows = zip(extraction.segments, extraction.table, chances, strict=True)
-            for segment, features, row in rows:
-                yield ReviewItem(
-                    path,
-                    "/".join(parts),
-                    segment.start,
-                    segment.end,
-                    dict(zip(classifier.labels, map(float, row), strict=True)),
-                    None,
-                    parts[0] if len(parts) > 1 else "",
-                    features,
-                )
+            group = parts[0] if len(parts) > 1 else ""
+            for item in _heard(path, "/".join(parts), classifier):
+                yield replace(item, group=group)
 
     found = list(discover([os.fsencode(folder)]))
     return most_informative(items()), classifier.labels, classifier.settings
@@ -346,25 +336,27 @@ def _of_recordings(
 
 def _heard_again(dataset: Dataset, classifier: Classifier) -> Iterator[ReviewItem]:
     """Yield every labelled stretch of a dataset with what the model thinks of it."""
-    from audio_pipeline.analysis.pipeline import extract
-
     for name, clips in dataset.recordings.items():
         regions = [(c.start, c.end) for c in clips if c.start is not None and c.end is not None]
-        extraction = extract(clips[0].path, classifier.settings, regions=regions or None)
-        chances = classifier.predict_proba(extraction.table)
-        rows = zip(extraction.segments, extraction.table, chances, strict=True)
-        for segment, features, row in rows:
-            clip = _labelled(clips, segment.start, segment.end)
-            yield ReviewItem(
-                Path(os.path.abspath(clip.path)),
-                name,
-                segment.start,
-                segment.end,
-                dict(zip(classifier.labels, map(float, row), strict=True)),
-                clip.label,
-                clip.group if dataset.has_groups else "",
-                features,
-            )
+        path = Path(os.path.abspath(clips[0].path))
+        for item in _heard(path, name, classifier, regions):
+            clip = _labelled(clips, item.start, item.end)
+            group = clip.group if dataset.has_groups else ""
+            yield replace(item, given=clip.label, group=group)
+
+
+def _heard(
+    path: Path, name: str, classifier: Classifier, regions: Sequence[tuple[float, float]] = ()
+) -> Iterator[ReviewItem]:
+    """Yield the sounds of a recording, or given stretches of it, as the model hears them."""
+    from audio_pipeline.analysis.pipeline import extract
+
+    extraction = extract(path, classifier.settings, regions=regions or None)
+    chances = classifier.predict_proba(extraction.table)
+    rows = zip(extraction.segments, extraction.table, chances, strict=True)
+    for segment, features, row in rows:
+        probabilities = dict(zip(classifier.labels, map(float, row), strict=True))
+        yield ReviewItem(path, name, segment.start, segment.end, probabilities, features=features)
 
 
 def _labelled(clips: tuple[LabelledClip, ...], start: float, end: float) -> LabelledClip:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse
 
 from audio_pipeline.app.text import visible
+from audio_pipeline.triage.messages import DEFAULT_LANGUAGE
 
 
 class ApiError(Exception):
@@ -100,7 +101,7 @@ class TriageInput(Strict):
     answers: dict[str, Any]
     sound: SoundInput | None = None
     region: str | None = Field(default=None, max_length=20)
-    language: str = Field(default="en", max_length=20)
+    language: str = Field(default=DEFAULT_LANGUAGE, max_length=20)
 
 
 class InterviewInput(Strict):
@@ -112,7 +113,7 @@ class InterviewInput(Strict):
     answers: dict[str, Any] = Field(max_length=200)
     details: list[str] = Field(default=[], max_length=200)
     region: str | None = Field(default=None, max_length=20)
-    language: str = Field(default="en", max_length=20)
+    language: str = Field(default=DEFAULT_LANGUAGE, max_length=20)
 
 
 class StudyConsentInput(Strict):
