@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import FrozenInstanceError, fields, is_dataclass
 from typing import Any
 
@@ -61,13 +62,16 @@ def test_an_unknown_key_is_refused_by_name(path: tuple[str, ...]) -> None:
         AnalysisConfig.from_dict(values)
 
 
-@pytest.mark.parametrize("path", EVERY_PLACE, ids=".".join)
 @pytest.mark.parametrize("odd", [None, "a word", True, {"deep": 1}], ids=repr)
-def test_a_value_of_another_type_is_refused(path: tuple[str, ...], odd: object) -> None:
-    values = plain()
-    parent(values, path)[path[-1]] = odd
-    with pytest.raises(InvalidInputError):
-        AnalysisConfig.from_dict(values)
+def test_a_value_of_another_type_is_refused(odd: object) -> None:
+    taken = []
+    for path in EVERY_PLACE:
+        values = plain()
+        parent(values, path)[path[-1]] = odd
+        with suppress(InvalidInputError):
+            AnalysisConfig.from_dict(values)
+            taken.append(path)
+    assert not taken
 
 
 @given(rates)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
-from triage_cases import BOUNDARIES, Boundary
+from triage_cases import BOUNDARIES
 
 from audio_pipeline.triage.recommendation import fired_rules, stand
 
 
-@pytest.mark.parametrize("boundary", BOUNDARIES, ids=lambda boundary: boundary.changes)
-def test_where_a_rule_begins(boundary: Boundary) -> None:
-    fired = {rule.id for rule in fired_rules(stand(boundary.answers).ranks)}
-    assert boundary.fires <= fired
-    assert not boundary.silent & fired
+def test_where_a_rule_begins() -> None:
+    wrong = {}
+    for boundary in BOUNDARIES:
+        fired = {rule.id for rule in fired_rules(stand(boundary.answers).ranks)}
+        if (boundary.fires - fired) or (boundary.silent & fired):
+            wrong[boundary.changes] = (boundary.fires - fired, boundary.silent & fired)
+    assert not wrong
