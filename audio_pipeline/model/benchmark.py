@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field, ValidationError
 
 from audio_pipeline._version import __version__
-from audio_pipeline.datasets.examples import events_of
+from audio_pipeline.datasets.examples import concatenate_events, events_of
 from audio_pipeline.datasets.loading import Progress, TrainingData, shown_names
 from audio_pipeline.datasets.manifest import KIND
 from audio_pipeline.exceptions import InvalidInputError, first_problem
@@ -29,7 +29,13 @@ from audio_pipeline.model.crossvalidation import cross_validate
 from audio_pipeline.model.evaluation import Evaluation
 from audio_pipeline.model.scoring import HEADLINE
 from audio_pipeline.model.selection import Fold, TrainingSettings, grouped_folds
-from audio_pipeline.model.training import evaluation_of, learnt_from, versions
+from audio_pipeline.model.training import (
+    MadeEvents,
+    evaluation_of,
+    learnt_from,
+    real_clips,
+    versions,
+)
 
 SCHEMA_VERSION: Final = 1
 SPLITS: Final = "crepitus benchmark splits"
@@ -107,11 +113,19 @@ class Result(BaseModel):
     estimator: Text
     params: dict[Text, Any]
     seed: int
+    #: What was learnt besides the recordings, and at which rate all was heard; empty: nothing, and
+    #: the default rate or the lowest of the recordings
+    besides: dict[Text, int] = {}
     task: Task
     labels: list[Text] = Field(min_length=2, max_length=1000)
     metrics: dict[Text, Number | str | None]
     controls: list[ControlRow]
     cases: list[Case] = Field(min_length=1, max_length=1_000_000)
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What makes this recipe differ from the estimator as it comes."""
+        return {**self.params, **self.besides}
 
     def figure(self, name: str) -> float | None:
         """Return a figure, None where there is none."""
@@ -187,6 +201,9 @@ def run_benchmark(
     splits: Splits,
     recipes: Sequence[TrainingSettings],
     progress: Progress | None = None,
+    *,
+    made: MadeEvents | None = None,
+    besides: Mapping[str, int] | None = None,
 ) -> Iterator[Result]:
     """Judge estimators out of fold, with everything chosen inside the other folds.
 
@@ -197,6 +214,11 @@ def run_benchmark(
     recipes : sequence of TrainingSettings
         One per estimator; `learn_from` must be the same in all.
     progress : callable or None
+    made : callable or None
+        Makes further events that are only trained on, as for
+        :func:`~audio_pipeline.model.training.train`.
+    besides : mapping or None
+        What results say about that.
 
     Yields
     ------
@@ -215,6 +237,11 @@ def run_benchmark(
         raise InvalidInputError(f"no row that may teach has {named}; leave such rows out")
     events = events_of(cases, groups)
     events = events.rows(teaches[events.case])
+    if made is not None:
+        events = concatenate_events(
+            events, made(material.settings, real_clips(material, usable[teaches]), progress)
+        )
+        events = events.rows(np.isin(events.labels, labels))
     asked = any(recipe.controls for recipe in recipes)
     tables = control_tables(material, usable) if asked else None
     for recipe in recipes:
@@ -234,7 +261,7 @@ def run_benchmark(
             sure = np.isin(np.array([id(case) for case in cases]), _ids(evaluation))
             seen = {name: table[sure] for name, table in (tables or {}).items()}
             evaluation = with_controls(evaluation, asks, tables=seen)
-        yield _result(evaluation, splits, recipe)
+        yield _result(evaluation, splits, recipe, besides or {})
 
 
 def _named(recipe: TrainingSettings, progress: Progress | None) -> Any:
@@ -245,7 +272,12 @@ def _ids(evaluation: Evaluation) -> list[int]:
     return [id(one.case) for one in evaluation.predictions]
 
 
-def _result(evaluation: Evaluation, splits: Splits, recipe: TrainingSettings) -> Result:
+def _result(
+    evaluation: Evaluation,
+    splits: Splits,
+    recipe: TrainingSettings,
+    besides: Mapping[str, int],
+) -> Result:
     material = evaluation.material
     place = {id(case): number for number, case in enumerate(material.cases)}
     usable = material.usable.tolist()
@@ -273,6 +305,7 @@ def _result(evaluation: Evaluation, splits: Splits, recipe: TrainingSettings) ->
         estimator=str(recipe.estimator),
         params=dict(recipe.params),
         seed=recipe.seed,
+        besides=dict(besides),
         task=Task(data=material.digest, splits=splits.sha256, learn_from=learn_from),
         labels=list(given.labels),
         metrics=evaluation.figures,
@@ -281,11 +314,11 @@ def _result(evaluation: Evaluation, splits: Splits, recipe: TrainingSettings) ->
     )
 
 
-def file_name(recipe: TrainingSettings) -> str:
+def file_name(recipe: TrainingSettings, besides: Mapping[str, int]) -> str:
     """Return what the file of a result is called, without its ending."""
-    given = json.dumps(dict(recipe.params), sort_keys=True)
-    mark = hashlib.sha256(given.encode()).hexdigest()[:8]
-    return f"{recipe.estimator}-{mark}" if recipe.params else str(recipe.estimator)
+    asked = {**recipe.params, **besides}
+    mark = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
+    return f"{recipe.estimator}-{mark}" if asked else str(recipe.estimator)
 
 
 def _digests(material: TrainingData, cases: Ints) -> NDArray[np.str_]:
@@ -317,7 +350,7 @@ class Place:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        keys = ("estimator", "params", "seed", "software", "metrics")
+        keys = ("estimator", "params", "seed", "besides", "software", "metrics")
         return {
             "rank": self.rank,
             "task": self.result.task.sha256,
@@ -344,7 +377,7 @@ def rank(results: Sequence[Result]) -> list[list[Place]]:
     for task in sorted(tasks, key=lambda task: (-len(tasks[task]), task)):
         ordered = sorted(
             tasks[task],
-            key=lambda one: (-(one.figure(HEADLINE) or 0.0), one.estimator, str(one.params)),
+            key=lambda one: (-(one.figure(HEADLINE) or 0.0), one.estimator, str(one.asked)),
         )
         places = [
             Place(one, number, *_behind(ordered[0], one)) for number, one in enumerate(ordered, 1)

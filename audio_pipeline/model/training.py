@@ -191,7 +191,7 @@ def train(
     events = events_of(cases, groups)
     events = events.rows(teaches[events.case])
     if made is not None:
-        clips = _real_clips(material, usable[teaches])
+        clips = real_clips(material, usable[teaches])
         events = concatenate_events(events, made(material.settings, clips, progress))
         events = events.rows(np.isin(events.labels, labels))
     folds = case_folds(cases, groups, settings.folds, settings.seed)
@@ -296,7 +296,8 @@ def _labels(cases: Sequence[Example], base: Classifier | None) -> tuple[str, ...
     return tuple(labels)
 
 
-def _real_clips(material: TrainingData, learnt: NDArray[np.int64]) -> list[RealClip]:
+def real_clips(material: TrainingData, learnt: NDArray[np.int64]) -> list[RealClip]:
+    """Return the recordings of these cases that have one label as a whole."""
     paths = {clip.name: clip.path for clip in material.dataset.clips}
     return [
         RealClip(paths[case.name], case.label, str(material.groups[index]))

@@ -180,6 +180,32 @@ class TestCommand:
         assert "other splits" in said
 
     @pytest.mark.slow
+    def test_what_is_learnt_besides_has_its_own_row(self, people: Path, tmp_path: Path) -> None:
+        data, out = tmp_path / "data", tmp_path / "out"
+        shutil.copytree(people, data)
+        manifest = data / "manifest.csv"
+        text = manifest.read_text()
+        for mine, ours in (("clunk,", "other,"), ("rasp,", "grating,"), ("tick,", "pop,")):
+            text = text.replace(mine, ours)
+        manifest.write_text(text)
+        crepitus(data, "-o", out, *QUICK, "--sample-rate", "2000")
+        for asked in (("--synthetic", "3"), ("--embed",)):
+            crepitus(data, "-o", out, *QUICK, "--sample-rate", "2000", *asked)
+        (places,) = json.loads(crepitus("-o", out, "--json"))["ranking"]
+        besides = sorted((place["besides"] for place in places), key=lambda one: sorted(one))
+        assert besides == [
+            {"embed": 1, "sample_rate": 2000},
+            {"sample_rate": 2000},
+            {"sample_rate": 2000, "synthetic": 3},
+        ]
+        assert "embed=1" in (out / "ranking.html").read_text()
+        answers = {
+            str([one.probabilities for one in read_result(file).cases])
+            for file in out.glob("logistic*.json")
+        }
+        assert len(answers) == 3
+
+    @pytest.mark.slow
     def test_controls_are_asked_of_every_estimator(self, people: Path, tmp_path: Path) -> None:
         crepitus(people, "-o", tmp_path / "out", "--estimator", "logistic", "--folds", "2")
         controls = read_result(tmp_path / "out" / "logistic.json").controls

@@ -29,6 +29,17 @@ if TYPE_CHECKING:
     from audio_pipeline.model.evaluation import Evaluation
 
 
+synthetic_option = click.option(
+    "--synthetic", default=0, metavar="N", help="Train on N made scenes as well."
+)
+embed_option = click.option(
+    "--embed", is_flag=True, help="Train on each recording in new surroundings as well."
+)
+sample_rate_option = click.option(
+    "--sample-rate", type=click.IntRange(1000, 192_000), help="Hz to listen at."
+)
+
+
 @click.command(epilog="Example: crepitus train my_recordings -o my_model")
 @click.argument("dataset", type=click.Path(path_type=Path), required=False)
 @output_folder("Folder for the model")
@@ -66,8 +77,8 @@ if TYPE_CHECKING:
 @where_option
 @group_by_option
 @allow_outside_option
-@click.option("--synthetic", default=0, metavar="N", help="Train on N made scenes as well.")
-@click.option("--embed", is_flag=True, help="Train on each recording in new surroundings as well.")
+@synthetic_option
+@embed_option
 @click.option(
     "--judge-only",
     is_flag=True,
@@ -89,7 +100,7 @@ if TYPE_CHECKING:
     metavar="LABEL=P",
     help="Certainty from which a label is sure, instead of one that is chosen.",
 )
-@click.option("--sample-rate", type=click.IntRange(1000, 192_000), help="Hz to listen at.")
+@sample_rate_option
 @click.option("--name", default="", help="Name of the model.")
 @click.option(
     "--ignore-groups",
@@ -340,6 +351,9 @@ def evaluate_command(
 @group_by_option
 @allow_outside_option
 @learn_from_option
+@synthetic_option
+@embed_option
+@sample_rate_option
 @controls_option
 @json_option
 def benchmark_command(
@@ -354,6 +368,9 @@ def benchmark_command(
     group_by: str,
     allow_outside: bool,
     learn_from: tuple[str, ...],
+    synthetic: int,
+    embed: bool,
+    sample_rate: int | None,
     controls: bool,
     as_json: bool,
 ) -> None:
@@ -364,9 +381,11 @@ def benchmark_command(
     Results of others on the same splits can be put beside them; without DATASET the folder is
     ranked again and nothing is judged.
     """
+    from audio_pipeline.analysis.config import AnalysisConfig
     from audio_pipeline.app.outputs import check_page, write_json, write_page
     from audio_pipeline.app.reporting.pages import benchmark_page
     from audio_pipeline.app.text import steps
+    from audio_pipeline.datasets.augmentation import MadeSettings
     from audio_pipeline.datasets.loading import fail_for_unreadable, load_training_data
     from audio_pipeline.datasets.manifest import read_dataset
     from audio_pipeline.exceptions import InvalidInputError
@@ -374,7 +393,7 @@ def benchmark_command(
     from audio_pipeline.model.estimator import NAMES, parse_params
     from audio_pipeline.model.scoring import HEADLINE
     from audio_pipeline.model.selection import TrainingSettings
-    from audio_pipeline.model.training import check_recipe
+    from audio_pipeline.model.training import check_recipe, made_by
 
     recipes = [
         TrainingSettings(
@@ -383,6 +402,7 @@ def benchmark_command(
             learn_from=_learn_from(learn_from),
             controls=controls,
             folds=folds,
+            sample_rate=sample_rate,
             seed=seed,
         )
         for name in dict.fromkeys(estimators or NAMES)
@@ -394,7 +414,10 @@ def benchmark_command(
     for recipe in recipes:
         check_recipe(recipe)
     kept, page = folder / "splits.json", folder / "ranking.html"
-    files = [folder / f"{benchmark.file_name(recipe)}.json" for recipe in recipes]
+    asked = {"sample_rate": sample_rate or 0, "synthetic": synthetic, "embed": int(embed)}
+    besides = {name: value for name, value in asked.items() if value}
+    made = made_by(MadeSettings(synthetic, seed=seed), embed) if synthetic or embed else None
+    files = [folder / f"{benchmark.file_name(recipe, besides)}.json" for recipe in recipes]
     if folder.is_dir():
         check_page(page)
         for file in (kept, *files):
@@ -411,10 +434,14 @@ def benchmark_command(
     if dataset is not None:
         with steps() as progress:
             read = read_dataset(dataset, group_by, allow_outside=allow_outside)
-            material = load_training_data(read.where(where) if where else read, progress=progress)
+            listening = AnalysisConfig().at_rate(sample_rate) if sample_rate else None
+            chosen = read.where(where) if where else read
+            material = load_training_data(chosen, listening, progress=progress)
             splits = found[0] if found else benchmark.make_splits(material, folds, seed)
             found = [splits]
-            results = benchmark.run_benchmark(material, splits, recipes, progress)
+            results = benchmark.run_benchmark(
+                material, splits, recipes, progress, made=made, besides=besides
+            )
             for file, result in zip(files, results, strict=True):
                 folder.mkdir(parents=True, exist_ok=True)
                 write_json(kept, splits.model_dump())

@@ -411,7 +411,7 @@ RANKED = (
 
 
 def _estimator_words(place: Place) -> str:
-    params = ", ".join(f"{name}={value}" for name, value in place.result.params.items())
+    params = ", ".join(f"{name}={value}" for name, value in place.result.asked.items())
     return f"{place.result.estimator}{f' ({params})' if params else ''}"
 
 
