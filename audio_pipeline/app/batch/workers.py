@@ -10,6 +10,7 @@ outlives the process that started it.
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import multiprocessing
 import os
@@ -427,6 +428,8 @@ class _Worker:
         forked = context.get_start_method() == "fork"
         self._process = context.Process(target=_work, args=(theirs, forked), daemon=True)
         self._process.start()
+        # A stopped process does not hear the SIGTERM by which Python ends what is left at exit.
+        atexit.register(self._process.kill)
         theirs.close()
         self.todo: deque[list[Pending]] = deque()
         self.started = False
@@ -481,6 +484,7 @@ class _Worker:
         self.pipe.close()
         self._process.kill()
         self._process.join(_POLL_SECONDS)
+        atexit.unregister(self._process.kill)
 
 
 def _work(pipe: Connection, forked: bool) -> None:

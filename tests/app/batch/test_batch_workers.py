@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -118,6 +120,22 @@ def test_workers_end_with_the_process_that_started_them(recordings: list[Path]) 
     for process in children:
         process.join(5)
         assert not process.is_alive()
+
+
+def test_a_stopped_worker_that_nobody_ended_does_not_keep_the_process_from_ending() -> None:
+    # As when a signal comes while workers start: whoever would have closed them has none yet.
+    code = (
+        "import multiprocessing, os, signal\n"
+        "from audio_pipeline.app.batch.workers import LocalWorkers\n"
+        "workers = LocalWorkers(1)\n"
+        "(process,) = multiprocessing.active_children()\n"
+        "os.kill(process.pid, signal.SIGSTOP)\n"
+        "print(process.pid)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert not Path(f"/proc/{ended.stdout.strip()}").exists()
 
 
 def test_tables_do_not_depend_on_the_number_of_jobs(tmp_path: Path) -> None:

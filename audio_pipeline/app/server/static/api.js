@@ -14,7 +14,9 @@ export class ServerError extends Error {
 
 const pause = (seconds) => new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
 
-async function read(response) {
+export const unreachable = () => new ServerError(say("server.unreachable"), 0);
+
+export async function read(response) {
   if (response.ok) return response;
   let message = say("server.failed");
   try {
@@ -36,9 +38,7 @@ async function send(path, options, onWait = () => {}) {
       await pause(Math.min(seconds, 15));
     } catch (error) {
       if (error instanceof ServerError) throw error;
-      if (attempt === RETRIES) {
-        throw new ServerError(say("server.unreachable"), 0);
-      }
+      if (attempt === RETRIES) throw unreachable();
       onWait(say("server.lost"));
       await pause(attempt);
     }

@@ -21,6 +21,15 @@ export function list(tag, items, attributes = {}) {
 
 export const seconds = (value, digits = 2) => say("common.seconds", { count: value.toFixed(digits) });
 
+// Trouble: one line at the top, read out at once, with a way to go on.
+export function trouble(words, retry = null) {
+  $("trouble").hidden = !words;
+  $("trouble-text").textContent = words;
+  $("trouble-retry").hidden = !retry;
+  $("trouble-retry").onclick = retry;
+  if (words) $("trouble").scrollIntoView({ block: "nearest" });
+}
+
 export function download(blob, name) {
   const url = URL.createObjectURL(blob);
   const link = element("a", { href: url, download: name });

@@ -3,7 +3,7 @@
 // same data as in a terminal; emergency questions come before any invitation to twist.
 
 import { getQuestions, postAdvice, postAnalysis, postInterview, postTriage } from "./api.js";
-import { $, element } from "./dom.js";
+import { $, element, trouble } from "./dom.js";
 import { showHistory, startHistory } from "./history.js";
 import * as recordStep from "./record-step.js";
 import { emergencyView, explanationView, heardView, isHigher, showResult } from "./result.js";
@@ -21,15 +21,6 @@ let recording = null;
 let analysis = null;
 let result = null;
 let stopSound = () => {};
-
-// Trouble: one line at the top, read out at once, with a way to go on.
-function trouble(words, retry = null) {
-  $("trouble").hidden = !words;
-  $("trouble-text").textContent = words;
-  $("trouble-retry").hidden = !retry;
-  $("trouble-retry").onclick = retry;
-  if (words) $("trouble").scrollIntoView({ block: "nearest" });
-}
 
 // --- where we are ------------------------------------------------------------------------------
 

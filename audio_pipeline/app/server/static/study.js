@@ -1,8 +1,8 @@
 // The page of a study: who is here, what they say yes to, the questions, and the guided takes. All
 // of it is kept in the study's folder by the server; the recorder is that of the ordinary page.
 
-import { getQuestions, postAdvice, postInterview } from "./api.js";
-import { $, element } from "./dom.js";
+import { getQuestions, postAdvice, postInterview, read, unreachable } from "./api.js";
+import { $, element, trouble } from "./dom.js";
 import * as recordStep from "./record-step.js";
 import { emergencyView } from "./result.js";
 import { reasonNotToTwist, renderScreen } from "./screens.js";
@@ -22,14 +22,6 @@ let given = {};
 let asked = []; // what was answered in this session, latest last: where Back goes
 const setup = { device: "", distance_cm: 0, posture: "" };
 
-function trouble(words, retry = null) {
-  $("trouble").hidden = !words;
-  $("trouble-text").textContent = words;
-  $("trouble-retry").hidden = !retry;
-  $("trouble-retry").onclick = retry;
-  if (words) $("trouble").scrollIntoView({ block: "nearest" });
-}
-
 function show(step) {
   trouble("");
   for (const section of document.querySelectorAll("main > section")) section.hidden = section.dataset.step !== step;
@@ -43,10 +35,10 @@ async function ask(path, body) {
   const options = body === undefined ? {} : { method: "POST" };
   if (body instanceof FormData) options.body = body;
   else if (body) Object.assign(options, { body: JSON.stringify(body), headers: { "Content-Type": "application/json" } });
-  const response = await fetch(`${API}${path}`, options).catch(() => null);
-  const answer = await response?.json().catch(() => null);
-  if (response?.ok) return answer;
-  throw new Error(answer?.error ?? "The computer that runs Crepitus cannot be reached. Check the network, then try again.");
+  const response = await fetch(`${API}${path}`, options).catch(() => {
+    throw unreachable();
+  });
+  return (await read(response)).json();
 }
 
 // Does the work of a button; what goes wrong is said, and can be tried again.
