@@ -44,7 +44,7 @@ _WORDS: Final[Mapping[str, str]] = {
     "timing": "the time between the sounds",
     "length": "the length of the recording",
     "format": "the file's format, rate and bandwidth",
-    "level": "how loud it is and how much is clipped",
+    "level": "how loud it is between the sounds, and how much is clipped,",
     "background": "the noise and hum of the background",
     "order": "the order of recording",
     "permuted": "the sounds, with labels dealt out anew,",
@@ -203,19 +203,16 @@ def control_tables(material: TrainingData, kept: NDArray[np.int64]) -> dict[str,
     paths = {clip.name: clip.path for clip in material.dataset.clips}
     suffixes = sorted({paths[case.name].suffix.lower() for case in cases})
     formats = [[suffixes.index(paths[case.name].suffix.lower())] for case in cases]
-    loudness = []
-    for case in cases:
-        quality = case.extraction.quality
-        peak = None if quality is None else quality.peak_dbfs
-        clipped = 0.0 if quality is None else quality.clipped_fraction
-        loudness.append([np.nan if peak is None else round(peak), clipped])
+    qualities = [case.extraction.quality for case in cases]
+    clipped = [[0.0 if one is None else one.clipped_fraction] for one in qualities]
     floors = [name for name in CONDITIONS if name.startswith("floor")]
     tables = {
         "quiet": _quiet_table(cases, paths, material.settings),
         "timing": np.array([_gaps(case) for case in cases]),
         "length": columns("duration"),
         "format": np.hstack([columns("sample_rate", "bandwidth"), np.array(formats, float)]),
-        "level": np.hstack([columns("level", "dc"), np.array(loudness, float)]),
+        # Not the peak: how loud a sound is belongs to the sound.
+        "level": np.hstack([columns("level", "dc"), np.array(clipped)]),
         "background": columns(*floors, "hum"),
     }
     order = _order(cases)

@@ -205,6 +205,7 @@ class Visit:
     def use(self) -> None:
         self.tab.click("#use")
         self.tab.wait_for_selector("#heard-title:visible", timeout=60_000)
+        self.tab.wait_for_selector("#heard > *")  # drawn once the sound is decoded
 
     def saved(self, button: str) -> bytes:
         """Return what a button lets the person save."""
