@@ -49,7 +49,7 @@ def test_it_runs_and_draws(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from nbclient import NotebookClient
 
     monkeypatch.delenv("CREPITUS_RECORDINGS", raising=False)
-    monkeypatch.setenv("CREPITUS_SCENES", "48")
+    monkeypatch.setenv("CREPITUS_SCENES", "24")
     notebook = nbformat.read(path, as_version=4)
     where = {"metadata": {"path": str(path.parent)}}
     NotebookClient(notebook, timeout=900, kernel_name="python3", resources=where).execute()

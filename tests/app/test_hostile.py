@@ -185,6 +185,7 @@ class TestStreams:
         ran = self.crepitus("questions | head -1")
         assert ran.stderr == ""
 
+    @pytest.mark.slow
     def test_a_terminal_without_our_letters(self, here: Path) -> None:
         shutil.copy("a.flac", "é\U0001f9b4.flac")
         ran = self.crepitus("analyze é\U0001f9b4.flac --json </dev/null | cat -v")
@@ -340,6 +341,7 @@ class TestNames:
         dataset = read_dataset(here / "clips")
         assert len({clip.group for clip in dataset.clips}) <= len(names)
 
+    @pytest.mark.slow
     def test_folders_as_deep_as_they_go(self, here: Path, run: Callable[..., Ran]) -> None:
         top = here / "deep"
         top.mkdir()
@@ -383,6 +385,7 @@ class TestNames:
 
 
 class TestDatasets:
+    @pytest.mark.slow
     @pytest.mark.parametrize("way", ["path", "absolute", "link", "folder link", "label folder"])
     def test_nothing_outside_is_read_unless_told(
         self, here: Path, run: Callable[..., Ran], way: str
@@ -467,6 +470,7 @@ class TestFailures:
             assert (ran.out + ran.err).count("no such file") == 1
             assert "crepitus: gone.m4a: " in ran.err
 
+    @pytest.mark.slow
     def test_of_many_the_first_few_are_said_and_the_rest_counted(
         self, here: Path, run: Callable[..., Ran]
     ) -> None:

@@ -188,6 +188,7 @@ def test_an_input_is_no_output_by_any_path(
     assert contents(here) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["events.csv", "recordings.csv", "run.json", "recordings.jsonl", "recommendations.csv"]
 )

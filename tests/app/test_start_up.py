@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from audio_pipeline.audio.recording import Recording, write_recording
 from tests.made_sounds import background, with_impacts
 
@@ -30,6 +32,7 @@ def test_quick_commands_load_no_heavy_library() -> None:
     assert all(line.endswith("[]") for line in lines), lines
 
 
+@pytest.mark.slow
 def test_analysing_needs_no_pandas_and_leaves_it_for_others(tmp_path: Path) -> None:
     recording = tmp_path / "clicks.wav"
     write_recording(

@@ -245,6 +245,7 @@ def test_every_format_gives_the_same_finding_and_times(kind: str, model: Classif
 # ---- from the command line ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_one_bad_file_never_harms_another(tmp_path: Path) -> None:
     good = ["a.wav", "b\nc.flac", "Knöchel 🦴.m4a"]
     for name in good:

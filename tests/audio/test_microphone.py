@@ -143,6 +143,7 @@ def test_the_virtual_card_is_listed(sound_card: VirtualSoundCard) -> None:  # no
     }
 
 
+@pytest.mark.slow
 def test_what_is_played_is_what_is_read(sound_card: VirtualSoundCard) -> None:  # noqa: F811
     lead = np.zeros(RATE // 4, np.float32)  # the player's first milliseconds may be skipped
     played = noise_with_taps(1.5, (0.3, 0.8, 1.1))

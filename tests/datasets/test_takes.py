@@ -92,6 +92,7 @@ def test_groups_of_two_folds_never_meet(takes: list[Take]) -> None:
     assert all(len(names) == 1 for names in folds.values())
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes(clips: Path, tmp_path: Path) -> None:
     dataset = read_dataset(clips)
     first, again, other = (tmp_path / name for name in ("first", "again", "other"))
@@ -110,6 +111,7 @@ def test_the_same_seed_gives_the_same_bytes(clips: Path, tmp_path: Path) -> None
             write_takes(dataset, tmp_path / "no", count, seed)
 
 
+@pytest.mark.slow
 def test_evaluate_reads_what_takes_writes(
     clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

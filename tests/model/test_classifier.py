@@ -163,6 +163,7 @@ def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
         load_classifier(tmp_path / "nowhere")
 
 
+@pytest.mark.slow
 def test_neither_librosa_nor_skops_is_imported_to_classify(folder: Path) -> None:
     code = (
         "import sys, numpy as np\n"

@@ -100,19 +100,15 @@ def test_the_tools_of_scikit_learn_work_on_examples(people: Path, tmp_path: Path
     assert importance.importances_mean.max() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "kind", "params"),
     [
         ("sklearn.linear_model.LogisticRegression", "LogisticRegression", ["--param", "C=0.5"]),
         ("neighbors", "KNeighborsClassifier", []),
-        *(
-            pytest.param(*case, marks=pytest.mark.slow)
-            for case in (
-                ("boosting", "HistGradientBoostingClassifier", ["--param", "max_iter=10"]),
-                ("extra_trees", "ExtraTreesClassifier", ["--param", "n_estimators=8"]),
-                ("svm", "SVC", []),
-            )
-        ),
+        ("boosting", "HistGradientBoostingClassifier", ["--param", "max_iter=10"]),
+        ("extra_trees", "ExtraTreesClassifier", ["--param", "n_estimators=8"]),
+        ("svm", "SVC", []),
     ],
 )
 def test_other_estimators_from_the_command_line(

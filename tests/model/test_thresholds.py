@@ -133,6 +133,7 @@ def model() -> Classifier:
     )
 
 
+@pytest.mark.slow
 def test_what_is_decided_by_is_what_is_scored(tmp_path: Path, model: Classifier) -> None:
     dataset = read_dataset(write_clips(tmp_path / "clips"))
     heard = analyze_dataset(dataset, model.settings)

@@ -297,6 +297,7 @@ def test_it_asks_when_a_person_sits_at_a_terminal(tmp_path: Path) -> None:
     assert "Question 3" not in person.screen
 
 
+@pytest.mark.slow
 def test_analyze_says_what_it_heard_then_asks_and_an_emergency_stands_alone(tmp_path: Path) -> None:
     person = Person("analyze", str(SAMPLES / "twist_two_pops.flac"), "--region", "US", cwd=tmp_path)
     person.wait_for("We heard 2 pops.")

@@ -71,6 +71,7 @@ def test_every_recording_is_looked_at_once(recordings: list[Path]) -> None:
     assert look(3, []) == {}
 
 
+@pytest.mark.slow
 def test_a_recording_that_crashes_its_decoder_fails_alone(recordings: list[Path]) -> None:
     crash = Crash(b"crash.wav")
     todo = [pending(path) for path in recordings]
@@ -92,6 +93,7 @@ def test_killed_workers_take_nothing_with_them(recordings: list[Path]) -> None:
     assert set(found.values()) == {None}
 
 
+@pytest.mark.slow
 def test_a_recording_that_hangs_is_given_up(
     recordings: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,6 +124,7 @@ def test_workers_end_with_the_process_that_started_them(recordings: list[Path]) 
         assert not process.is_alive()
 
 
+@pytest.mark.slow
 def test_a_stopped_worker_that_nobody_ended_does_not_keep_the_process_from_ending() -> None:
     # As when a signal comes while workers start: whoever would have closed them has none yet.
     code = (
@@ -138,6 +141,7 @@ def test_a_stopped_worker_that_nobody_ended_does_not_keep_the_process_from_endin
     assert not Path(f"/proc/{ended.stdout.strip()}").exists()
 
 
+@pytest.mark.slow
 def test_tables_do_not_depend_on_the_number_of_jobs(tmp_path: Path) -> None:
     model = small_model(tmp_path / "model")
     write_folder(tmp_path / "rec", 70, duration=0.6)
@@ -148,6 +152,7 @@ def test_tables_do_not_depend_on_the_number_of_jobs(tmp_path: Path) -> None:
     assert tables(tmp_path / "out1") == tables(tmp_path / "out2") == tables(tmp_path / "out3")
 
 
+@pytest.mark.slow
 def test_what_a_killed_run_was_working_on_is_looked_at_apart(
     tmp_path: Path, recordings: list[Path]
 ) -> None:

@@ -115,6 +115,7 @@ def raw(client: httpx.Client, head: str, *pieces: bytes, pause: float = 0) -> tu
 
 
 class TestAnswers:
+    @pytest.mark.slow
     def test_analysis_equals_the_command_line(
         self,
         client: httpx.Client,
@@ -510,6 +511,7 @@ class TestLimits:
         assert client.get("/api/v1/health").json()["pending"] == 0
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_replaced(
     client: httpx.Client, service: Service, recording: bytes
 ) -> None:
