@@ -147,7 +147,7 @@ class TestStreams:
             "triage",
             "triage --json",
             pytest.param("analyze a.flac", marks=pytest.mark.slow),
-            "analyze a.flac --json",
+            pytest.param("analyze a.flac --json", marks=pytest.mark.slow),
         ],
     )
     def test_no_standard_input(self, here: Path, words: str) -> None:

@@ -208,6 +208,7 @@ def test_a_batch_keeps_the_tables_of_a_person(
     assert run(*words)[0] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["audacity", "raven"])
 def test_labels_corrected_by_ear_survive_the_next_run_and_export(
     here: Path, run: Callable[..., tuple[int, str]], kind: str

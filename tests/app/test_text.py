@@ -217,6 +217,7 @@ def test_a_number_is_no_formula(number: float) -> None:
     assert float(cell(number)) == pytest.approx(number, abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
 def test_no_table_holds_a_formula(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: str

@@ -162,6 +162,7 @@ def test_what_is_played_is_what_is_read(sound_card: VirtualSoundCard) -> None:  
     assert np.array_equal(to_24_bit(window), to_24_bit(played))
 
 
+@pytest.mark.slow
 def test_a_slow_reader_is_told_what_was_lost(sound_card: VirtualSoundCard) -> None:  # noqa: F811
     settings = CaptureConfig(queue_seconds=0.2)
     with Microphone(choose_device("pulse", devices()), settings) as source:

@@ -73,6 +73,7 @@ def test_examples_are_arrays_for_scikit_learn(people: Path) -> None:
     assert set(lower.recording) == set(examples.recording)
 
 
+@pytest.mark.slow
 def test_the_tools_of_scikit_learn_work_on_examples(people: Path, tmp_path: Path) -> None:
     examples = load_examples(people)
     scores = cross_val_score(

@@ -80,6 +80,7 @@ def test_a_recording_that_crashes_its_decoder_fails_alone(recordings: list[Path]
     assert found == {os.fsencode(path): None for path in recordings}
 
 
+@pytest.mark.slow
 def test_killed_workers_take_nothing_with_them(recordings: list[Path]) -> None:
     with closing(LocalWorkers(2)) as pool:
         stream = pool.outcomes(

@@ -461,6 +461,7 @@ class TestLimits:
     def test_large_json_is_refused(self, client: httpx.Client) -> None:
         error_of(client.post("/api/v1/triage", json={"answers": {"pain": "x" * 100_000}}), 413)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("path", ["analyses", "triage"])
     def test_a_byte_a_second_is_refused_early(self, client: httpx.Client, path: str) -> None:
         kind = "application/json" if path == "triage" else "multipart/form-data; boundary=x"
@@ -474,6 +475,7 @@ class TestLimits:
         assert b"too_slow" in answer
         assert seconds < 3
 
+    @pytest.mark.slow
     def test_slow_headers_are_cut_off(self, client: httpx.Client) -> None:
         answer, seconds = raw(client, "GET / HTTP/1.1\n", *(b"A" for _ in range(100)), pause=0.2)
         assert answer == b""

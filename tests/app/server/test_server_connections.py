@@ -57,10 +57,8 @@ def attack(service: Service, count: int, seconds: float, kinds: tuple[str, ...])
     return waits
 
 
-@pytest.mark.parametrize(
-    "https",
-    [pytest.param(False, marks=pytest.mark.slow, id="plain"), pytest.param(True, id="TLS")],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("https", [False, True], ids=["plain", "TLS"])
 def test_slow_connections_do_not_shut_the_server(
     https: bool, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -157,6 +155,7 @@ class TestRoom:
 
 
 class TestTime:
+    @pytest.mark.slow
     @pytest.mark.parametrize("answers", [0, 1, 2])
     def test_every_request_must_come_to_an_end(self, client: httpx.Client, answers: int) -> None:
         with connect(client) as slow:
@@ -167,6 +166,7 @@ class TestTime:
                 slow.send(b"G")
             assert time.monotonic() - began < 4
 
+    @pytest.mark.slow
     def test_an_unread_body_does_not_hold_a_connection(self, client: httpx.Client) -> None:
         head = f"GET /{HEALTH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
         with connect(client) as slow:
@@ -176,6 +176,7 @@ class TestTime:
                 slow.send(b"G")
             assert time.monotonic() - began < 5
 
+    @pytest.mark.slow
     def test_who_never_takes_an_answer_is_hung_up_on(self, client: httpx.Client) -> None:
         with socket.socket() as deaf:
             deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)

@@ -230,6 +230,7 @@ class TestRefusals:
             stream.receive_all()
             assert stream.close_code in (1009, 1006)
 
+    @pytest.mark.slow
     def test_a_stream_that_says_nothing(self, service: Service) -> None:
         began = time.monotonic()
         with connect(service) as stream:
