@@ -34,6 +34,7 @@ from audio_pipeline.model.selection import TrainingSettings
 from tests.labelled_sounds import LABELS, write_people
 
 SMALL = ["--folds", "2", "--json"]
+QUICK = [*SMALL, "--no-controls"]
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +123,7 @@ def test_other_estimators_from_the_command_line(
 ) -> None:
     folder = tmp_path / "model"
     with pytest.raises(SystemExit) as done:
-        main(["train", str(people), "-o", str(folder), "--estimator", name, *params, *SMALL])
+        main(["train", str(people), "-o", str(folder), "--estimator", name, *params, *QUICK])
     assert done.value.code == 0
     document = json.loads(capsys.readouterr().out)
     assert document["metrics"]["recording_balanced_accuracy"] > 0.6
