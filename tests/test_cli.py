@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 import click
 import numpy as np
@@ -18,8 +18,10 @@ from pseudo_terminal import Person
 
 from audio_pipeline import __version__
 from audio_pipeline.analysis.events import LABELS
-from audio_pipeline.app.cli import COMMANDS, app, main
+from audio_pipeline.app.cli import COMMANDS, app, main, options
+from audio_pipeline.app.study import StudySettings
 from audio_pipeline.audio.recording import Recording, write_recording
+from audio_pipeline.triage import messages
 
 SAMPLES = Path(__file__).parent.parent / "datasets" / "samples"
 POPS = str(SAMPLES / "twist_two_pops.flac")
@@ -272,3 +274,8 @@ def test_the_report_is_one_file_that_needs_no_network(tmp_path: Path, crepitus: 
     text = page.read_text(encoding="utf-8")
     assert "twist_two_pops.flac" in text
     assert not re.search(r'(src|href)="(https?:)?//', text.replace('<a href="https://', ""))
+
+
+def test_every_place_knows_the_same_regions() -> None:
+    settings = StudySettings.model_fields["region"].annotation
+    assert options.REGIONS == messages.REGIONS == get_args(settings)
