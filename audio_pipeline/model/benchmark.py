@@ -238,9 +238,8 @@ def run_benchmark(
     events = events_of(cases, groups)
     events = events.rows(teaches[events.case])
     if made is not None:
-        events = concatenate_events(
-            events, made(material.settings, real_clips(material, usable[teaches]), progress)
-        )
+        clips = real_clips(material, usable[teaches], groups[teaches])
+        events = concatenate_events(events, made(material.settings, clips, progress))
         events = events.rows(np.isin(events.labels, labels))
     asked = any(recipe.controls for recipe in recipes)
     tables = control_tables(material, usable) if asked else None

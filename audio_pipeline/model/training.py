@@ -191,7 +191,7 @@ def train(
     events = events_of(cases, groups)
     events = events.rows(teaches[events.case])
     if made is not None:
-        clips = real_clips(material, usable[teaches])
+        clips = real_clips(material, usable[teaches], groups[teaches])
         events = concatenate_events(events, made(material.settings, clips, progress))
         events = events.rows(np.isin(events.labels, labels))
     folds = case_folds(cases, groups, settings.folds, settings.seed)
@@ -296,12 +296,22 @@ def _labels(cases: Sequence[Example], base: Classifier | None) -> tuple[str, ...
     return tuple(labels)
 
 
-def real_clips(material: TrainingData, learnt: NDArray[np.int64]) -> list[RealClip]:
-    """Return the recordings of these cases that have one label as a whole."""
+def real_clips(
+    material: TrainingData, learnt: NDArray[np.int64], groups: NDArray[np.str_]
+) -> list[RealClip]:
+    """Return the recordings of these cases that have one label as a whole.
+
+    Parameters
+    ----------
+    material : TrainingData
+    learnt : int64 array, shape (n,)
+    groups : str array, shape (n,)
+        Of these cases, as the folds name them: what is made of a clip is left out with its group.
+    """
     paths = {clip.name: clip.path for clip in material.dataset.clips}
     return [
-        RealClip(paths[case.name], case.label, str(material.groups[index]))
-        for index in learnt
+        RealClip(paths[case.name], case.label, str(group))
+        for index, group in zip(learnt, groups, strict=True)
         for case in [material.cases[index]]
         if case.stretch is None
     ]

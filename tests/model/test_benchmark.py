@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ import pytest
 from click.testing import CliRunner
 from labelled_sounds import write_people
 
+from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.app.cli import app
+from audio_pipeline.datasets.augmentation import RealClip
+from audio_pipeline.datasets.examples import Events
 from audio_pipeline.datasets.loading import TrainingData, load_training_data
 from audio_pipeline.datasets.manifest import read_dataset
 from audio_pipeline.exceptions import InvalidInputError
@@ -25,8 +29,10 @@ from audio_pipeline.model.benchmark import (
     rank,
     read_result,
     read_splits,
+    run_benchmark,
 )
 from audio_pipeline.model.scoring import HEADLINE
+from audio_pipeline.model.selection import TrainingSettings
 
 QUICK = ("--estimator", "logistic", "--folds", "2", "--no-controls")
 
@@ -150,6 +156,26 @@ class TestResults:
         assert [place.behind for place in ranking[0][:2]] == [0, 0]
         assert not ranking[0][1].told_apart
         assert ranking[0][2].behind > 0
+
+
+    def test_what_is_made_of_a_clip_goes_by_the_name_of_its_group(
+        self, material: TrainingData, done: Path
+    ) -> None:
+        """Groups have names of their own here; under others it would teach about the tested."""
+
+        class Seen(Exception):
+            pass
+
+        def made(config: AnalysisConfig, clips: Sequence[RealClip], progress: Any) -> Events:
+            raise Seen(clips)
+
+        groups = {case.recording: case.group for case in read_result(done / "logistic.json").cases}
+        with pytest.raises(Seen) as seen:
+            list(run_benchmark(material, make_splits(material, 2), [TrainingSettings()], made=made))
+        (clips,) = seen.value.args
+        digests = {clip.path: material.surveys[clip.name].digest for clip in material.dataset.clips}
+        assert len(clips) == len(material.cases)
+        assert all(clip.group == groups[digests[clip.path]] for clip in clips)
 
 
 class TestCommand:
