@@ -98,15 +98,21 @@ class Classifier:
 
         Parameters
         ----------
-        table : array, shape (n, n_features)
+        table : array or DataFrame, shape (n, n_features)
             A feature table with all of today's features, as :func:`analysis.pipeline.extract`
-            gives it; the columns of `feature_names` are taken from it.
+            gives it; the columns of `feature_names` are taken from it. Those of a data frame are
+            taken by name, whatever their order.
 
         Returns
         -------
         float64 array, shape (n, n_labels)
             Rows sum to 1; shape (0, n_labels) when there is no segment. A row's probabilities do
             not depend on the other rows, to the last bit.
+
+        Raises
+        ------
+        InvalidInputError
+            When a data frame has not all of `feature_names`.
         """
         from audio_pipeline.analysis.events import with_background_odds
 
@@ -114,7 +120,7 @@ class Classifier:
 
     def _estimated(self, table: ArrayLike) -> NDArray[np.float64]:
         """Return what the estimator itself says."""
-        rows = clean_table(table)[:, self.columns]
+        rows = self._rows(table)
         if not len(rows):
             return np.zeros((0, len(self.labels)))
         if self._independent:
@@ -127,6 +133,17 @@ class Classifier:
             for first in range(0, len(padded), _ROWS_TOGETHER)
         ]
         return np.concatenate(answers)[: len(rows)].astype(np.float64)
+
+    def _rows(self, table: Any) -> NDArray[np.float32]:
+        """Return the columns the estimator takes."""
+        if not hasattr(table, "columns"):
+            return clean_table(table)[:, self.columns]
+        missing = [name for name in self.feature_names if name not in table.columns]
+        if missing:
+            raise InvalidInputError(
+                f"the table has no column {missing[0]!r}, which the model {self.name} needs"
+            )
+        return clean_table(table[list(self.feature_names)].to_numpy())
 
     @cached_property
     def _independent(self) -> bool:

@@ -225,7 +225,7 @@ def _flat_share(path: Path) -> float:
     if recording is None or not recording.samples.any():
         return 0.0
     samples = recording.samples / np.abs(recording.samples).max()
-    return clipped_samples(samples[np.newaxis]) / samples.size
+    return float(clipped_samples(samples[np.newaxis]) / samples.size)
 
 
 def _gaps(case: Example) -> list[float]:

@@ -81,7 +81,7 @@ def make_classifier(
         (``"sklearn.linear_model.LogisticRegression"``), or an instance of one. A pipeline is
         returned as it is.
     random_state : int or None
-        Set where the classifier takes one.
+        Set where the classifier takes one and has none.
     **params
         Parameters of the classifier.
 
@@ -108,7 +108,7 @@ def make_classifier(
     else:
         classifier = clone(estimator)
     _set_params(classifier, params)
-    if "random_state" in classifier.get_params(deep=False) and "random_state" not in params:
+    if classifier.get_params(deep=False).get("random_state", 0) is None:
         classifier.set_params(random_state=random_state)
     if estimator == "svm":
         classifier = CalibratedClassifierCV(classifier, method="sigmoid", cv=3, ensemble=False)
@@ -426,8 +426,10 @@ def without_training_parts(estimator: Any) -> Any:
     if hasattr(estimator, "calibrated_classifiers_"):
         for one in estimator.calibrated_classifiers_:
             one.estimator = without_training_parts(one.estimator)
-        # The folds and the unfitted copy are of no use any more.
-        estimator.set_params(cv=None, estimator=make_classifier())
+        # The folds are of no use any more; the unfitted copy is for who clones it.
+        estimator.set_params(
+            cv=None, estimator=clone(estimator.calibrated_classifiers_[0].estimator)
+        )
     elif hasattr(estimator, "steps"):
         name, last = estimator.steps[-1]
         last = last.forest_ if isinstance(last, ContinuedForest) else last

@@ -404,6 +404,10 @@ def read_estimator(
         except Exception as error:  # whatever a forger thought of that nobody here did
             raise ValueError(f"its parts do not fit together: {error!r}"[:200]) from None
     check_answers(estimator, labels, n_features)
+    if hasattr(estimator, "calibrated_classifiers_"):  # earlier versions kept another one there
+        from sklearn.base import clone
+
+        estimator.set_params(estimator=clone(estimator.calibrated_classifiers_[0].estimator))
     return estimator
 
 
@@ -451,7 +455,7 @@ def quiet(estimator: Any) -> None:
             if own.get("n_jobs") is not None:
                 own["n_jobs"] = None
             if "verbose" in own:
-                own["verbose"] = 0
+                own["verbose"] = False if isinstance(own["verbose"], bool) else 0
             waiting.extend(own.values())
 
 

@@ -72,7 +72,8 @@ class TrainingSettings:
     Attributes
     ----------
     estimator : str or scikit-learn classifier
-        As :func:`~audio_pipeline.model.estimator.make_classifier` takes it.
+        As :func:`~audio_pipeline.model.estimator.make_classifier` takes it. The parameters of a
+        named one are searched; an instance is taken as it is.
     params : mapping
         Parameters of it that are set instead of searched.
     search_trees : int
@@ -378,6 +379,8 @@ def _pipeline(
     last, classifier = pipeline.steps[-1]
     if n_rows > _MANY_ROWS and "n_jobs" in classifier.get_params(deep=False):
         pipeline.set_params(**{f"{last}__n_jobs": settings.jobs})
+    if not isinstance(settings.estimator, str):
+        return pipeline, {}  # whoever gives an instance has chosen its parameters
     return pipeline, param_grid(pipeline, n_rows, settings.params)
 
 

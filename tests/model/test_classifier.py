@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import skops.io
 from sklearn.calibration import CalibratedClassifierCV
@@ -73,6 +74,19 @@ def test_probabilities_sum_to_one_and_no_segment_gives_none(
     np.testing.assert_array_equal(
         classifier.predict_proba(rows[4:5])[0], classifier.predict_proba(rows)[4]
     )
+
+
+def test_columns_of_a_data_frame_go_by_their_names(
+    classifier: Classifier, rows: np.ndarray[Any, Any]
+) -> None:
+    frame = pd.DataFrame(rows, columns=list(FEATURE_NAMES))
+    expected = classifier.predict_proba(rows)
+    assert np.array_equal(classifier.predict_proba(frame), expected)
+    turned = frame[frame.columns[::-1]].assign(more="words")
+    assert np.array_equal(classifier.predict_proba(turned), expected)
+    needed = classifier.feature_names[3]
+    with pytest.raises(InvalidInputError, match=needed):
+        classifier.predict_proba(frame.drop(columns=needed))
 
 
 def test_the_same_model_is_the_same_bytes(classifier: Classifier, tmp_path: Path) -> None:

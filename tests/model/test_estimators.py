@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.base import clone
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.inspection import permutation_importance
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_score
@@ -159,9 +161,29 @@ def test_other_estimators_from_the_command_line(
 def test_an_estimator_of_ones_own_from_python(people: Path, tmp_path: Path) -> None:
     settings = TrainingSettings(folds=2, inner_folds=2)
     result = train(people, tmp_path / "m", LogisticRegression(C=0.3, max_iter=500), settings)
-    fitted = last_step(load_classifier(tmp_path / "m").estimator)
-    assert fitted.get_params()["max_iter"] == 500
+    loaded = load_classifier(tmp_path / "m")
+    asked = LogisticRegression(C=0.3, max_iter=500).get_params() | {"random_state": 0}
+    assert last_step(loaded.estimator).get_params() == asked, "an instance is taken as it is"
     assert result.metrics["recording_balanced_accuracy"] > 0.6
+    # What a model is made of can be cloned, looked at and fitted again.
+    examples = load_examples(people)
+    for model in (result.classifier, loaded):
+        again = clone(model.estimator).fit(examples.data, examples.target)
+        assert last_step(again).get_params() == asked
+
+
+def test_a_pipeline_of_ones_own_keeps_its_seed() -> None:
+    kept = make_classifier(RandomForestClassifier(random_state=7))
+    assert last_step(kept).random_state == 7
+    assert last_step(make_classifier(RandomForestClassifier())).random_state == 0
+
+
+def test_the_shipped_estimator_shows_what_it_is() -> None:
+    estimator = load_classifier().estimator
+    (fitted,) = estimator.calibrated_classifiers_
+    shown, inside = last_step(estimator.estimator), last_step(fitted.estimator)
+    assert type(shown) is type(inside)
+    assert shown.get_params() == inside.get_params()
 
 
 @pytest.mark.parametrize(
