@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audio_pipeline.analysis.config import AnalysisConfig
+from audio_pipeline.analysis.events import LABELS
 from audio_pipeline.analysis.guided import Phase, ProtocolConfig, planned_phases
 from audio_pipeline.audio.recording import Recording, read_recording, write_recording
 from audio_pipeline.datasets.conditions import in_parallel
@@ -195,14 +196,19 @@ def clip_folds(clips: Sequence[TakeClip], n_folds: int, seed: int) -> list[list[
     from sklearn.model_selection import StratifiedGroupKFold
 
     labels, groups = [clip.label for clip in clips], [clip.group for clip in clips]
-    fewest = min(
-        (len({clip.group for clip in clips if clip.label == label}) for label in set(labels)),
-        default=0,
-    )
+    fewest = min((_groups_of(clips, label) for label in set(labels)), default=0)
     if fewest < 2:
-        raise InvalidInputError("takes need clips of every label from two groups at least")
+        short = min(set(labels), key=lambda label: _groups_of(clips, label), default="any label")
+        raise InvalidInputError(
+            f"takes need whole clips of every label from two groups at least; {short} has fewer "
+            "(rows with start and end, and rows in doubt, are left out)"
+        )
     splitter = StratifiedGroupKFold(min(n_folds, fewest), shuffle=True, random_state=seed)
     return [[clips[index] for index in test] for _, test in splitter.split(labels, labels, groups)]
+
+
+def _groups_of(clips: Sequence[TakeClip], label: str) -> int:
+    return len({clip.group for clip in clips if clip.label == label})
 
 
 def make_takes(
@@ -495,7 +501,13 @@ def write_takes(
     """
     settings = settings or TakeSettings()
     check_new_dataset(folder, count, seed, _LARGEST)
-    folds = clip_folds(take_clips(dataset), n_folds, seed)
+    clips = take_clips(dataset)
+    if missing := [label for label in LABELS if label not in {clip.label for clip in clips}]:
+        raise InvalidInputError(
+            f"takes are put together from whole clips of {', '.join(LABELS)}; {dataset.source} has "
+            f"none of {missing[0]} (rows with start and end, and rows in doubt, are left out)"
+        )
+    folds = clip_folds(clips, n_folds, seed)
     findings: Counter[str] = Counter()
     recipe = {"seed": seed, "count": count, "folds": len(folds), "settings": asdict(settings)}
     with new_dataset(folder, COLUMNS, recipe) as table:

@@ -187,14 +187,16 @@ def parse_params(pairs: tuple[str, ...]) -> dict[str, Any]:
     Raises
     ------
     InvalidInputError
-        When a pair has no name or no value, or the value is neither a number, a word nor a list of
-        them.
+        When a pair has no name or no value, a name comes twice, or the value is neither a number,
+        a word nor a list of them.
     """
     read: dict[str, Any] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals or not name.isidentifier() or not text or len(text) > 200:
             raise InvalidInputError(f"--param {pair[:80]!r}: write NAME=VALUE")
+        if name in read:
+            raise InvalidInputError(f"--param {pair[:80]!r}: {name} is given twice")
         try:
             value = ast.literal_eval(text)
         except (ValueError, SyntaxError, RecursionError, MemoryError):

@@ -184,6 +184,10 @@ def train(
         raise InvalidInputError(f"no recording of {dataset.source} can be used: {problem}")
     teaches = learnt_from(cases, settings)
     labels = _labels([case for case, may in zip(cases, teaches, strict=True) if may], base)
+    if strangers := sorted(set(settings.thresholds) - set(labels)):
+        raise InvalidInputError(
+            f"a threshold for {strangers[0]!r}, which is no label; they are {', '.join(labels)}"
+        )
     known = np.isin([case.label for case in cases], labels)
     usable, teaches = usable[known], teaches[known]
     cases = [material.cases[index] for index in usable]

@@ -179,6 +179,7 @@ def test_an_input_is_no_output_by_any_path(
         ("evaluate", "manifest.csv", "--report", "again.html", "--overwrite"),
         ("features", "a.flac", "-o", "again.csv", "--overwrite"),
         ("features", ".", "-o", "again.csv", "--overwrite"),
+        ("features", ".", "-o", "manifest.csv", "--overwrite"),
         ("triage", "--answers", "answers.yaml", "--save", "more.yaml", "--overwrite"),
         ("triage", "--answers", "answers.yaml", "--save", "x.y", "--fhir", "x.y", "--overwrite"),
     ):

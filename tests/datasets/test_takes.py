@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,19 @@ def test_guided_takes_keep_joint_sounds_in_the_turns(takes: list[Take]) -> None:
             if event.label != "other":
                 assert turns[0].start <= event.start <= turns[-1].end
     assert any(sum(e.label == "grating" for e in take.events) >= 3 for take in guided)
+
+
+@pytest.mark.parametrize(("label", "other_name"), [("grating", "rasp"), ("pop", "snap")])
+def test_other_labels_than_ours_are_refused_by_name(
+    clips: Path, tmp_path: Path, label: str, other_name: str
+) -> None:
+    dataset = read_dataset(clips)
+    renamed = [
+        replace(clip, label=other_name) if clip.label == label else clip for clip in dataset.clips
+    ]
+    with pytest.raises(InvalidInputError, match=label):
+        write_takes(replace(dataset, clips=tuple(renamed)), tmp_path / "takes", 2, 0)
+    assert not (tmp_path / "takes").exists()
 
 
 def test_groups_of_two_folds_never_meet(takes: list[Take]) -> None:

@@ -157,7 +157,6 @@ class TestResults:
         assert not ranking[0][1].told_apart
         assert ranking[0][2].behind > 0
 
-
     def test_what_is_made_of_a_clip_goes_by_the_name_of_its_group(
         self, material: TrainingData, done: Path
     ) -> None:
@@ -204,6 +203,20 @@ class TestCommand:
         (tmp_path / "s.json").write_text(json.dumps(given))
         said = crepitus("-o", done, "--splits", tmp_path / "s.json", code=2)
         assert "other splits" in said
+
+    def test_a_folder_keeps_to_its_number_of_folds(self, people: Path, done: Path) -> None:
+        before = (done / "splits.json").read_bytes()
+        said = crepitus(people, "-o", done, "--estimator", "logistic", "--folds", "3", code=2)
+        assert "--folds 3" in said
+        assert "have 2" in said
+        assert (done / "splits.json").read_bytes() == before
+
+    def test_what_cannot_be_ranked_is_said_before_any_work(
+        self, people: Path, tmp_path: Path
+    ) -> None:
+        (tmp_path / "notes.json").write_text("{}")
+        assert "no result of a benchmark" in crepitus(people, "-o", tmp_path, *QUICK, code=2)
+        assert [path.name for path in tmp_path.iterdir()] == ["notes.json"]
 
     @pytest.mark.slow
     def test_what_is_learnt_besides_has_its_own_row(self, people: Path, tmp_path: Path) -> None:

@@ -172,6 +172,13 @@ def test_an_estimator_of_ones_own_from_python(people: Path, tmp_path: Path) -> N
         assert last_step(again).get_params() == asked
 
 
+def test_a_threshold_for_what_is_no_label_is_refused(people: Path, tmp_path: Path) -> None:
+    settings = TrainingSettings(thresholds={"clunkk": 0.5})
+    with pytest.raises(InvalidInputError, match="clunkk"):
+        train(people, tmp_path / "m", settings=settings)
+    assert not (tmp_path / "m").exists()
+
+
 def test_a_pipeline_of_ones_own_keeps_its_seed() -> None:
     kept = make_classifier(RandomForestClassifier(random_state=7))
     assert last_step(kept).random_state == 7
@@ -196,6 +203,7 @@ def test_the_shipped_estimator_shows_what_it_is() -> None:
         (["--param", "n_trees=3"], "n_estimators"),
         (["--param", "n_estimators=many"], "n_estimators"),
         (["--param", "n_estimators"], "NAME=VALUE"),
+        (["--param", "n_estimators=3", "--param", "n_estimators=4"], "twice"),
         (["--param", "criterion={'a': [1]}"], "--param"),
     ],
 )

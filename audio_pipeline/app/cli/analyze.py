@@ -435,13 +435,15 @@ def _is_dataset(files: tuple[str, ...]) -> bool:
 def _write_labelled(
     source: Path, table: Path, settings: AnalysisConfig | None, overwrite: bool, as_json: bool
 ) -> None:
-    from audio_pipeline.app.exports import write_labelled_features
+    from audio_pipeline.app.exports import check_table, write_labelled_features
     from audio_pipeline.app.text import steps
     from audio_pipeline.datasets.loading import examples_of, fail_for_unreadable, load_training_data
-    from audio_pipeline.datasets.manifest import read_dataset
+    from audio_pipeline.datasets.manifest import MANIFEST, SEGMENTS_INDEX, read_dataset
 
     dataset = read_dataset(source)
     inputs = [source, *(clips[0].path for clips in dataset.recordings.values())]
+    inputs += [source / name for name in (MANIFEST, SEGMENTS_INDEX)]  # where it is a folder
+    check_table(table, inputs, overwrite=overwrite)
     with steps() as progress:
         material = load_training_data(dataset, settings, progress=progress)
     rows = write_labelled_features(examples_of(material), table, inputs, overwrite=overwrite)

@@ -345,7 +345,9 @@ def evaluate_command(
     metavar="FILE.json",
     help="Judge on these splits, as a benchmark has published them.",
 )
-@click.option("--folds", default=5, show_default=True, type=click.IntRange(2, 1000))
+@click.option(
+    "--folds", type=click.IntRange(2, 1000), show_default="5, or those of the splits given"
+)
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same result.")
 @where_option
 @group_by_option
@@ -362,7 +364,7 @@ def benchmark_command(
     estimators: tuple[str, ...],
     params: tuple[str, ...],
     splits_file: Path | None,
-    folds: int,
+    folds: int | None,
     seed: int,
     where: dict[str, str],
     group_by: str,
@@ -401,7 +403,6 @@ def benchmark_command(
             params=parse_params(params),
             learn_from=_learn_from(learn_from),
             controls=controls,
-            folds=folds,
             sample_rate=sample_rate,
             seed=seed,
         )
@@ -430,6 +431,13 @@ def benchmark_command(
     found = [benchmark.read_splits(file) for file in given]
     if len({one.sha256 for one in found}) > 1:
         raise InvalidInputError(f"{kept} holds other splits than {splits_file}; use a new folder")
+    if found and folds not in (None, len(found[0].folds)):
+        known = len(found[0].folds)
+        raise click.UsageError(
+            f"--folds {folds}: the splits in {given[0]} have {known}; use a new folder"
+        )
+    for file in sorted(set(folder.glob("*.json")) - {kept}):
+        benchmark.read_result(file)  # what would stop the ranking stops before any work
     warnings = []
     if dataset is not None:
         with steps() as progress:
@@ -437,7 +445,7 @@ def benchmark_command(
             listening = AnalysisConfig().at_rate(sample_rate) if sample_rate else None
             chosen = read.where(where) if where else read
             material = load_training_data(chosen, listening, progress=progress)
-            splits = found[0] if found else benchmark.make_splits(material, folds, seed)
+            splits = found[0] if found else benchmark.make_splits(material, folds or 5, seed)
             found = [splits]
             results = benchmark.run_benchmark(
                 material, splits, recipes, progress, made=made, besides=besides
