@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from audio_pipeline.analysis.events import LABELS, Event, Finding
+from audio_pipeline.analysis.events import Event, Finding
 from audio_pipeline.audio.recording import Recording, Resampler, Source, open_recording
 from audio_pipeline.exceptions import CrepitusError
 
@@ -29,12 +29,14 @@ _OTHER_COLOUR = "#666666"
 _WORDS = {"pop": "pop", "grating": "grinding sound", "other": "other sound"}
 
 
-def events_to_frame(events: Sequence[Event]) -> Any:
+def events_to_frame(events: Sequence[Event], labels: Sequence[str]) -> Any:
     """Return one row per event as a pandas data frame.
 
     Parameters
     ----------
     events : sequence of Event
+    labels : sequence of str
+        Of the model that was asked.
 
     Returns
     -------
@@ -51,7 +53,6 @@ def events_to_frame(events: Sequence[Event]) -> Any:
         import pandas
     except ImportError:
         raise CrepitusError("a data frame needs pandas: pip install pandas") from None
-    labels = list(events[0].probabilities) if events else list(LABELS)
     columns: dict[str, Any] = {
         "start": np.array([event.start for event in events], float),
         "end": np.array([event.end for event in events], float),

@@ -83,6 +83,8 @@ class Analysis:
         None when it failed.
     recording
         The recording where it was analysed in memory; for pictures of it.
+    labels
+        Of the model that was asked.
     """
 
     source: str
@@ -94,6 +96,7 @@ class Analysis:
     events: tuple[Event, ...]
     finding: Finding | None
     recording: Recording | None = field(default=None, repr=False, compare=False)
+    labels: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     def to_frame(self) -> Any:
         """Return the events as a pandas data frame, one row per event.
@@ -105,7 +108,7 @@ class Analysis:
         """
         from audio_pipeline.analysis.display import events_to_frame
 
-        return events_to_frame(self.events)
+        return events_to_frame(self.events, self.labels)
 
     def plot(self, start: float = 0.0, end: float | None = None) -> Any:
         """Draw waveform and spectrogram with the events outlined, dashed where unsure.
@@ -339,6 +342,7 @@ def classify_segments(
         quality,
         events,
         None if quality is None else derive_finding(events, quality.usable, classifier.labels),
+        labels=classifier.labels,
     )
     if extraction.phases:
         return apply_protocol(analysis, extraction.phases, classifier.labels)

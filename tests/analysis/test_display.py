@@ -47,7 +47,10 @@ def test_no_event_gives_the_same_columns_without_rows(analysis: Analysis) -> Non
     pytest.importorskip("pandas")
     silent = analyze_file(Recording(np.zeros(RATE, np.float32), RATE), load_classifier())
     assert silent.to_frame().empty
-    assert set(silent.to_frame()) == set(analysis.to_frame())
+    assert list(silent.to_frame()) == list(analysis.to_frame())
+    gone = analyze_file("gone.wav", load_classifier())
+    assert gone.status == "failed"
+    assert list(gone.to_frame()) == list(analysis.to_frame())
 
 
 def test_the_picture_has_a_frequency_axis_and_outlines_every_event(analysis: Analysis) -> None:
