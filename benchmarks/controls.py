@@ -23,7 +23,9 @@ PLANTS = ("clean", "device", "room", "hum", "clipping", "codec", "loudness", "or
 SECONDS = 2.5
 
 
-def write_planted(folder: Path, plant: str, seed: int, people: int = 8, each: int = 2) -> Path:
+def write_planted(
+    folder: Path, plant: str, seed: int, people: int = 8, each: int = 2, share: float = 1.0
+) -> Path:
     """Write a data set of ticks and rasps in which one thing goes with the labels.
 
     Parameters
@@ -34,23 +36,29 @@ def write_planted(folder: Path, plant: str, seed: int, people: int = 8, each: in
         One of :data:`PLANTS`.
     seed, people, each : int
         `each` recordings of each label by each person.
+    share : float
+        Of the recordings of one label that have it (of the people, where it is the order).
     """
     from audio_pipeline.audio.recording import Recording, write_recording
 
     rng = np.random.default_rng([seed, PLANTS.index(plant)])
+
+    def planted() -> bool:
+        return share == 1 or rng.random() < share
+
     folder.mkdir(parents=True)
     with (folder / "manifest.csv").open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(("file", "label", "group", "order"))
         for person in range(people):
             labels = ["tick", "rasp"] * each
-            if plant == "order":
+            if plant == "order" and planted():
                 labels.sort(reverse=True)
             else:
                 rng.shuffle(labels)
             gain = 10 ** (rng.uniform(-8, 0) / 20)
             for place, label in enumerate(labels):
-                marked = label == "rasp" and plant not in {"clean", "order"}
+                marked = label == "rasp" and plant not in {"clean", "order"} and planted()
                 samples = _recorded(rng, label, gain, plant if marked else "")
                 name = f"p{person}_{place}.wav"
                 write_recording(folder / name, Recording(samples, RATE), "16-bit")
@@ -108,7 +116,14 @@ def caught(folder: Path, seed: int, estimator: str = "forest") -> list[str]:
 @click.option("--seeds", default=100, show_default=True, help="Data sets of each plant.")
 @click.option("--only", multiple=True, type=click.Choice(PLANTS), help="Only these plants.")
 @click.option("--estimator", default="forest", show_default=True, help="logistic is fast.")
-def command(seeds: int, only: Sequence[str], estimator: str) -> None:
+@click.option(
+    "--share",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    help="Of one label's recordings that have what is planted.",
+)
+def command(seeds: int, only: Sequence[str], estimator: str, share: float) -> None:
     """Count how often a planted confound is caught, and how often a clean set raises an alarm."""
     from audio_pipeline.model.metrics import wilson
 
@@ -117,7 +132,7 @@ def command(seeds: int, only: Sequence[str], estimator: str) -> None:
         by, hits = Counter[str](), 0
         for seed in range(seeds):
             with tempfile.TemporaryDirectory() as scratch:
-                folder = write_planted(Path(scratch) / "data", plant, seed)
+                folder = write_planted(Path(scratch) / "data", plant, seed, share=share)
                 names = caught(folder, seed, estimator)
             by.update(names)
             hits += bool(names)
