@@ -7,6 +7,8 @@ it keeps the times right behind damaged bytes. Neither is imported before a file
 
 from __future__ import annotations
 
+import io
+import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -125,7 +127,10 @@ def _open_soundfile(handle: BinaryIO, kind: str) -> Decoder | None:
 
     handle.seek(0)
     try:
-        file = soundfile.SoundFile(_Shielded(handle))
+        # libsndfile reads a few hundred bytes at a time: of a file it had better do that itself.
+        own = os.name == "posix" and isinstance(handle, io.FileIO)
+        source = handle.fileno() if own else _Shielded(handle)
+        file = soundfile.SoundFile(source, closefd=False)
     except (soundfile.LibsndfileError, OSError, ValueError, TypeError):
         return None
     if file.frames >= _UNKNOWN_FRAMES:
