@@ -161,6 +161,21 @@ def test_a_recording_must_be_mono_and_have_a_rate() -> None:
     assert Recording(np.arange(4), 2).duration == 2.0
 
 
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.int64])
+def test_integers_are_scaled_by_the_range_of_their_type(kind: type[np.integer]) -> None:
+    low, high = np.iinfo(kind).min, np.iinfo(kind).max
+    middle = (int(low) + int(high) + 1) // 2
+    samples = Recording(np.array([low, middle, high], kind), RATE).samples
+    assert samples.dtype == np.float32
+    assert samples[:2].tolist() == [-1.0, 0.0]
+    assert 0.99 <= samples[2] <= 1.0
+
+
+def test_floats_are_taken_as_they_are() -> None:
+    for kind in (np.float32, np.float64):
+        np.testing.assert_array_equal(Recording(SOUND.astype(kind), RATE).samples, SOUND)
+
+
 @pytest.mark.parametrize("subtype", ["16-bit", "24-bit", "32-bit", "float"])
 def test_what_is_written_is_read_back(tmp_path: Path, subtype: str) -> None:
     path = tmp_path / "take.wav"
