@@ -35,7 +35,7 @@ from audio_pipeline.analysis.guided import (
 )
 from audio_pipeline.audio.quality import Quality, QualityMeter
 from audio_pipeline.audio.recording import Recording, Resampler, Source, open_recording
-from audio_pipeline.exceptions import RecordingError
+from audio_pipeline.exceptions import InvalidInputError, RecordingError
 from audio_pipeline.features.transformer import FEATURES, feature_table
 from audio_pipeline.segmentation.segment import Segment, SegmentClip
 from audio_pipeline.segmentation.segmenter import Segmenter
@@ -199,19 +199,32 @@ def extract(
 
     Parameters
     ----------
-    source
-        A path, an open binary file, or a :class:`Recording`.
-    settings
-        How to analyse.
-    regions
-        (start, end) in seconds: exactly these become the segments, for labels that a person drew.
+    source : str, bytes, path, binary file or Recording
+        As :func:`~audio_pipeline.audio.recording.open_recording` takes it.
+    settings : AnalysisConfig, optional
+        How to analyse; a model's are ``classifier.settings``.
+    regions : sequence of (float, float), optional
+        (start, end) in seconds: exactly these become the segments, rising by their end, for labels
+        that a person drew. One that begins after the end of the recording is left out.
 
     Returns
     -------
     Extraction
-        Never raises for a recording that cannot be read: its `status` is then `failed`.
+        Without segments, and with a table of shape (0, n_features), where nothing was found. A
+        recording that cannot be read raises nothing: its `status` is then `failed`.
+
+    Raises
+    ------
+    InvalidInputError
+        When `source` or `settings` is of another type, or a region ends before it begins or before
+        the recording does.
     """
-    settings = settings or AnalysisConfig()
+    settings = AnalysisConfig() if settings is None else settings
+    if not isinstance(settings, AnalysisConfig):
+        raise InvalidInputError(
+            f"settings must be an AnalysisConfig, not {type(settings).__name__}; "
+            "a model's are classifier.settings"
+        )
     segmented = segment_recording(source, settings, regions=regions)
     try:
         return extract_features([segmented], settings)[0]

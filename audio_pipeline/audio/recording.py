@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from audio_pipeline.audio._decoders import open_decoder
 from audio_pipeline.audio._pcm import Decoder, Samples
-from audio_pipeline.exceptions import RecordingError
+from audio_pipeline.exceptions import InvalidInputError, RecordingError
 from audio_pipeline.files import whole_file
 
 Source = str | bytes | os.PathLike[str] | os.PathLike[bytes] | BinaryIO
@@ -173,6 +173,8 @@ def open_recording(source: Source | Recording) -> RecordingReader:
     RecordingError
         One line with the reason, without the file's name: it cannot be opened, is empty, is no
         sound file, has no sound track, or holds no sample.
+    InvalidInputError
+        For anything else than the above, samples without their rate for instance.
     """
     if isinstance(source, Recording):
         return RecordingReader(_MemoryDecoder(source), source.source, None)
@@ -180,6 +182,11 @@ def open_recording(source: Source | Recording) -> RecordingReader:
         handle = _open_file(source)
         owned: BinaryIO | None = handle
         name = os.fsdecode(source)
+    elif not hasattr(source, "read"):
+        raise InvalidInputError(
+            f"{type(source).__name__} is no path and no binary file; of samples make a "
+            "Recording(samples, sample_rate) first, which analyze_recording takes"
+        )
     else:
         handle, owned = source, None
         name = str(getattr(source, "name", ""))

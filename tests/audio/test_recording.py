@@ -23,6 +23,7 @@ from audio_pipeline.audio.recording import (
     read_recording,
     write_recording,
 )
+from audio_pipeline.exceptions import InvalidInputError
 
 RATE = 16000
 SOUND = clicks((0.2, 0.6), 0.8, RATE)
@@ -150,6 +151,12 @@ def test_a_recording_is_read_like_a_file() -> None:
         assert reader.duration == pytest.approx(0.8)
     assert [len(block) for block in blocks] == [4000, 4000, 4000, 800]
     np.testing.assert_array_equal(np.concatenate(blocks), SOUND)
+
+
+def test_samples_without_a_rate_are_refused_with_what_to_do() -> None:
+    for source in (SOUND, SOUND.tolist(), None):
+        with pytest.raises(InvalidInputError, match=r"Recording\(samples, sample_rate\)"):
+            open_recording(source)  # type: ignore[arg-type]
 
 
 def test_a_recording_must_be_mono_and_have_a_rate() -> None:
