@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -124,6 +125,24 @@ def test_one_label_is_refused(tmp_path: Path) -> None:
     data = write_people(tmp_path / "data", people=1, labels=("tick",))
     with pytest.raises(InvalidInputError, match="'tick'"):
         train(read_dataset(data), tmp_path / "model", SMALL)
+
+
+@pytest.mark.parametrize(
+    ("name", "odd"),
+    [
+        *[("folds", 1), ("folds", 2.5), ("inner_folds", 0), ("search_trees", 0), ("takes", -1)],
+        *[("seed", "a"), ("seed", -1), ("seed", None), ("kind_balance", 1.5)],
+        *[("background_weight", 0.0), ("least_kept", float("nan")), ("group_balance", "all")],
+    ],
+)
+def test_a_recipe_with_an_odd_number_is_refused_by_name(name: str, odd: Any) -> None:
+    with pytest.raises(InvalidInputError, match=name):
+        replace(SMALL, **{name: odd})
+
+
+def test_a_mistyped_feature_is_named_with_those_like_it() -> None:
+    with pytest.raises(InvalidInputError, match=r"'crest'.*crest_factor"):
+        replace(SMALL, feature_names=("duration", "crest"))
 
 
 def test_no_accuracy_where_a_group_would_be_on_both_sides(tmp_path: Path) -> None:
