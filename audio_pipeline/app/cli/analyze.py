@@ -272,7 +272,7 @@ def _write_report(
     from audio_pipeline.app.batch.store import StoreReader
     from audio_pipeline.app.reporting.pages import write_batch_report
 
-    with StoreReader(request.out) as store:
+    with StoreReader(Path(request.out)) as store:
         rows = ((row.recording, row.document) for row in store.rows())
         if request.answers is not None:
             table = request.answers
