@@ -88,6 +88,10 @@ def test_the_model_hears_a_new_recording(trained: tuple[Training, Path], tmp_pat
     assert analysis.finding.label == "rasp"
 
 
+def test_its_result_is_shown_on_a_few_lines(trained: tuple[Training, Path]) -> None:
+    assert len(repr(trained[0])) < 500
+
+
 def test_the_card_says_what_it_is(trained: tuple[Training, Path]) -> None:
     card = (trained[1] / "CARD.md").read_text()
     for part in ("person 2", "clunk", "Never measured", "Intended use", "not stated"):
