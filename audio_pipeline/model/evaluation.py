@@ -470,10 +470,9 @@ def _kept(
             f"{len(trained)} recordings, or others of their groups, were used to train the model; "
             f"{what}: {shown_names(sorted(trained))}"
         )
-        hint = (
-            "" if allow_overlap else " (--allow-overlap, in Python allow_overlap=True, counts them)"
-        )
-        data_warnings.append(DataWarning("overlap", text + hint))
+        if not allow_overlap:
+            text += " (--allow-overlap, in Python allow_overlap=True, counts them)"
+        data_warnings.append(DataWarning("overlap", text))
     return np.array(kept, np.int64), data_warnings
 
 

@@ -345,9 +345,9 @@ def test_why_nothing_is_left_to_measure_comes_first(model: Classifier, tmp_path:
     assert all(line.startswith("Warning") for line in rest), "no table of nothing"
 
 
-def test_a_result_says_on_a_line_what_it_is(model: Classifier, evaluation: Evaluation) -> None:
+def test_a_result_says_in_short_what_it_is(model: Classifier, evaluation: Evaluation) -> None:
     for one in (model, evaluation):
-        assert len(repr(one)) < 200
+        assert len(repr(one)) < 300
         assert "\n" not in repr(one)
         assert repr(model.name) in repr(one)
     assert repr(evaluation.figures["n_recordings"]) in repr(evaluation)
