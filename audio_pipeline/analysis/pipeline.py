@@ -439,7 +439,36 @@ def _event(
 
 
 def analyze_file(source: Source | Recording, classifier: Classifier) -> Analysis:
-    """Return what a recording holds; `status` is `failed` when it cannot be read."""
+    """Hear what a recording holds.
+
+    Parameters
+    ----------
+    source : str, bytes, path, binary file or Recording
+        Any sound or video file; its name is never used to tell its format. A binary file must be
+        seekable and stays open.
+    classifier : Classifier
+        The model, as :func:`~audio_pipeline.model.classifier.load_classifier` gives it.
+
+    Returns
+    -------
+    Analysis
+        Its `events` are in order of time, in seconds, and empty where no sound was found, where
+        the recording cannot be used (`finding` is then ``unusable`` and `quality` says why) and
+        where it cannot be read: nothing is raised then, but `status` is ``failed``, `error` one
+        line with the reason, and `finding`, `quality` and `duration` are None.
+
+    Raises
+    ------
+    InvalidInputError
+        When `source` is of another type, an array for instance.
+
+    Examples
+    --------
+    >>> from audio_pipeline import load_classifier
+    >>> analysis = analyze_file("gone.wav", load_classifier())
+    >>> analysis.status, analysis.error
+    ('failed', 'there is no such file')
+    """
     extraction = extract(source, classifier.settings)
     chances = classifier.predict_proba(extraction.table)
     analysis = classify_segments(extraction, chances, classifier)
@@ -447,7 +476,26 @@ def analyze_file(source: Source | Recording, classifier: Classifier) -> Analysis
 
 
 def analyze_recording(recording: Recording, classifier: Classifier) -> Analysis:
-    """Return what a recording in memory holds."""
+    """Hear what a recording in memory holds; the same as :func:`analyze_file` of its file.
+
+    Parameters
+    ----------
+    recording : Recording
+        Made of samples in [-1, 1], or of integers, and their rate in Hz.
+    classifier : Classifier
+        The model.
+
+    Returns
+    -------
+    Analysis
+        As of :func:`analyze_file`, with the `recording` in it; `status` is ``failed`` where it has
+        no sample.
+
+    Raises
+    ------
+    InvalidInputError
+        When it is samples without their rate.
+    """
     return analyze_file(recording, classifier)
 
 

@@ -339,3 +339,11 @@ def test_a_region_that_is_none_is_refused(odd: tuple[float, float]) -> None:
 def test_settings_are_those_of_a_whole_analysis() -> None:
     with pytest.raises(InvalidInputError, match="AnalysisConfig, not SegmentationConfig"):
         extract(scene(3), AnalysisConfig().segmentation)  # type: ignore[arg-type]
+
+
+def test_samples_without_a_rate_are_told_from_a_recording(classifier: Classifier) -> None:
+    recording = scene(3)
+    with pytest.raises(InvalidInputError, match="analyze_recording"):
+        analyze_file(recording.samples, classifier)  # type: ignore[arg-type]
+    nothing = analyze_recording(Recording(recording.samples[:0], RATE), classifier)
+    assert (nothing.status, nothing.events, nothing.finding) == ("failed", (), None)
