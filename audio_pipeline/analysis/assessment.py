@@ -49,8 +49,28 @@ def assess(
 ) -> Assessment:
     """Combine what was heard with what the person said.
 
-    A recording that failed or cannot be used still gets the recommendation that the answers alone
-    give.
+    Parameters
+    ----------
+    analysis : Analysis
+        What was heard. One that failed or cannot be used still gets the recommendation that the
+        answers alone give.
+    answers : Answers or None
+        What the person said, as :func:`~audio_pipeline.triage.answers.load_answers` reads it;
+        ``Answers()`` where nothing was answered, which recommends with care.
+    region : str
+        Whose emergency number and services are named: ``GB``, ``US``, ``EU`` or ``AU``.
+    language : str
+        Of the texts, like ``en``.
+
+    Returns
+    -------
+    Assessment
+        Its `recommendation` is None when `answers` is: the sound alone recommends nothing.
+
+    Raises
+    ------
+    InvalidInputError
+        When the region or the language is not available.
     """
     if answers is None:
         return Assessment(analysis, None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from numbers import Real
 from typing import Any, TypeVar, get_type_hints
 
 from audio_pipeline.analysis.events import ContextConfig
@@ -25,12 +26,27 @@ _LARGEST = 1e9
 
 @dataclass(frozen=True)
 class AnalysisConfig:
-    """How a recording is analysed."""
+    """How a recording is analysed.
+
+    Raises
+    ------
+    InvalidInputError
+        When a part is of another type, a mapping for instance: :meth:`from_dict` reads these.
+    """
 
     segmentation: SegmentationConfig = field(default_factory=SegmentationConfig)
     features: FeatureConfig = field(default_factory=FeatureConfig)
     quality: QualityConfig = field(default_factory=QualityConfig)
     context: ContextConfig = field(default_factory=ContextConfig)
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            kind: Any = each.default_factory
+            if not isinstance(given := getattr(self, each.name), kind):
+                raise InvalidInputError(
+                    f"{each.name} must be a {kind.__name__}, not {type(given).__name__}; "
+                    "AnalysisConfig.from_dict reads mappings"
+                )
 
     @property
     def sample_rate(self) -> int:
@@ -38,11 +54,27 @@ class AnalysisConfig:
         return self.segmentation.sample_rate
 
     def at_rate(self, sample_rate: int) -> AnalysisConfig:
-        """Return these settings for a lower rate; frames and bands scale with it."""
+        """Return these settings for a lower rate; frames and bands scale with it.
+
+        Raises
+        ------
+        InvalidInputError
+            When the rate is no whole number of Hz, or too low or high to hear anything.
+        """
+        given: Any = sample_rate  # by whatever means it was computed
+        if not (isinstance(given, Real) and float(given).is_integer()):
+            raise InvalidInputError(
+                f"sample_rate must be a whole number of Hz, not {reprlib.repr(given)}"
+            )
+        sample_rate = int(float(given))
+        try:
+            segmentation = self.segmentation.at_rate(sample_rate)
+        except ValueError as error:
+            raise InvalidInputError(str(error)) from None
         narrow = self.quality.narrow_bandwidth_hz * sample_rate / self.sample_rate
         return replace(
             self,
-            segmentation=self.segmentation.at_rate(sample_rate),
+            segmentation=segmentation,
             quality=replace(
                 self.quality,
                 minimum_rate=min(self.quality.minimum_rate, sample_rate),

@@ -35,7 +35,7 @@ from audio_pipeline.analysis.guided import (
 )
 from audio_pipeline.audio.quality import Quality, QualityMeter
 from audio_pipeline.audio.recording import Recording, Resampler, Source, open_recording
-from audio_pipeline.exceptions import RecordingError
+from audio_pipeline.exceptions import InvalidInputError, RecordingError
 from audio_pipeline.features.transformer import FEATURES, feature_table
 from audio_pipeline.segmentation.segment import Segment, SegmentClip
 from audio_pipeline.segmentation.segmenter import Segmenter
@@ -202,19 +202,32 @@ def extract(
 
     Parameters
     ----------
-    source
-        A path, an open binary file, or a :class:`Recording`.
-    settings
-        How to analyse.
-    regions
-        (start, end) in seconds: exactly these become the segments, for labels that a person drew.
+    source : str, bytes, path, binary file or Recording
+        As :func:`~audio_pipeline.audio.recording.open_recording` takes it.
+    settings : AnalysisConfig, optional
+        How to analyse; a model's are ``classifier.settings``.
+    regions : sequence of (float, float), optional
+        (start, end) in seconds: exactly these become the segments, rising by their end, for labels
+        that a person drew. One that begins after the end of the recording is left out.
 
     Returns
     -------
     Extraction
-        Never raises for a recording that cannot be read: its `status` is then `failed`.
+        Without segments, and with a table of shape (0, n_features), where nothing was found. A
+        recording that cannot be read raises nothing: its `status` is then `failed`.
+
+    Raises
+    ------
+    InvalidInputError
+        When `source` or `settings` is of another type, or a region ends before it begins or before
+        the recording does.
     """
-    settings = settings or AnalysisConfig()
+    settings = AnalysisConfig() if settings is None else settings
+    if not isinstance(settings, AnalysisConfig):
+        raise InvalidInputError(
+            f"settings must be an AnalysisConfig, not {type(settings).__name__}; "
+            "a model's are classifier.settings"
+        )
     segmented = segment_recording(source, settings, regions=regions)
     try:
         return extract_features([segmented], settings)[0]
@@ -430,7 +443,36 @@ def _event(
 
 
 def analyze_file(source: Source | Recording, classifier: Classifier) -> Analysis:
-    """Return what a recording holds; `status` is `failed` when it cannot be read."""
+    """Hear what a recording holds.
+
+    Parameters
+    ----------
+    source : str, bytes, path, binary file or Recording
+        Any sound or video file; its name is never used to tell its format. A binary file must be
+        seekable and stays open.
+    classifier : Classifier
+        The model, as :func:`~audio_pipeline.model.classifier.load_classifier` gives it.
+
+    Returns
+    -------
+    Analysis
+        Its `events` are in order of time, in seconds, and empty where no sound was found, where
+        the recording cannot be used (`finding` is then ``unusable`` and `quality` says why) and
+        where it cannot be read: nothing is raised then, but `status` is ``failed``, `error` one
+        line with the reason, and `finding`, `quality` and `duration` are None.
+
+    Raises
+    ------
+    InvalidInputError
+        When `source` is of another type, an array for instance.
+
+    Examples
+    --------
+    >>> from audio_pipeline import load_classifier
+    >>> analysis = analyze_file("gone.wav", load_classifier())
+    >>> analysis.status, analysis.error
+    ('failed', 'there is no such file')
+    """
     extraction = extract(source, classifier.settings)
     chances = classifier.predict_proba(extraction.table)
     analysis = classify_segments(extraction, chances, classifier)
@@ -438,7 +480,26 @@ def analyze_file(source: Source | Recording, classifier: Classifier) -> Analysis
 
 
 def analyze_recording(recording: Recording, classifier: Classifier) -> Analysis:
-    """Return what a recording in memory holds."""
+    """Hear what a recording in memory holds; the same as :func:`analyze_file` of its file.
+
+    Parameters
+    ----------
+    recording : Recording
+        Made of samples in [-1, 1], or of integers, and their rate in Hz.
+    classifier : Classifier
+        The model.
+
+    Returns
+    -------
+    Analysis
+        As of :func:`analyze_file`, with the `recording` in it; `status` is ``failed`` where it has
+        no sample.
+
+    Raises
+    ------
+    InvalidInputError
+        When it is samples without their rate.
+    """
     return analyze_file(recording, classifier)
 
 

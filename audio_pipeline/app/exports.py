@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -282,24 +283,29 @@ def write_features(
 ) -> tuple[int, list[Extraction]]:
     """Write a row for every segment found: CSV, or Parquet where the name ends so.
 
-    ``table``: written once all recordings are done.
+    ``table``: written once all recordings are done, and not at all when none can be read.
     ``overwrite``: replace a file that is there, whoever made it; else only such a table of ours.
     The number of rows, and the recordings that could not be read.
     """
     check_table(table, sources, overwrite=overwrite)
     failed: list[Extraction] = []
 
-    def rows() -> Iterator[tuple[Any, ...]]:
+    def heard() -> Iterator[Extraction]:
         for number, source in enumerate(sources, start=1):
             extraction = extract(source, settings)
-            if extraction.status != "ok":
+            if extraction.status == "ok":
+                yield extraction
+            else:
                 failed.append(extraction)
-            yield from _rows(extraction)
             if progress:
                 progress(number, len(sources))
 
-    count = _write(table, FEATURE_COLUMNS, rows(), sources, overwrite)
-    return count, failed
+    readable = heard()
+    first = next(readable, None)
+    if first is None:
+        return 0, failed
+    rows = (row for extraction in chain([first], readable) for row in _rows(extraction))
+    return _write(table, FEATURE_COLUMNS, rows, sources, overwrite), failed
 
 
 def write_labelled_features(

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import IO, Any, BinaryIO
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from audio_pipeline.audio._decoders import open_decoder
 from audio_pipeline.audio._pcm import Decoder, Samples
-from audio_pipeline.exceptions import RecordingError
+from audio_pipeline.exceptions import InvalidInputError, RecordingError
 from audio_pipeline.files import whole_file
 
 Source = str | bytes | os.PathLike[str] | os.PathLike[bytes] | BinaryIO
@@ -32,7 +33,10 @@ class Recording:
     Parameters
     ----------
     samples : float32, (n,)
-        In [-1, 1] as a rule; float files may go beyond. Anything one-dimensional is converted.
+        In [-1, 1] as a rule; float files may go beyond. Anything one-dimensional is converted:
+        numbers of a floating type as they are, integers by the range of their type, so that the
+        loudest int16 and int32 are both -1 and silence in uint8 is 128. Python's own integers are
+        int64 to NumPy: give them a type.
     sample_rate : int
         Hz, above 0.
     source : str
@@ -49,7 +53,7 @@ class Recording:
     source: str = ""
 
     def __post_init__(self) -> None:
-        samples = np.ascontiguousarray(self.samples, dtype=np.float32)
+        samples = _as_floats(self.samples)
         if samples.ndim != 1:
             raise ValueError(f"samples must have one dimension, not {samples.ndim}")
         if self.sample_rate <= 0:
@@ -60,6 +64,15 @@ class Recording:
     def duration(self) -> float:
         """Length in seconds."""
         return len(self.samples) / self.sample_rate
+
+
+def _as_floats(samples: ArrayLike) -> Samples:
+    """Return samples of any type as float32, integers scaled by the range of their type."""
+    given = np.asarray(samples)
+    if given.dtype.kind in "iu":
+        half = 2.0 ** (8 * given.dtype.itemsize - 1)
+        given = given / half - (1.0 if given.dtype.kind == "u" else 0.0)
+    return np.ascontiguousarray(given, dtype=np.float32)
 
 
 class RecordingReader:
@@ -160,6 +173,8 @@ def open_recording(source: Source | Recording) -> RecordingReader:
     RecordingError
         One line with the reason, without the file's name: it cannot be opened, is empty, is no
         sound file, has no sound track, or holds no sample.
+    InvalidInputError
+        For anything else than the above, samples without their rate for instance.
     """
     if isinstance(source, Recording):
         return RecordingReader(_MemoryDecoder(source), source.source, None)
@@ -167,6 +182,11 @@ def open_recording(source: Source | Recording) -> RecordingReader:
         handle = _open_file(source)
         owned: BinaryIO | None = handle
         name = os.fsdecode(source)
+    elif not hasattr(source, "read"):
+        raise InvalidInputError(
+            f"{type(source).__name__} is no path and no binary file; of samples make a "
+            "Recording(samples, sample_rate) first, which analyze_recording takes"
+        )
     else:
         handle, owned = source, None
         name = str(getattr(source, "name", ""))

@@ -181,7 +181,7 @@ def load_examples(dataset: Dataset | Path | str, *, sample_rate: int | None = No
     Raises
     ------
     InvalidInputError
-        When nothing can be read.
+        When nothing can be read, or the rate is no whole number of Hz.
 
     Examples
     --------

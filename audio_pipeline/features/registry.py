@@ -9,7 +9,7 @@ A feature is one decorated function, tied to the name of its column::
 
 It takes some segment clips at once and returns a value for each. What several features need is a
 plain function too, called through :meth:`Clips.shared`, which runs it once for all of them.
-``features/table.py`` lists the groups that make the feature table.
+``features/transformer.py`` lists the groups that make the feature table.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from typing import Any, Self
 
 import numpy as np
@@ -60,11 +61,20 @@ class SegmentFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         -------
         ndarray of float32, shape (n_clips, n_features)
 
+            (0, n_features) for no clip.
+
         Raises
         ------
         ValueError
-            If a name in `features` is unknown or the clips have different rates.
+            If a name in `features` is unknown, the clips have different rates, or `X` holds
+            anything else than clips.
         """
+        for clip in X:
+            if not isinstance(clip, SegmentClip):
+                raise ValueError(
+                    f"X must hold segment clips, as segment_samples returns them, not "
+                    f"{type(clip).__name__}; a feature table of a recording comes from extract"
+                )
         return feature_table(X, self.config, self._chosen())
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
@@ -74,10 +84,9 @@ class SegmentFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def _chosen(self) -> Sequence[Feature]:
         if self.features is None:
             return FEATURES
+        if complaint := unknown_features(self.features):
+            raise ValueError(complaint)
         known = {feature.name: feature for feature in FEATURES}
-        unknown = [name for name in self.features if name not in known]
-        if unknown:
-            raise ValueError(f"there is no feature called {', '.join(map(repr, unknown))}")
         return [known[name] for name in self.features]
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -94,6 +103,16 @@ class SegmentFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 FEATURES: tuple[Feature, ...] = (*TEMPORAL, *TRANSIENT)
 
 FEATURE_NAMES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
+
+
+def unknown_features(names: Iterable[str]) -> str:
+    """Say which names no feature has, with those that are most like them; empty when all are."""
+    unknown = [str(name) for name in names if name not in FEATURE_NAMES]
+    if not unknown:
+        return ""
+    alike = [close for name in unknown for close in get_close_matches(name, FEATURE_NAMES, 3, 0.5)]
+    hint = f"did you mean {', '.join(alike)}?" if alike else "`crepitus features --list` has all"
+    return f"there is no feature called {', '.join(map(repr, unknown))}; {hint}"
 
 
 def feature_table(

@@ -74,11 +74,11 @@ class Classifier:
 
     name: str
     labels: tuple[str, ...]
-    feature_names: tuple[str, ...]
-    settings: AnalysisConfig
+    feature_names: tuple[str, ...] = field(repr=False)
+    settings: AnalysisConfig = field(repr=False)
     thresholds: Mapping[str, float]
-    estimator: ClassifierMixin
-    description: Mapping[str, Any] = field(default_factory=dict)
+    estimator: ClassifierMixin = field(repr=False)
+    description: Mapping[str, Any] = field(default_factory=dict, repr=False)
     sha256: str = ""
     background_odds: float = 1.0
 

@@ -133,6 +133,11 @@ class Evaluation:
     controls: tuple[Control, ...] = ()
     trade: tuple[Mapping[str, float], ...] = ()
 
+    def __repr__(self) -> str:
+        shown = ("n_recordings", "balanced_accuracy", "coverage")
+        facts = (f"{name}={self.figures.get(name)!r}" for name in shown)
+        return f"Evaluation({', '.join([f'name={self.name!r}', *facts])})"
+
     @property
     def confusion(self) -> NDArray[np.int64]:
         """Truth by row; answers by column, abstentions in a last column; recordings, unweighted."""
@@ -250,14 +255,15 @@ def evaluate(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Measure a model.
+    """Measure a model on labelled recordings it was not trained on.
 
     Parameters
     ----------
     dataset : Dataset or path
         A path is read by :func:`~audio_pipeline.datasets.manifest.read_dataset`.
     model : Classifier or path or None
-        A loaded model, its folder, or None for the default one.
+        A loaded model, its folder, or None for the default one. A folder that needs trust is loaded
+        by ``load_classifier(folder, trusted=True)`` first.
     by : sequence of str
         Further manifest columns to report by.
     allow_overlap : bool
@@ -265,11 +271,20 @@ def evaluate(
     seed : int
         Of the intervals and the shortcut probe.
     progress : callable or None
+        Called with (what is being done, done, total).
+
+    Returns
+    -------
+    Evaluation
+        `figures` has the headline, `recordings` what was said of each, and ``to_dict()`` all of it.
+        Where every recording is left out, since the model was trained on it, the figures are None
+        and their ``n_recordings`` 0; `data_warnings` has the reason.
 
     Raises
     ------
     InvalidInputError
-        When no recording has a label the model knows, or a column is not there.
+        When the dataset or the model cannot be used, no recording can be read or has a label the
+        model knows, or a column is not there.
     """
     if not isinstance(dataset, Dataset):
         dataset = read_dataset(Path(dataset))
@@ -455,8 +470,9 @@ def _kept(
             f"{len(trained)} recordings, or others of their groups, were used to train the model; "
             f"{what}: {shown_names(sorted(trained))}"
         )
-        hint = "" if allow_overlap else " (--allow-overlap counts them)"
-        data_warnings.append(DataWarning("overlap", text + hint))
+        if not allow_overlap:
+            text += " (--allow-overlap, in Python allow_overlap=True, counts them)"
+        data_warnings.append(DataWarning("overlap", text))
     return np.array(kept, np.int64), data_warnings
 
 

@@ -92,6 +92,10 @@ def read_file(where: Path, name: str, limit: int) -> bytes:
             size = os.fstat(file.fileno()).st_size
             data = file.read(limit + 1) if size <= limit else b""
     except OSError as error:
+        if name == MANIFEST and isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise InvalidInputError(
+                f"{where} is no model folder (no {MANIFEST} in it); `crepitus train` makes one"
+            ) from None
         refuse(where, f"{name}: {error.strerror or 'cannot be read'}")
     if size > limit or len(data) > limit:
         refuse(where, f"{name} is larger than {limit >> 20} MB")
@@ -389,8 +393,8 @@ def read_estimator(
         if not trusted:
             raise ValueError(
                 f"it holds {', '.join(further[:3])[:150]}; only forests, trees and linear models "
-                "load as they are; pass --trust-model (in Python trusted=True) when you know who "
-                "made it"
+                "load as they are; when you know who made it, pass --trust-model (in Python "
+                "load_classifier(folder, trusted=True))"
             )
         estimator = _trusted_estimator(schema, files)
         quiet(estimator)

@@ -38,6 +38,7 @@ from audio_pipeline.datasets.examples import (
     with_synthetic_share,
 )
 from audio_pipeline.exceptions import InvalidInputError
+from audio_pipeline.features.transformer import unknown_features
 from audio_pipeline.model.classifier import clean_table, feature_columns
 from audio_pipeline.model.estimator import (
     DEFAULT,
@@ -63,6 +64,13 @@ _SHARPEST = 4.0
 
 _MANY_ROWS = 3000
 """Below, starting threads costs more than they gain."""
+
+
+_LEAST = {"folds": 2, "inner_folds": 2, "search_trees": 1, "takes": 0, "seed": 0}
+_RANGES = {
+    "background_weight": (1e-6, 1e6),
+    **dict.fromkeys(("kind_balance", "group_balance", "synthetic_share", "least_kept"), (0.0, 1.0)),
+}
 
 
 @dataclass(frozen=True)
@@ -126,6 +134,11 @@ class TrainingSettings:
     seed : int
     jobs : int
         Threads for more than a few thousand events; the result does not depend on it.
+
+    Raises
+    ------
+    InvalidInputError
+        When a number is of another type or out of its range, or a feature is unknown.
     """
 
     estimator: str | BaseEstimator = DEFAULT
@@ -159,6 +172,20 @@ class TrainingSettings:
     name: str = ""
     seed: int = 0
     jobs: int = 2
+
+    def __post_init__(self) -> None:
+        for name, least in _LEAST.items():
+            count = getattr(self, name)
+            if not isinstance(count, int | np.integer) or not least <= count < 2**31:
+                raise InvalidInputError(
+                    f"{name} must be a whole number, {least} or more, not {count!r}"
+                )
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if not isinstance(value, int | float | np.floating) or not low <= value <= high:
+                raise InvalidInputError(f"{name} must be from {low:g} to {high:g}, not {value!r}")
+        if self.feature_names is not None and (complaint := unknown_features(self.feature_names)):
+            raise InvalidInputError(complaint)
 
 
 @dataclass(frozen=True, eq=False)

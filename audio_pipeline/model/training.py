@@ -8,7 +8,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,12 +97,12 @@ class Training:
     """
 
     classifier: Classifier
-    metrics: Mapping[str, Any]
-    data_warnings: tuple[DataWarning, ...]
-    curve: list[CurvePoint]
-    cross_validation: CrossValidation | None
+    metrics: Mapping[str, Any] = field(repr=False)
+    data_warnings: tuple[DataWarning, ...] = field(repr=False)
+    curve: list[CurvePoint] = field(repr=False)
+    cross_validation: CrossValidation | None = field(repr=False)
     evaluation: Evaluation | None
-    material: TrainingData
+    material: TrainingData = field(repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the ``train --json`` document, without the folder's name."""
@@ -255,8 +255,8 @@ def train(
     if needs_trust(unsaved):
         text = (
             f"the estimator is a {_kind(selection)}: whoever uses the model must pass "
-            "--trust-model (in Python trusted=True); forests, trees and linear models load as "
-            "they are"
+            "--trust-model (in Python load_classifier(folder, trusted=True)); forests, trees and "
+            "linear models load as they are"
         )
         data_warnings.append(DataWarning("needs_trust", text))
     description = {

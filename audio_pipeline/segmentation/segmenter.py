@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.segmentation.onset_envelope import OnsetEnvelope, peak_pick
 from audio_pipeline.segmentation.segment import Segment, SegmentationConfig, SegmentClip
 
@@ -49,7 +50,12 @@ class Segmenter:
         How impacts are found and joined.
     regions
         Where given, exactly these (start, end) in seconds become the segments, rising by their end;
-        for labels that a person drew.
+        for labels that a person drew. Those that begin after the end of the stream are left out.
+
+    Raises
+    ------
+    InvalidInputError
+        When a region ends before it begins, or before the stream does.
 
     Notes
     -----
@@ -74,6 +80,12 @@ class Segmenter:
         self._max_frames = config.frames(config.max_duration)
         self._post_roll = config.frames(config.post_roll)
         self._regions = None if regions is None else sorted(regions, key=lambda region: region[1])
+        for start, end in self._regions or ():
+            if not (start <= end and end >= 0):  # nor is a NaN
+                raise InvalidInputError(
+                    f"the region from {start:g} to {end:g} s is none: give (start, end) in seconds "
+                    "from the start of the recording"
+                )
         self._samples = np.zeros(0, np.float32)
         self._first_sample = 0
         self._envelope = np.zeros(0, np.float32)
@@ -247,6 +259,8 @@ class Segmenter:
         decided = self._decided / self.config.frame_rate
         while regions and (self._finished or decided > regions[0][1] + self.config.post_roll):
             start, end = regions.pop(0)
+            if start >= self.time:
+                continue
             inside = [one for one in self._impacts if start <= self._time_of(one) < end]
             clips.append(self._cut(start, end, inside))
         return clips

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import FrozenInstanceError, fields, is_dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -99,3 +100,18 @@ def test_settings_cannot_change() -> None:
         assert is_dataclass(getattr(settings, field.name))
         with pytest.raises(FrozenInstanceError):
             setattr(settings, field.name, None)
+
+
+def test_a_part_of_another_type_is_refused() -> None:
+    for field in fields(AnalysisConfig):
+        for odd in ({}, None, AnalysisConfig()):
+            with pytest.raises(InvalidInputError, match=field.name):
+                AnalysisConfig(**{field.name: odd})  # type: ignore[arg-type]
+
+
+def test_a_rate_is_a_whole_number_of_any_type() -> None:
+    for rate in (8000.0, np.int64(8000), np.float32(8000)):
+        assert AnalysisConfig().at_rate(rate) == AnalysisConfig().at_rate(8000)  # type: ignore[arg-type]
+    for odd in (8000.5, "8000", None, float("nan"), float("inf"), 1, 10**9):
+        with pytest.raises(InvalidInputError, match="sample_rate"):
+            AnalysisConfig().at_rate(odd)  # type: ignore[arg-type]

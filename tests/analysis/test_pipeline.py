@@ -27,6 +27,7 @@ from audio_pipeline.analysis.pipeline import (
     extract,
 )
 from audio_pipeline.audio.recording import Recording, read_recording
+from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.model.classifier import Classifier, load_classifier
 
 SAMPLES = Path(__file__).parents[2] / "datasets" / "samples"
@@ -317,3 +318,32 @@ def test_the_spectrogram_and_the_peaks_of_a_file_are_librosas(
 
 def test_the_default_model_keeps_the_settings_of_this_version(classifier: Classifier) -> None:
     assert classifier.settings == AnalysisConfig()
+
+
+def test_regions_become_the_segments_where_the_recording_has_them() -> None:
+    recording = scene(3)
+    inside = [(0.1, 0.4), (0.6, 0.8), (2.9, 9.0)]
+    table = extract(recording, regions=inside).table
+    assert len(table) == len(inside)
+    beyond = extract(recording, regions=[*inside, (3.0, 3.1), (100.0, 200.0)])
+    np.testing.assert_array_equal(beyond.table, table)
+    assert extract(recording, regions=[(100.0, 200.0)]).table.shape == (0, table.shape[1])
+
+
+@pytest.mark.parametrize("odd", [(2.0, 1.0), (-2.0, -1.0), (float("nan"), 1.0)])
+def test_a_region_that_is_none_is_refused(odd: tuple[float, float]) -> None:
+    with pytest.raises(InvalidInputError, match="region"):
+        extract(scene(3), regions=[(0.1, 0.4), odd])
+
+
+def test_settings_are_those_of_a_whole_analysis() -> None:
+    with pytest.raises(InvalidInputError, match="AnalysisConfig, not SegmentationConfig"):
+        extract(scene(3), AnalysisConfig().segmentation)  # type: ignore[arg-type]
+
+
+def test_samples_without_a_rate_are_told_from_a_recording(classifier: Classifier) -> None:
+    recording = scene(3)
+    with pytest.raises(InvalidInputError, match="analyze_recording"):
+        analyze_file(recording.samples, classifier)  # type: ignore[arg-type]
+    nothing = analyze_recording(Recording(recording.samples[:0], RATE), classifier)
+    assert (nothing.status, nothing.events, nothing.finding) == ("failed", (), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import stat
 from collections.abc import Callable
@@ -161,6 +162,33 @@ def test_overwrite_replaces_what_a_person_made(
     assert run("triage", "--answers", "answers.yaml", "--save", "kept.yaml", "--overwrite")[0] == 0
     assert MINE.encode() not in contents(here).values()
     assert stat.S_IMODE((here / "kept.yaml").stat().st_mode) & 0o077 in {0, 0o044}
+
+
+@pytest.mark.parametrize("table", ["t.csv", "t.parquet"])
+def test_no_table_of_features_where_no_recording_can_be_read(
+    here: Path, capsys: pytest.CaptureFixture[str], table: str
+) -> None:
+    if table.endswith(".parquet"):
+        pytest.importorskip("pyarrow")
+    (here / "broken.wav").write_bytes(b"no sound")
+    for words, written in ((["gone.wav", "broken.wav"], False), (["gone.wav", "a.flac"], True)):
+        with pytest.raises(SystemExit) as stop:
+            main(["features", *words, "-o", table, "--json"])
+        document = json.loads(capsys.readouterr().out)
+        assert stop.value.code == 1
+        assert (here / table).exists() == written == (document["table"] == table)
+        assert [one["source"] for one in document["failed"]] == sorted({*words} - {"a.flac"})
+
+
+def test_what_to_do_with_sounds_is_said_where_there_are_any(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_recording(here / "still.wav", Recording(background("white", 1.0, RATE), RATE))
+    for name, told in (("a.flac", "crepitus train"), ("still.wav", "nothing to label")):
+        with pytest.raises(SystemExit):
+            main(["segments", name, "-o", f"cut {name}"])
+        said = capsys.readouterr().out
+        assert [text for text in ("crepitus train", "nothing to label") if text in said] == [told]
 
 
 @pytest.mark.parametrize("link", [os.symlink, os.link])

@@ -23,6 +23,7 @@ from audio_pipeline.audio.recording import (
     read_recording,
     write_recording,
 )
+from audio_pipeline.exceptions import InvalidInputError
 
 RATE = 16000
 SOUND = clicks((0.2, 0.6), 0.8, RATE)
@@ -152,6 +153,12 @@ def test_a_recording_is_read_like_a_file() -> None:
     np.testing.assert_array_equal(np.concatenate(blocks), SOUND)
 
 
+def test_samples_without_a_rate_are_refused_with_what_to_do() -> None:
+    for source in (SOUND, SOUND.tolist(), None):
+        with pytest.raises(InvalidInputError, match=r"Recording\(samples, sample_rate\)"):
+            open_recording(source)  # type: ignore[arg-type]
+
+
 def test_a_recording_must_be_mono_and_have_a_rate() -> None:
     with pytest.raises(ValueError, match="one dimension"):
         Recording(np.zeros((4, 2), np.float32), RATE)
@@ -159,6 +166,21 @@ def test_a_recording_must_be_mono_and_have_a_rate() -> None:
         Recording(np.zeros(4, np.float32), 0)
     assert Recording(np.arange(4), 2).samples.dtype == np.float32
     assert Recording(np.arange(4), 2).duration == 2.0
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.int64])
+def test_integers_are_scaled_by_the_range_of_their_type(kind: type[np.integer]) -> None:
+    low, high = np.iinfo(kind).min, np.iinfo(kind).max
+    middle = (int(low) + int(high) + 1) // 2
+    samples = Recording(np.array([low, middle, high], kind), RATE).samples
+    assert samples.dtype == np.float32
+    assert samples[:2].tolist() == [-1.0, 0.0]
+    assert 0.99 <= samples[2] <= 1.0
+
+
+def test_floats_are_taken_as_they_are() -> None:
+    for kind in (np.float32, np.float64):
+        np.testing.assert_array_equal(Recording(SOUND.astype(kind), RATE).samples, SOUND)
 
 
 @pytest.mark.parametrize("subtype", ["16-bit", "24-bit", "32-bit", "float"])

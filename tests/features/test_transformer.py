@@ -12,7 +12,12 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
 from audio_pipeline.features.registry import FeatureConfig
-from audio_pipeline.features.transformer import FEATURE_NAMES, SegmentFeatures, feature_table
+from audio_pipeline.features.transformer import (
+    FEATURE_NAMES,
+    SegmentFeatures,
+    feature_table,
+    unknown_features,
+)
 from audio_pipeline.segmentation.segment import SegmentationConfig, SegmentClip
 from audio_pipeline.segmentation.segmenter import segment_samples
 
@@ -72,3 +77,15 @@ def test_a_data_frame_has_the_names_as_columns(clips: list[SegmentClip]) -> None
 def test_an_unknown_name_is_refused(clips: list[SegmentClip]) -> None:
     with pytest.raises(ValueError, match="'loudness'"):
         SegmentFeatures(features=["duration", "loudness"]).fit(clips)
+
+
+def test_an_unknown_name_brings_those_like_it() -> None:
+    assert unknown_features(FEATURE_NAMES) == ""
+    for name in FEATURE_NAMES:
+        assert name in unknown_features([f"{name}x"])
+
+
+def test_a_table_is_no_clips(clips: list[SegmentClip]) -> None:
+    for odd in (np.zeros((2, 3)), [*clips, None], ["clip.wav"]):
+        with pytest.raises(ValueError, match="segment clips"):
+            SegmentFeatures().transform(odd)

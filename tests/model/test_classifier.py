@@ -109,6 +109,17 @@ def test_an_empty_folder_is_filled(classifier: Classifier, tmp_path: Path) -> No
     assert [path.name for path in tmp_path.iterdir()] == ["new"], "nothing is left beside it"
 
 
+def test_what_is_no_model_folder_is_told_from_a_broken_one(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for where in (tmp_path / "nowhere", tmp_path / "empty", folder / "model.json"):
+        with pytest.raises(InvalidInputError, match=r"is no model folder .*crepitus train"):
+            load_classifier(where)
+    (folder / "model.json").unlink()
+    os.symlink(tmp_path / "nowhere", folder / "model.json")
+    with pytest.raises(InvalidInputError, match="regular file"):
+        load_classifier(folder)
+
+
 def _edit(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
     path = folder / "model.json"
     document = json.loads(path.read_text())

@@ -19,6 +19,7 @@ from spoken_cases import JOINTS, case_of, extraction, speaker
 from audio_pipeline.analysis.events import reasons
 from audio_pipeline.analysis.pipeline import Extraction
 from audio_pipeline.app.cli import main
+from audio_pipeline.app.reporting.model_card import evaluation_text
 from audio_pipeline.app.reporting.pages import evaluation_page
 from audio_pipeline.audio.quality import QualityConfig, QualityMeter
 from audio_pipeline.audio.recording import read_recording
@@ -331,6 +332,25 @@ def test_what_the_model_was_trained_on_is_left_out(
     assert seen.figures["balanced_accuracy"] is None
     json.dumps(seen.to_dict(), allow_nan=False)
     evaluation_page(seen)
+
+
+def test_why_nothing_is_left_to_measure_comes_first(model: Classifier, tmp_path: Path) -> None:
+    seen = evaluate(read_dataset(write_people(tmp_path / "seen", people=3, each=1)), model)
+    assert seen.figures["n_recordings"] == 0
+    first, then, why, *rest = evaluation_text(seen).splitlines()
+    assert "was not trained on" in first
+    assert then == "Nothing is left to measure on:"
+    assert "were used to train the model" in why
+    assert "--allow-overlap" in why
+    assert all(line.startswith("Warning") for line in rest), "no table of nothing"
+
+
+def test_a_result_says_in_short_what_it_is(model: Classifier, evaluation: Evaluation) -> None:
+    for one in (model, evaluation):
+        assert len(repr(one)) < 300
+        assert "\n" not in repr(one)
+        assert repr(model.name) in repr(one)
+    assert repr(evaluation.figures["n_recordings"]) in repr(evaluation)
 
 
 def test_a_known_person_is_left_out_in_new_recordings_too(

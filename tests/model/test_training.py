@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,6 +88,10 @@ def test_the_model_hears_a_new_recording(trained: tuple[Training, Path], tmp_pat
     assert analysis.finding.label == "rasp"
 
 
+def test_its_result_is_shown_on_a_few_lines(trained: tuple[Training, Path]) -> None:
+    assert len(repr(trained[0])) < 500
+
+
 def test_the_card_says_what_it_is(trained: tuple[Training, Path]) -> None:
     card = (trained[1] / "CARD.md").read_text()
     for part in ("person 2", "clunk", "Never measured", "Intended use", "not stated"):
@@ -124,6 +129,24 @@ def test_one_label_is_refused(tmp_path: Path) -> None:
     data = write_people(tmp_path / "data", people=1, labels=("tick",))
     with pytest.raises(InvalidInputError, match="'tick'"):
         train(read_dataset(data), tmp_path / "model", SMALL)
+
+
+@pytest.mark.parametrize(
+    ("name", "odd"),
+    [
+        *[("folds", 1), ("folds", 2.5), ("inner_folds", 0), ("search_trees", 0), ("takes", -1)],
+        *[("seed", "a"), ("seed", -1), ("seed", None), ("kind_balance", 1.5)],
+        *[("background_weight", 0.0), ("least_kept", float("nan")), ("group_balance", "all")],
+    ],
+)
+def test_a_recipe_with_an_odd_number_is_refused_by_name(name: str, odd: Any) -> None:
+    with pytest.raises(InvalidInputError, match=name):
+        replace(SMALL, **{name: odd})
+
+
+def test_a_mistyped_feature_is_named_with_those_like_it() -> None:
+    with pytest.raises(InvalidInputError, match=r"'crest'.*crest_factor"):
+        replace(SMALL, feature_names=("duration", "crest"))
 
 
 def test_no_accuracy_where_a_group_would_be_on_both_sides(tmp_path: Path) -> None:

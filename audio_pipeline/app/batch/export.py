@@ -207,12 +207,13 @@ def _is_json_lines(path: Path) -> bool:
     return not first or {"source", "status", "quality", "finding"} <= json.loads(first).keys()
 
 
-def parse_formats(text: str) -> tuple[str, ...]:
-    """Return the names in a list like ``csv,raven``, each once.
+def parse_formats(given: str | Iterable[str]) -> tuple[str, ...]:
+    """Return the names of formats, each once; a text is a list like ``csv,raven``.
 
     Raises InvalidInputError for an unknown format, or one whose package is not installed.
     """
-    names = tuple(dict.fromkeys(name.strip().lower() for name in text.split(",") if name.strip()))
+    parts = given.split(",") if isinstance(given, str) else map(str, given)
+    names = tuple(dict.fromkeys(name.strip().lower() for name in parts if name.strip()))
     for name in names:
         if name not in FORMATS:
             raise InvalidInputError(f"unknown format {name!r}: choose from {', '.join(FORMATS)}")

@@ -25,6 +25,7 @@ from audio_pipeline.app.batch.export import (
     SCHEMA_VERSION,
     cell,
     check_exports,
+    parse_formats,
     write_tables,
 )
 from audio_pipeline.app.batch.store import Pending, Result, Row, RunStore, StoreReader
@@ -77,31 +78,75 @@ class Executor(Protocol):
 
 @dataclass(frozen=True)
 class BatchRequest:
-    """What a batch is asked to do."""
+    """What a batch is asked to do.
 
-    # files, folders, globs and URLs, as bytes or text
-    inputs: tuple[str | bytes | os.PathLike[str], ...]
-    out: Path  # the folder for the store and the exports
-    # further names from a list; a missing one is a failed recording, never a refusal
-    listed: tuple[bytes, ...] = ()
-    # worker processes, 1 for everything in this process; None for one a processor
+    Parameters
+    ----------
+    inputs : sequence of str, bytes or path
+        Files, folders, globs and URLs; a single one may stand alone.
+    out : path or str
+        The folder for the store and the exports; made when it is not there.
+    listed : sequence of bytes
+        Further names from a list; a missing one is a failed recording, never a refusal.
+    jobs : int or None
+        Worker processes, >= 1; 1 for everything in this process, None for one a processor.
+    cluster : str or None
+        Address of a Dask scheduler to work there, like ``tcp://host:8786``.
+    formats : sequence of str
+        Exports besides the tables: names of :data:`audio_pipeline.app.batch.export.FORMATS`, or a
+        text like ``"parquet,raven"``.
+    answers : AnswersTable or None
+        Answers by recording, for recommendations; :func:`read_answers` reads them.
+    verify : bool
+        Trust the content of files, not their time stamps.
+    restart : bool
+        Forget what an earlier run left in `out`.
+    overwrite : bool
+        Replace what is in `out` by name, whoever made it.
+
+    Raises
+    ------
+    InvalidInputError
+        For an unknown format or one whose package is not installed, and for fewer than one job.
+    """
+
+    inputs: Sequence[str | bytes | os.PathLike[str]]
+    out: Path | str
+    listed: Sequence[bytes] = ()
     jobs: int | None = None
-    cluster: str | None = None  # address of a Dask scheduler to work there
-    # exports besides the tables, see :data:`audio_pipeline.app.batch.export.FORMATS`
-    formats: tuple[str, ...] = ()
-    answers: AnswersTable | None = None  # answers by recording, for recommendations
-    verify: bool = False  # trust the content of files, not their time stamps
-    restart: bool = False  # forget what an earlier run left in `out`
-    overwrite: bool = False  # replace what is in `out` by name, whoever made it
+    cluster: str | None = None
+    formats: Sequence[str] = ()
+    answers: AnswersTable | None = None
+    verify: bool = False
+    restart: bool = False
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        given: Any = self.inputs
+        inputs = (given,) if isinstance(given, str | bytes | os.PathLike) else tuple(given)
+        object.__setattr__(self, "inputs", inputs)
+        object.__setattr__(self, "out", Path(self.out))
+        object.__setattr__(self, "formats", parse_formats(self.formats))
+        if self.jobs is not None and self.jobs < 1:
+            raise InvalidInputError(f"jobs must be 1 or more, not {self.jobs}; None for all")
 
 
 @dataclass(frozen=True)
 class BatchReport:
-    """How a batch ended."""
+    """How a batch ended.
 
-    document: dict[str, Any]  # what ``run.json`` holds
-    failures: tuple[tuple[str, str], ...]  # name and reason of every failed recording, by name
-    # name and reason of every folder that could not be read
+    Attributes
+    ----------
+    document : dict
+        What ``run.json`` holds.
+    failures : tuple of (str, str)
+        Name and reason of every failed recording, by name; empty when none failed.
+    unreadable : tuple of (str, str)
+        Name and reason of every folder that could not be read.
+    """
+
+    document: dict[str, Any]
+    failures: tuple[tuple[str, str], ...]
     unreadable: tuple[tuple[str, str], ...]
 
     @property
@@ -121,9 +166,30 @@ def run_batch(
 ) -> BatchReport:
     """Classify many recordings; what is finished is never done again, see :class:`RunStore`.
 
-    Raises InvalidInputError before any work: nothing to do, a folder that cannot be read, a folder
-    `out` in use or with other settings, a cluster that does not fit; CrepitusError when the work
-    cannot go on, for a full disk for instance; what is finished is kept.
+    Parameters
+    ----------
+    request : BatchRequest
+        What is asked.
+    classifier : Classifier
+        The model.
+    progress : BatchProgress, optional
+        Is told what is finished; by default nothing is shown.
+
+    Returns
+    -------
+    BatchReport
+        A recording that failed is among its `failures` and raises nothing. The results are in the
+        tables of ``request.out``, which are there, with a header alone, also when no sound was
+        found.
+
+    Raises
+    ------
+    InvalidInputError
+        Before any work: nothing to do, a folder that cannot be read, a folder `out` in use, of
+        other settings or another model, or with a file of a person's in it, a cluster that does
+        not fit.
+    CrepitusError
+        When the work cannot go on, for a full disk for instance; what is finished is kept.
     """
     return _Batch(request, classifier, progress or BatchProgress()).run()
 
@@ -133,6 +199,7 @@ class _Batch:
         self, request: BatchRequest, classifier: Classifier, progress: BatchProgress
     ) -> None:
         self._request = request
+        self._out = Path(request.out)
         self._classifier = classifier
         self._progress = progress
         self._unreadable: list[tuple[str, str]] = []
@@ -147,22 +214,22 @@ class _Batch:
             "labels": list(self._classifier.labels),
         }
         check_exports(
-            request.out,
+            self._out,
             request.formats,
             map(os.fsdecode, request.inputs),
             batch=True,
             answers=request.answers is not None,
             overwrite=request.overwrite,
         )
-        with RunStore(request.out, key, restart=request.restart) as store:
-            remove_leftovers(request.out)
+        with RunStore(self._out, key, restart=request.restart) as store:
+            remove_leftovers(self._out)
             if store.recovery is not None:
-                self._progress.tell(_what_was_lost(request.out, store.recovery))
+                self._progress.tell(_what_was_lost(self._out, store.recovery))
             try:
                 self._list(store)
             except InvalidInputError:
                 # Whoever reads the tables finds them, but never fewer rows than there were.
-                if not (request.out / "recordings.csv").exists():
+                if not (self._out / "recordings.csv").exists():
                     self._export(store, resumed=0)
                 raise
             resumed = self._work(store)
@@ -176,7 +243,7 @@ class _Batch:
             discover(
                 map(os.fsencode, request.inputs),
                 request.listed,
-                skip=os.fsencode(request.out),
+                skip=os.fsencode(self._out),
                 unreadable=lambda name, reason: self._unreadable.append((name, reason)),
             )
         )
@@ -212,7 +279,7 @@ class _Batch:
         return resumed + gathered.unchanged
 
     def _export(self, store: RunStore, *, resumed: int) -> BatchReport:
-        request, out = self._request, self._request.out
+        request, out = self._request, self._out
         write_tables(store, out)
         for name in request.formats:
             if name != "csv":
@@ -261,7 +328,7 @@ def _executor(request: BatchRequest, pending: int, size: int) -> Executor:
         return Cluster(request.cluster)
     worth_while = 1 + pending // _RECORDINGS_A_WORKER + size // _BYTES_A_WORKER
     jobs = min(request.jobs or processors(), pending, worth_while)
-    return InProcess(request.out) if jobs == 1 else LocalWorkers(jobs)
+    return InProcess(Path(request.out)) if jobs == 1 else LocalWorkers(jobs)
 
 
 def _what_was_lost(out: Path, recovery: Recovery) -> str:

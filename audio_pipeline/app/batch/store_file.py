@@ -311,8 +311,11 @@ def _copy_rows(path: Path, base: sqlite3.Connection, secret: bytes) -> int:
 def refuse_another(path: Path, old: Any, new: Any) -> None:
     """Refuse a store of other settings or another model."""
     if changed := _difference(old, new):
+        # Where the model is another, its labels and settings may be too: that is no news.
+        same_model = old.get("model") == new.get("model")
+        what = f"other settings ({changed})" if same_model else "another model"
         raise InvalidInputError(
-            f"{shown(path.parent)!r} holds a run with other settings ({changed}): "
+            f"{shown(path.parent)!r} holds a run with {what}: "
             "use another folder, or --restart to begin anew"
         )
 

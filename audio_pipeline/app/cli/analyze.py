@@ -272,7 +272,7 @@ def _write_report(
     from audio_pipeline.app.batch.store import StoreReader
     from audio_pipeline.app.reporting.pages import write_batch_report
 
-    with StoreReader(request.out) as store:
+    with StoreReader(Path(request.out)) as store:
         rows = ((row.recording, row.document) for row in store.rows())
         if request.answers is not None:
             table = request.answers
@@ -416,11 +416,13 @@ def features_command(
             lambda done, total: progress("Listening", done, total),
             overwrite=overwrite,
         )
+    written = len(failed) < len(sources)
     if as_json:
         problems = [{"source": one.source, "error": one.error} for one in failed]
-        document = {"table": str(table), "rows": rows, "recordings": len(sources)}
+        name = str(table) if written else None
+        document = {"table": name, "rows": rows, "recordings": len(sources)}
         show_json({**document, "failed": problems})
-    else:
+    elif written:
         show(f"{rows} sounds of {len(sources)} recordings in {visible(str(table))}")
     show_failures(
         [(one.source, one.error or "") for one in failed], len(sources), "--json", brief=as_json
@@ -530,7 +532,11 @@ def segments_command(
         show_json(document)
     else:
         show(f"{clips} sounds of {len(done)} recordings in {visible(str(folder))}")
-        show(f"Correct the label tracks, then: crepitus train {visible(str(folder))} -o my_model")
+        if clips:
+            name = visible(str(folder))
+            show(f"Correct the label tracks, then: crepitus train {name} -o my_model")
+        elif len(failed) < len(done):
+            show("No sound stood out from the background, so there is nothing to label.")
     show_failures(
         [(one.source, one.error or "") for one in failed], len(done), "--json", brief=as_json
     )

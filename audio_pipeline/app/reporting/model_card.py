@@ -131,8 +131,10 @@ def evaluation_text(evaluation: Evaluation) -> str:
         f"{metrics['n_groups']} groups"
         + (", every kind of a label weighs alike" if metrics["weighed_by"] else "")
     ]
+    warnings = [f"Warning ({one.code}): {one.text}" for one in evaluation.data_warnings]
     if not metrics["n_recordings"]:
-        lines.append("Nothing is left to measure on: see the warnings.")
+        warnings.sort(key=lambda text: not text.startswith("Warning (overlap)"))
+        lines += ["Nothing is left to measure on:", *warnings]
     lines += [f"Control: {one.verdict}" for one in evaluation.controls]
     if doubtful["n_cases"]:
         shares = [doubtful.get("balanced_accuracy"), doubtful.get("coverage")]
@@ -141,7 +143,9 @@ def evaluation_text(evaluation: Evaluation) -> str:
             f"Not counted, because their label is in doubt: {doubtful['n_cases']} recordings "
             f"(balanced accuracy {accuracy}, answered {answered})"
         )
+    if not metrics["n_recordings"]:
+        return "\n".join(lines)  # nothing would be in the tables
     for one in evaluation_tables(evaluation, charts=False):
         lines += ["", one.title, *one.text()] if one.rows else []
-    lines += ["", *(f"Warning ({one.code}): {one.text}" for one in evaluation.data_warnings)]
+    lines += ["", *warnings]
     return "\n".join(lines).rstrip()

@@ -15,9 +15,11 @@ from batch_support import clicks, small_model, tables, write_clicks, write_folde
 
 from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.analysis.pipeline import extract, extract_features, segment_recording
-from audio_pipeline.app.batch.run import documents
+from audio_pipeline.app.batch.run import BatchRequest, documents, run_batch
 from audio_pipeline.app.cli import main
 from audio_pipeline.audio.recording import Recording
+from audio_pipeline.exceptions import InvalidInputError
+from audio_pipeline.model.classifier import load_classifier
 from audio_pipeline.triage.rules import questionnaire
 
 
@@ -161,7 +163,7 @@ def test_a_failed_recording_is_tried_again(run: Any, tmp_path: Path) -> None:
     assert rows(tmp_path / "out")[0]["status"] == "ok"
 
 
-def test_other_settings_are_refused_until_restart(
+def test_another_model_is_refused_until_restart(
     home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.chdir(home)
@@ -177,9 +179,26 @@ def test_other_settings_are_refused_until_restart(
     assert command("model") == 0
     before = tables(tmp_path / "out")
     assert command(tmp_path / "other") == 2
-    assert "other settings" in capfd.readouterr().err
+    assert "another model" in capfd.readouterr().err
     assert tables(tmp_path / "out") == before
     assert command(tmp_path / "other", "--restart") == 0
+
+
+def test_a_request_takes_what_stands_for_its_parts(home: Path, tmp_path: Path) -> None:
+    whole = BatchRequest((str(home / "rec" / "tiny.wav"),), tmp_path / "out", jobs=1)
+    assert BatchRequest(str(home / "rec" / "tiny.wav"), str(tmp_path / "out"), jobs=1) == whole
+    for formats in ("csv,raven", ["csv", "raven"], (" CSV", "raven", "csv")):
+        assert BatchRequest((), tmp_path, formats=formats).formats == ("csv", "raven")
+    report = run_batch(whole, load_classifier(home / "model"))
+    assert report.counts["found"] == 1
+    assert (tmp_path / "out" / "recordings.csv").is_file()
+
+
+def test_a_request_for_what_there_is_not_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match=r"'excel'.*csv, parquet"):
+        BatchRequest(("rec",), "out", formats=("csv", "excel"))
+    with pytest.raises(InvalidInputError, match="jobs"):
+        BatchRequest(("rec",), "out", jobs=0)
 
 
 def test_nothing_to_do_is_refused_but_leaves_the_three_files(run: Any, tmp_path: Path) -> None:
