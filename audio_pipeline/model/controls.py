@@ -153,9 +153,12 @@ def _control(
     told += "" if interval is None else f" [{interval.low:.2f}, {interval.high:.2f}]"
     told += f", where guessing gives {chance:.2f}"
     told += "" if accuracy is None else f" and the model {accuracy:.2f}"
-    verdict = f"{told}: no sign that it gives the labels away."
     if caught:
         verdict = f"{told}: these data cannot show that the model hears joints."
+    elif low > chance:
+        verdict = f"{told}: a part of the model's figure may come from it."
+    else:
+        verdict = f"{told}: no sign that it gives the labels away."
     return Control(
         name,
         reached,

@@ -31,6 +31,8 @@ def test_what_tells_labels_as_well_as_the_model_is_caught(accuracy: float, expec
     answer = np.where(told, y_true, rng.integers(0, 3, 600))
     groups = np.repeat(np.arange(60).astype(str), 10)
     assert _control("length", y_true, answer, groups, accuracy, 0).caught == expected
+    part = _control("length", y_true, answer, groups, 0.9, 0)
+    assert "may come from it" in part.verdict, "above guessing is not 'no sign'"
     nothing = _control("length", y_true, rng.integers(0, 3, 600), groups, 0.34, 0)
     assert nothing.low is not None
     assert nothing.caught == (nothing.low > 1 / 3 and nothing.balanced_accuracy >= 0.34)
