@@ -437,6 +437,7 @@ def without_training_parts(estimator: Any) -> Any:
         last = last.forest_ if isinstance(last, ContinuedForest) else last
         if isinstance(last, RandomForestClassifier | ExtraTreesClassifier):
             last.estimators_ = [_lighter(tree) for tree in last.estimators_]
+            last.n_jobs = None  # threads add up probabilities in the order in which they end
         estimator.steps[-1] = (name, last)
     return estimator
 

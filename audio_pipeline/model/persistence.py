@@ -466,8 +466,8 @@ def quiet(estimator: Any) -> None:
 def write_estimator(estimator: Any) -> bytes:
     """Return the bytes of a skops file; the same estimator gives the same bytes.
 
-    skops names arrays by their address in memory and stamps the time into the zip; both are
-    replaced by fixed values.
+    skops names arrays by their address in memory, stamps the time into the zip, and stores what
+    lay in memory between the fields of a tree's nodes; all are replaced by fixed values.
 
     Raises
     ------
@@ -488,7 +488,9 @@ def write_estimator(estimator: Any) -> bytes:
     schema = json.loads(members.pop("schema.json"))
     renamed: dict[str, str] = {}
     _number(schema, renamed, {})
-    content = {renamed[name]: data for name, data in members.items() if name in renamed}
+    content = {
+        renamed[name]: _without_gaps(data) for name, data in members.items() if name in renamed
+    }
     content["schema.json"] = json.dumps(schema, separators=(",", ":")).encode()
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as packed:
@@ -505,6 +507,19 @@ def write_estimator(estimator: Any) -> bytes:
             "trees (--param n_estimators=50) or larger leaves (--param min_samples_leaf=20)"
         )
     return packed_data
+
+
+def _without_gaps(data: bytes) -> bytes:
+    """Return the bytes of a npy file with zeros between the fields of a structured array."""
+    given = np.load(io.BytesIO(data), allow_pickle=False)
+    if given.dtype.names is None:
+        return data
+    clean = np.zeros(given.shape, given.dtype)
+    for name in given.dtype.names:
+        clean[name] = given[name]
+    target = io.BytesIO()
+    np.save(target, clean)
+    return target.getvalue()
 
 
 def _number(node: Any, renamed: dict[str, str], identities: dict[int, int]) -> None:

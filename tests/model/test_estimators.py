@@ -172,6 +172,30 @@ def test_an_estimator_of_ones_own_from_python(people: Path, tmp_path: Path) -> N
         assert last_step(again).get_params() == asked
 
 
+def test_no_memory_between_the_fields_of_a_tree_gets_into_a_file() -> None:
+    rng = np.random.default_rng(0)
+    forest = RandomForestClassifier(4, n_jobs=2, random_state=0)
+    pipeline = make_classifier(forest).fit(rng.normal(size=(80, 5)), rng.integers(0, 2, 80))
+    files = []
+    for between in (3, 7):
+        for tree in last_step(pipeline).estimators_:
+            state = tree.tree_.__getstate__()
+            nodes = np.zeros_like(state["nodes"])
+            nodes.view(np.uint8)[:] = between
+            for name in nodes.dtype.names:
+                nodes[name] = state["nodes"][name]
+            tree.tree_.__setstate__({**state, "nodes": nodes})
+        files.append(write_estimator(pipeline))
+    assert files[0] == files[1]
+
+
+def test_a_model_answers_in_one_thread() -> None:
+    rng = np.random.default_rng(0)
+    forest = RandomForestClassifier(4, n_jobs=2, random_state=0)
+    pipeline = make_classifier(forest).fit(rng.normal(size=(80, 5)), rng.integers(0, 2, 80))
+    assert last_step(without_training_parts(pipeline)).n_jobs is None
+
+
 def test_a_threshold_for_what_is_no_label_is_refused(people: Path, tmp_path: Path) -> None:
     settings = TrainingSettings(thresholds={"clunkk": 0.5})
     with pytest.raises(InvalidInputError, match="clunkk"):
