@@ -428,6 +428,10 @@ def without_training_parts(estimator: Any) -> Any:
     if hasattr(estimator, "calibrated_classifiers_"):
         for one in estimator.calibrated_classifiers_:
             one.estimator = without_training_parts(one.estimator)
+            for calibrator in one.calibrators:
+                if hasattr(calibrator, "beta_"):
+                    # Threads add up what it was fitted on in the order in which they end.
+                    calibrator.beta_ = np.round(calibrator.beta_, 6)
         # The folds are of no use any more; the unfitted copy is for who clones it.
         estimator.set_params(
             cv=None, estimator=clone(estimator.calibrated_classifiers_[0].estimator)
