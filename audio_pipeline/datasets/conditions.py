@@ -19,6 +19,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from audio_pipeline.audio.quality import clipped_samples
 from audio_pipeline.audio.recording import Recording, Resampler, open_recording
 from audio_pipeline.exceptions import RecordingError
 
@@ -69,6 +70,7 @@ class RecordingConditions:
     #: float32 array, shape (n, m): Unit-length magnitude spectra around its loudest moments, which
     #: do not change when the recording is shifted or rescaled; n is 0 for a silent one
     moments: NDArray[np.float32]
+    flat_share: float  #: Share of samples in tops that are cut off flat, at whatever level
 
 
 def measure_conditions(path: Path) -> RecordingConditions:
@@ -76,7 +78,7 @@ def measure_conditions(path: Path) -> RecordingConditions:
     recording = read_start(path)
     if recording is None or not len(recording.samples):
         return RecordingConditions(
-            "", 0, np.full(len(CONDITIONS), np.nan), _moments(np.zeros(0, np.float32))
+            "", 0, np.full(len(CONDITIONS), np.nan), _moments(np.zeros(0, np.float32)), 0.0
         )
     digest = hashlib.sha256(np.int32(recording.sample_rate).tobytes())
     digest.update(recording.samples.tobytes())
@@ -85,7 +87,13 @@ def measure_conditions(path: Path) -> RecordingConditions:
         recording.sample_rate,
         recording_conditions(recording),
         _moments(at_rate(recording, FINGERPRINT_RATE)),
+        _flat_share(recording.samples),
     )
+
+
+def _flat_share(samples: NDArray[np.float32]) -> float:
+    peak = np.abs(samples).max()
+    return clipped_samples((samples / peak)[np.newaxis]) / samples.size if peak else 0.0
 
 
 def read_start(path: Path) -> Recording | None:

@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 
 from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.analysis.pipeline import extract
-from audio_pipeline.audio.quality import clipped_samples
 from audio_pipeline.audio.recording import Recording, read_recording
-from audio_pipeline.datasets.conditions import CONDITIONS, in_parallel, read_start
+from audio_pipeline.datasets.conditions import CONDITIONS, in_parallel
 from audio_pipeline.datasets.examples import Example
 from audio_pipeline.datasets.loading import DataWarning, TrainingData
 from audio_pipeline.exceptions import RecordingError
@@ -207,7 +206,7 @@ def control_tables(material: TrainingData, kept: NDArray[np.int64]) -> dict[str,
     paths = {clip.name: clip.path for clip in material.dataset.clips}
     suffixes = sorted({paths[case.name].suffix.lower() for case in cases})
     formats = [[suffixes.index(paths[case.name].suffix.lower())] for case in cases]
-    flat = list(in_parallel([(_flat_share, (paths[case.name],)) for case in cases]))
+    flat = [[material.surveys[case.name].flat_share] for case in cases]
     floors = [name for name in CONDITIONS if name.startswith("floor")]
     tables = {
         "quiet": _quiet_table(cases, paths, material.settings),
@@ -215,20 +214,11 @@ def control_tables(material: TrainingData, kept: NDArray[np.int64]) -> dict[str,
         "length": columns("duration"),
         "format": np.hstack([columns("sample_rate", "bandwidth"), np.array(formats, float)]),
         # Not the peak: how loud a sound is belongs to the sound.
-        "level": np.hstack([columns("level", "dc"), np.array(flat)[:, np.newaxis]]),
+        "level": np.hstack([columns("level", "dc"), np.array(flat)]),
         "background": columns(*floors, "hum"),
     }
     order = _order(cases)
     return tables if order is None else {**tables, "order": order}
-
-
-def _flat_share(path: Path) -> float:
-    """Return the share of samples in tops that are cut off flat, at whatever level."""
-    recording = read_start(path)
-    if recording is None or not recording.samples.any():
-        return 0.0
-    samples = recording.samples / np.abs(recording.samples).max()
-    return float(clipped_samples(samples[np.newaxis]) / samples.size)
 
 
 def _gaps(case: Example) -> list[float]:

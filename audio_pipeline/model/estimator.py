@@ -34,6 +34,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.validation import has_fit_parameter
 
 from audio_pipeline.exceptions import InvalidInputError
+from audio_pipeline.model.persistence import quiet
 
 STEP: Final = "classify"
 """Name of the pipeline's last step, the classifier itself."""
@@ -441,8 +442,8 @@ def without_training_parts(estimator: Any) -> Any:
         last = last.forest_ if isinstance(last, ContinuedForest) else last
         if isinstance(last, RandomForestClassifier | ExtraTreesClassifier):
             last.estimators_ = [_lighter(tree) for tree in last.estimators_]
-            last.n_jobs = None  # threads add up probabilities in the order in which they end
         estimator.steps[-1] = (name, last)
+    quiet(estimator)  # threads add up probabilities in the order in which they end
     return estimator
 
 

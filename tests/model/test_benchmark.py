@@ -192,6 +192,18 @@ class TestCommand:
         assert "1. " in crepitus("-o", out)
         assert "neighbors" in (out / "ranking.html").read_text()
 
+    def test_a_result_that_is_refused_can_be_made_again(
+        self, people: Path, done: Path, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "out"
+        shutil.copytree(done, out)
+        whole = (out / "logistic.json").read_text()
+        given = json.loads(whole)
+        given["metrics"][HEADLINE] = 0.123
+        (out / "logistic.json").write_text(json.dumps(given))
+        crepitus(people, "-o", out, "--estimator", "logistic", "--no-controls")
+        assert (out / "logistic.json").read_text() == whole
+
     def test_what_is_somebody_elses_stays(self, people: Path, tmp_path: Path) -> None:
         (tmp_path / "logistic.json").write_text("{}")
         assert "not made by Crepitus" in crepitus(people, "-o", tmp_path, *QUICK, code=2)

@@ -436,10 +436,10 @@ def benchmark_command(
         raise click.UsageError(
             f"--folds {folds}: the splits in {given[0]} have {known}; use a new folder"
         )
-    for file in sorted(set(folder.glob("*.json")) - {kept}):
-        benchmark.read_result(file)  # what would stop the ranking stops before any work
     warnings = []
     if dataset is not None:
+        for file in sorted(set(folder.glob("*.json")) - {kept, *files}):
+            benchmark.read_result(file)  # what would stop the ranking stops before any work
         with steps() as progress:
             read = read_dataset(dataset, group_by, allow_outside=allow_outside)
             listening = AnalysisConfig().at_rate(sample_rate) if sample_rate else None
