@@ -1,7 +1,8 @@
-"""Events to train on that nobody recorded: synthetic scenes, and real clips in new surroundings.
+"""Events to train on that nobody recorded: synthetic scenes, and what is made of real clips.
 
-None of them is ever judged. Synthetic figures are no evidence; new surroundings for a clip keep its
-group, so that in cross-validation they stay on the clip's side of every split.
+Clips get new surroundings, and gratings are put together of their impacts. None of it is ever
+judged. Synthetic figures are no evidence; what is made of a clip keeps its group, so that in
+cross-validation it stays on the clip's side of every split.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from audio_pipeline.datasets.conditions import in_parallel
 from audio_pipeline.datasets.examples import SYNTHETIC_GROUP, Events, labelled_rows
 from audio_pipeline.datasets.synthesis.dataset import DatasetSettings, numbered_scene
 from audio_pipeline.datasets.synthesis.resonance import LabelledEvent, Scene
-from audio_pipeline.datasets.synthesis.scenes import EmbedSettings, embed
+from audio_pipeline.datasets.synthesis.scenes import EmbedSettings, embed, reassemble
 from audio_pipeline.exceptions import RecordingError
 from audio_pipeline.features.transformer import FEATURE_NAMES
 
@@ -36,6 +37,9 @@ class MadeSettings:
     scenes: int = 0  #: Synthetic scenes and clips, all families together
     #: New surroundings for each real clip of a label: more of what is rare
     copies: Mapping[str, int] = field(default_factory=lambda: {"pop": 8, "grating": 6, "other": 2})
+    #: Gratings put together of the impacts of each real clip of a label: twice the sources of
+    #: gratings
+    reassembled: Mapping[str, int] = field(default_factory=lambda: {"pop": 4, "grating": 4})
     #: Weight of a pop that rings well below `dull_below` against a bright one. Heard over air a
     #: lone dull thump is far more often a tap, a step or a key than a joint: with equal weights
     #: half of the real key presses were called pops, with a quarter one in six, and no real pop was
@@ -88,9 +92,9 @@ def made_events(
         (_synthetic, (number, recipe, settings)) for number in range(recipe.scenes)
     ]
     for index, clip in enumerate(clips):
-        copies = recipe.copies.get(clip.label, 0)
-        if copies:
-            work.append((_surrounded, (index, clip, copies, recipe, settings)))
+        for again, copies in enumerate((recipe.copies, recipe.reassembled)):
+            if number := copies.get(clip.label, 0):
+                work.append((_of_clip, (index, clip, number, bool(again), recipe, settings)))
     made: list[Made] = []
     for one in in_parallel(work, recipe.jobs, worth=20):
         made.append(one)
@@ -132,21 +136,31 @@ def _synthetic(number: int, recipe: MadeSettings, settings: AnalysisConfig) -> M
     return Made(table, labels, weights, f"{SYNTHETIC_GROUP}{scene.family}")
 
 
-def _surrounded(
-    index: int, clip: RealClip, copies: int, recipe: MadeSettings, settings: AnalysisConfig
+def _of_clip(
+    index: int,
+    clip: RealClip,
+    copies: int,
+    again: bool,
+    recipe: MadeSettings,
+    settings: AnalysisConfig,
 ) -> Made:
+    """Put a clip into new surroundings, or make gratings of its impacts."""
     try:
         recording = read_recording(clip.path)
     except RecordingError:
         return Made(_NOTHING, [], [], clip.group)
     samples = recording.samples[: round(_LONGEST_CLIP * recording.sample_rate)]
-    generator = np.random.default_rng([recipe.seed, 1 << 20, index])
+    generator = np.random.default_rng([recipe.seed, (1 << 20) + again, index])
+    given = samples, recording.sample_rate
     tables = [_NOTHING]
     labels: list[str] = []
     weights: list[float] = []
     for _ in range(copies):
         try:
-            scene = embed(generator, samples, recording.sample_rate, clip.label, recipe.embed)
+            if again:
+                scene = reassemble(generator, *given, recipe.embed)
+            else:
+                scene = embed(generator, *given, clip.label, recipe.embed)
         except ValueError:  # silent or not finite: nothing to hear in it
             break
         table, heard = _heard(scene, settings)

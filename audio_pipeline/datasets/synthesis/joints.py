@@ -264,10 +264,13 @@ def pop_a(rng: Draws, body: Body, settings: JointSettings) -> Sound:
     return finished(sound, rng.rate, "pop", kind, times)
 
 
-def _passage(
+def passage(
     rng: Draws, settings: JointSettings, train: Callable[..., Pattern], fastest: float
 ) -> tuple[str, Samples, Samples, bool]:
-    """Draw kind, times (none for a scrape), levels, and whether the impacts can be told apart."""
+    """Draw a grating: its kind, times (none for a scrape), levels, whether impacts can be resolved.
+
+    ``fastest`` is the highest rate of a crunch, in impacts a second.
+    """
     which, pattern = rng.random(), settings.pattern
     if which < settings.creak:
         return "creak", *creak(rng, pattern), True
@@ -285,7 +288,7 @@ def grating_a(rng: Draws, body: Body, settings: JointSettings) -> Sound:
     """Synthesise one grating passage of family A."""
     pattern = settings.pattern
     fastest = pattern.dense_rate[1]
-    kind, times, levels, resolvable = _passage(rng, settings, renewal, fastest)
+    kind, times, levels, resolvable = passage(rng, settings, renewal, fastest)
     if kind == "scrape":
         rate = rng.log_uniform(300.0, fastest)
         times, levels = renewal(rng, rate, rng.log_uniform(*settings.scrape_duration), pattern)
@@ -411,7 +414,7 @@ def friction(rng: Draws, body: Body, count: int) -> Samples:
 
 def grating_b(rng: Draws, body: Body, settings: JointSettings) -> Sound:
     """Synthesise one grating passage of family B."""
-    kind, times, levels, resolvable = _passage(rng, settings, stick_slip, 900.0)
+    kind, times, levels, resolvable = passage(rng, settings, stick_slip, 900.0)
     if kind == "scrape":
         count = round(rng.log_uniform(*settings.scrape_duration) * rng.rate)
         return finished(friction(rng, body, count), rng.rate, "grating", "scrape")

@@ -1,7 +1,7 @@
 """Scenes: sounds at their places, through one channel, labelled to the sample.
 
 Whole scenes of several sounds, clips cut around one, and real clips put into a random background
-and channel, to make more of the few there are.
+and channel, or taken apart into impacts and put together anew, to make more of the few there are.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import soxr
 from numpy.typing import NDArray
-from scipy.signal import oaconvolve
+from scipy.signal import find_peaks, oaconvolve
 
 from audio_pipeline.datasets.synthesis.channel import (
     ChannelSettings,
@@ -28,8 +28,11 @@ from audio_pipeline.datasets.synthesis.joints import (
     cascade,
     grating_a,
     grating_b,
+    passage,
     pop_a,
     pop_b,
+    renewal,
+    stick_slip,
 )
 from audio_pipeline.datasets.synthesis.resonance import (
     Body,
@@ -253,6 +256,17 @@ class EmbedSettings:
     active_level: float = -30.0  #: dB below the clip's peak down to which it is labelled
     pattern: PatternSettings = field(default_factory=PatternSettings)
     everyday: EverydaySettings = field(default_factory=EverydaySettings)
+    #: For gratings put together of a clip's impacts: how many of its loudest may serve, how many
+    #: places rub, each impact a little higher or lower, all of them by a factor of `pitch`; the
+    #: shares of regular and dense passages, and the most impacts a second (places as for made
+    #: gratings; the rest judgement)
+    impacts: int = 24
+    places: int = 8
+    pitch: tuple[float, float] = (0.8, 1.25)
+    passage: JointSettings = field(
+        default_factory=lambda: JointSettings(creak=0.2, crunch=0.25, scrape=0.0)
+    )
+    fastest: float = 600.0
     #: Milder than for synthetic sounds, because a clip has been through one channel already: 6-60
     #: dB coloured noise, reverberation, equaliser, low-pass; and more of what phones do afterwards:
     #: codecs, noise suppression, gain control, clipping
@@ -315,10 +329,7 @@ def embed(
     )
     if label == "pop" and rng.random() < settings.cascade:
         sound = _cascaded(rng, sound, settings)
-    if rng.random() < settings.tight:
-        lead, tail = rng.uniform(0.0, 0.01), rng.uniform(0.0, 0.02)
-    else:
-        lead, tail = rng.log_uniform(*settings.lead), rng.log_uniform(*settings.tail)
+    lead, tail = _surroundings(rng, settings)
     placed = [Placed(sound, lead, 1.0)]
     length = lead + sound.samples.size / rng.rate + tail
     if rng.random() < settings.distractor:
@@ -332,6 +343,70 @@ def embed(
             placed = [Placed(other, 0.02, gain), Placed(sound, lead + shift, 1.0)]
             length += shift
     return recorded(rng, placed, round(length * rng.rate), "real", settings.channel)
+
+
+def reassemble(
+    generator: np.random.Generator,
+    samples: NDArray[np.floating],
+    sample_rate: int,
+    settings: EmbedSettings | None = None,
+) -> Scene:
+    """Take a real pop or grating apart and make a grating of its impacts.
+
+    By the definition, how many impacts there are and how close decides between a pop and a grating.
+    So the impacts of one recording, each a little higher or lower, in the order and at the times of
+    a synthetic passage, are another grating, of real sound (concatenative synthesis; Schwarz 2006,
+    https://doi.org/10.1080/09298210600696857).
+
+    Parameters
+    ----------
+    generator, samples, sample_rate, settings
+        As for :func:`embed`.
+
+    Returns
+    -------
+    Scene
+        Of family ``real``; its one event is the grating.
+
+    Raises
+    ------
+    ValueError
+        If the clip is empty, silent or not finite.
+    """
+    settings = settings or EmbedSettings()
+    rng = Draws(int(generator.choice(settings.sample_rates)), generator)
+    clip = clip_sound(samples, sample_rate, rng.rate, "grating").samples
+    level = level_envelope(clip, rng.rate)
+    apart = {"distance": round(0.012 * rng.rate), "prominence": 0.1 * level.max()}
+    peaks = find_peaks(level, **apart)[0] if level.size > 2 else np.empty(0, int)
+    peaks = peaks if peaks.size else np.array([np.argmax(level)])
+    loudest = peaks[np.argsort(level[peaks])[::-1][: settings.impacts]]
+    impacts = [_impact(clip, level, int(peak), rng.rate) for peak in loudest]
+    train = renewal if rng.random() < 0.5 else stick_slip
+    kind, times, levels, _ = passage(rng, settings.passage, train, settings.fastest)
+    pitch = rng.uniform(*settings.pitch)
+    places = []
+    for _ in range(settings.places):
+        impact = impacts[int(rng.integers(len(impacts)))]
+        shifted = soxr.resample(impact, rng.rate, rng.rate * pitch * rng.uniform(*settings.stretch))
+        places.append(shifted / max(float(np.max(np.abs(shifted), initial=0.0)), 1e-12))
+    total = np.zeros(round(times[-1] * rng.rate) + 2 + max(place.size for place in places))
+    for time, gain in zip(times, levels, strict=True):
+        place = places[int(rng.integers(len(places)))]
+        at = round(time * rng.rate)
+        total[at : at + place.size] += gain * place * (1.0 if rng.random() < 0.7 else -1.0)
+    sound = _marked(total, rng.rate, "grating", kind, settings.active_level)
+    lead, tail = _surroundings(rng, settings)
+    length = lead + total.size / rng.rate + tail
+    placed = [Placed(sound, lead, 1.0)]
+    return recorded(rng, placed, round(length * rng.rate), "real", settings.channel)
+
+
+def _surroundings(rng: Draws, settings: EmbedSettings) -> tuple[float, float]:
+    """Draw the seconds of background before and after a clip."""
+    if rng.random() < settings.tight:
+        return rng.uniform(0.0, 0.01), rng.uniform(0.0, 0.02)
+    return rng.log_uniform(*settings.lead), rng.log_uniform(*settings.tail)
 
 
 def clip_sound(
@@ -392,13 +467,8 @@ def _marked(clip: Samples, rate: int, label: str, kind: str, active_level: float
 def _cascaded(rng: Draws, sound: Sound, settings: EmbedSettings) -> Sound:
     """Repeat the loudest impact of a pop at the times of a cascade."""
     loud = int(np.argmax(np.abs(sound.samples)))
-    level = level_envelope(sound.samples, rng.rate)
     before = max(0, loud - round(0.002 * rng.rate))
-    quiet = np.nonzero(level[loud:] < 10 ** (-25.0 / 20) * level[loud])[0]
-    length = int(quiet[0]) if quiet.size else sound.samples.size - loud
-    impact = sound.samples[before : loud + min(length, round(0.05 * rng.rate)) + 1].copy()
-    fall = min(impact.size, max(1, rng.rate // 500))
-    impact[impact.size - fall :] *= np.linspace(1.0, 0.0, fall)
+    impact = _impact(sound.samples, level_envelope(sound.samples, rng.rate), loud, rng.rate)
     times, levels = cascade(rng, settings.pattern, "gamma")
     total = np.zeros(round(times[-1] * rng.rate) + 2 + 2 * impact.size)
     for time, gain in zip(times, levels, strict=True):
@@ -411,3 +481,14 @@ def _cascaded(rng: Draws, sound: Sound, settings: EmbedSettings) -> Sound:
     first = (loud - before) / rng.rate
     impacts = tuple(float(time) + first for time in times)
     return Sound(marked.samples, sound.label, "cascade", marked.start, marked.end, impacts)
+
+
+def _impact(samples: Samples, level: Samples, peak: int, rate: int) -> Samples:
+    """Cut one impact out: from 2 ms before its peak until it is 25 dB down, 50 ms at most."""
+    before = max(0, peak - round(0.002 * rate))
+    quiet = np.nonzero(level[peak:] < 10 ** (-25.0 / 20) * level[peak])[0]
+    length = int(quiet[0]) if quiet.size else samples.size - peak
+    impact = samples[before : peak + min(length, round(0.05 * rate)) + 1].copy()
+    fall = min(impact.size, max(1, rate // 500))
+    impact[impact.size - fall :] *= np.linspace(1.0, 0.0, fall)
+    return impact
