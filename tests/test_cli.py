@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
@@ -117,6 +118,17 @@ def test_without_a_command_all_are_listed(crepitus: Any) -> None:
     ran = crepitus()
     assert ran.code == 2
     assert all(name in ran.err for name in COMMANDS)
+
+
+def test_a_warning_is_one_line_said_once(crepitus: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def warn(**_: Any) -> None:
+        for _ in range(2):
+            warnings.warn("it may\nanswer otherwise", UserWarning, stacklevel=1)
+
+    monkeypatch.setattr(app, "main", warn)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert crepitus("check").err == "crepitus: it may answer otherwise\n"
 
 
 def test_version_and_unknown_commands(crepitus: Any) -> None:

@@ -241,7 +241,10 @@ def _settings_for(dataset: Dataset, surveys: dict[str, RecordingConditions]) -> 
     settings = AnalysisConfig()
     rates = {one.sample_rate: name for name, one in surveys.items() if one.sample_rate}
     if not rates:
-        raise InvalidInputError(f"no recording of {dataset.source} can be read")
+        first = next(iter(dataset.recordings), "it holds none")
+        raise InvalidInputError(
+            f"no recording of {dataset.source} can be read, {shown_names([first])} first of all"
+        )
     lowest = min(rates)
     if lowest < LOWEST_RATE:
         raise InvalidInputError(

@@ -220,6 +220,13 @@ def _outside(name: object) -> str:
     return f"{name} is outside the dataset; --allow-outside reads it all the same"
 
 
+def _bad_label(label: str) -> str:
+    """Say what is wrong with a label; empty when nothing is."""
+    if len(label) <= _LONGEST_LABEL and label.isprintable():
+        return ""
+    return f"the label {label[:30]!r} is too long or not one line of text"
+
+
 def _read_label_folders(folder: Path, recordings: list[Path]) -> Dataset:
     clips = []
     has_groups = False
@@ -230,6 +237,8 @@ def _read_label_folders(folder: Path, recordings: list[Path]) -> Dataset:
         name = "/".join(parts)
         nested = len(parts) > 2
         has_groups = has_groups or nested
+        if complaint := _bad_label(parts[0]):
+            raise InvalidInputError(f"{folder}: {complaint}; rename that folder")
         clips.append(LabelledClip(path, name, parts[0], parts[1] if nested else name))
     if not clips:
         raise InvalidInputError(
@@ -310,8 +319,8 @@ def _manifest_row(
     file, label = given.pop("file"), given.pop("label")
     if not file or not label:
         raise refuse("file and label must not be empty")
-    if len(label) > _LONGEST_LABEL or not label.isprintable():
-        raise refuse(f"the label {label[:30]!r} is too long or not one line of text")
+    if complaint := _bad_label(label):
+        raise refuse(complaint)
     start, end = (_time(given.pop(key, ""), key, refuse_at=refuse) for key in ("start", "end"))
     if (start is None) != (end is None):
         raise refuse("give both start and end, or neither")

@@ -69,6 +69,7 @@ class SegmentFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             If a name in `features` is unknown, the clips have different rates, or `X` holds
             anything else than clips.
         """
+        X = list(X if isinstance(X, Iterable) else [X])
         for clip in X:
             if not isinstance(clip, SegmentClip):
                 raise ValueError(

@@ -242,7 +242,7 @@ def load_classifier(folder: Path | str | None = None, *, trusted: bool = False) 
     except ValueError as error:
         refuse(where, f"{ESTIMATOR}: {error}{_version_hint(made_with)}")
     if hint := _version_hint(made_with):
-        warnings.warn(f"the model {name}{hint}", UserWarning, stacklevel=2)
+        warnings.warn(f"the model {name} may answer otherwise{hint}", UserWarning, stacklevel=2)
     return Classifier(
         name, labels, feature_names, settings, thresholds, estimator, description, sha256, odds
     )

@@ -17,6 +17,7 @@ from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.analysis.pipeline import Analysis
 from audio_pipeline.datasets.examples import AnnotatedRecording, Events, Example
 from audio_pipeline.datasets.loading import TrainingData
+from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.features.transformer import FEATURE_NAMES
 from audio_pipeline.model import metrics
 from audio_pipeline.model.classifier import Classifier
@@ -236,13 +237,17 @@ def learning_curve(
             part = part.rows(~np.isin(part.groups, list(tested)))
             if np.unique(part.labels).size < 2:
                 continue
-            predict_proba = quick_predictor(part, labels, settings, params)
             tables = [cases[index].table for index in fold.test]
             bounds = np.cumsum([len(table) for table in tables])[:-1]
-            scores = np.split(predict_proba(np.concatenate(tables)), bounds)
+            try:
+                predict_proba = quick_predictor(part, labels, settings, params)
+                scores = np.split(predict_proba(np.concatenate(tables)), bounds)
+            except (InvalidInputError, ValueError):  # too few for this estimator: no such point
+                break
             answer[fold.test] = [int(score.mean(axis=0).argmax()) for score in scores]
-        accuracy = metrics.balanced_accuracy(given.y_true, answer, len(labels))
-        points.append(CurvePoint(float(np.mean(used)), accuracy))
+        else:
+            accuracy = metrics.balanced_accuracy(given.y_true, answer, len(labels))
+            points.append(CurvePoint(float(np.mean(used)), accuracy))
     whole = metrics.balanced_accuracy(given.y_true, given.y_pred, len(labels))
     full = groups.size * (1 - 1 / max(2, len(cross_validation.folds)))
     points.append(CurvePoint(float(full), whole))

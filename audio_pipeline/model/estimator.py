@@ -27,6 +27,7 @@ from sklearn.ensemble._forest import ForestClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.tree._tree import Tree
 from sklearn.utils import all_estimators
@@ -169,7 +170,7 @@ def param_grid(classifier: Pipeline, n_rows: int, given: Mapping[str, Any]) -> d
             "min_samples_leaf": [max(2, min(20, n_rows // 20))],
         },
         "LogisticRegression": {"C": [0.01, 0.1, 1.0]},
-        "CalibratedClassifierCV": {"estimator__C": [1.0, 10.0]},
+        "CalibratedClassifierCV": {"estimator__C": [1.0, 10.0]} if _is_svm(inner) else {},
         "KNeighborsClassifier": {
             "n_neighbors": sorted({max(1, min(n, n_rows // 4)) for n in (3, 9, 27)})
         },
@@ -180,6 +181,10 @@ def param_grid(classifier: Pipeline, n_rows: int, given: Mapping[str, Any]) -> d
         for name, values in chosen.items()
         if name.removeprefix("estimator__") not in given
     }
+
+
+def _is_svm(classifier: BaseEstimator) -> bool:
+    return isinstance(getattr(classifier, "estimator", None), SVC)
 
 
 def parse_params(pairs: tuple[str, ...]) -> dict[str, Any]:

@@ -236,6 +236,13 @@ _CHECKS: Final[Mapping[str, Callable[[Any, NDArray[Any], int], None]]] = {
     "ExtraTreesClassifier": _check_forest,
     "DecisionTreeClassifier": _check_decision_tree,
     "ExtraTreeClassifier": _check_decision_tree,
-    "LogisticRegression": _check_linear,
+    **dict.fromkeys(
+        (
+            "LinearDiscriminantAnalysis",
+            "LogisticRegression",
+            "SGDClassifier",
+        ),
+        _check_linear,
+    ),
     "VotingClassifier": _check_voting,
 }

@@ -24,6 +24,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -58,11 +59,13 @@ _ALLOWED: Final = {
     for module, names in {
         "sklearn.calibration": "CalibratedClassifierCV _CalibratedClassifier _TemperatureScaling "
         "_SigmoidCalibration",
+        "sklearn.discriminant_analysis": "LinearDiscriminantAnalysis",
         "sklearn.ensemble._forest": "RandomForestClassifier ExtraTreesClassifier",
         "sklearn.ensemble._voting": "VotingClassifier",
         "sklearn.frozen._frozen": "FrozenEstimator",
         "sklearn.impute._base": "SimpleImputer",
         "sklearn.linear_model._logistic": "LogisticRegression",
+        "sklearn.linear_model._stochastic_gradient": "SGDClassifier",
         "sklearn.pipeline": "Pipeline",
         "sklearn.preprocessing._data": "StandardScaler",
         "sklearn.preprocessing._function_transformer": "FunctionTransformer",
@@ -392,8 +395,8 @@ def read_estimator(
     if further := untrusted_types(schema):
         if not trusted:
             raise ValueError(
-                f"it holds {', '.join(further[:3])[:150]}; only forests, trees and linear models "
-                "load as they are; when you know who made it, pass --trust-model (in Python "
+                f"it holds {', '.join(further[:3])[:150]}; only forests, trees and plain linear "
+                "models load as they are; when you know who made it, pass --trust-model (in Python "
                 "load_classifier(folder, trusted=True))"
             )
         estimator = _trusted_estimator(schema, files)
@@ -456,10 +459,11 @@ def quiet(estimator: Any) -> None:
         elif type(part).__module__.startswith("sklearn.") and hasattr(part, "__dict__"):
             own = vars(part)
             own.pop("_metadata_request", None)
+            own.pop("_loss_function_", None)  # of SGD while it learns; no file need hold it
             if own.get("n_jobs") is not None:
                 own["n_jobs"] = None
-            if "verbose" in own:
-                own["verbose"] = False if isinstance(own["verbose"], bool) else 0
+            if "verbose" in own:  # a Pipeline refuses to be fitted with 0
+                own["verbose"] = signature(type(part)).parameters["verbose"].default
             waiting.extend(own.values())
 
 

@@ -28,6 +28,7 @@ from sklearn.model_selection import (
     StratifiedGroupKFold,
 )
 from sklearn.pipeline import Pipeline
+from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.validation import has_fit_parameter
 
 from audio_pipeline.analysis.events import BACKGROUND, ContextConfig
@@ -417,6 +418,23 @@ def _with_fewer_trees(pipeline: Pipeline, most: int) -> Pipeline:
     return pipeline if trees is None else pipeline.set_params(**{name: min(most, trees)})
 
 
+def _named(classifier: BaseEstimator) -> str:
+    inner = getattr(classifier, "estimator", None)
+    return type(inner or classifier).__name__
+
+
+def _can_be_weighed(classifier: BaseEstimator) -> bool:
+    """Tell whether scikit-learn hands weights on to it.
+
+    Not where it is made of others, such as an SVC in a calibration, bagging or boosting: two kinds
+    of weights do not get through two of these.
+    """
+    try:
+        return isinstance(classifier.get_metadata_routing(), MetadataRequest)
+    except NotImplementedError:
+        return False
+
+
 class _Weighted:
     """Fits a pipeline with weights, which scikit-learn hands on by name.
 
@@ -434,27 +452,34 @@ class _Weighted:
 
     def __enter__(self) -> _Weighted:
 
-        self._routing = sklearn.config_context(enable_metadata_routing=True)
-        self._routing.__enter__()
         classifier = self._pipeline.steps[-1][1]
+        self._routing = sklearn.config_context(enable_metadata_routing=_can_be_weighed(classifier))
+        self._routing.__enter__()
         self._given: dict[str, Floats] = {}
+        self._judged: dict[str, Floats] = {}
+        if not sklearn.get_config()["enable_metadata_routing"]:
+            if not self._judge_weights.all():
+                raise InvalidInputError(
+                    f"{_named(classifier)} cannot learn from made sounds; take another estimator"
+                )
+            return self
         for _, step in self._pipeline.steps[:-1]:
             if has_fit_parameter(step, "sample_weight"):
                 step.set_fit_request(sample_weight=False)
         self._judged = {"sample_weight": self._judge_weights}
-        if isinstance(classifier, CalibratedClassifierCV):
-            # An SVC, which weighs classes itself; scikit-learn cannot hand two kinds of weights
-            # through two calibrations.
-            self._judged = {}
-            if not self._judge_weights.all():
-                raise InvalidInputError("an svm cannot learn from made sounds; take another one")
-        elif has_fit_parameter(classifier, "sample_weight"):
+        if has_fit_parameter(classifier, "sample_weight"):
             classifier.set_fit_request(sample_weight="train_weight")
             self._given = {"train_weight": self._weights}
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._routing.__exit__(*error)
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self._routing.__exit__(kind, error, trace)
+        if isinstance(error, ValueError) and not isinstance(error, InvalidInputError):
+            reason = " ".join(str(error).split())[:200]
+            raise InvalidInputError(
+                f"{_named(self._pipeline.steps[-1][1])} cannot learn from these sounds: {reason}; "
+                "take another estimator, other parameters or more recordings"
+            ) from error
 
     def candidates(self, grid: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
         """Return every combination of a grid; one that is empty for an empty grid."""
@@ -488,7 +513,9 @@ class _Weighted:
             greater_is_better=False,
             response_method="predict_proba",
             labels=np.unique(self._y),
-        ).set_score_request(sample_weight=bool(self._judged))
+        )
+        if self._judged:
+            scorer.set_score_request(sample_weight=True)
         search = GridSearchCV(
             quick,
             dict(grid),

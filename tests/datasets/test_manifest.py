@@ -33,6 +33,12 @@ def _manifest(folder: Path, text: str) -> Path:
     return folder
 
 
+def test_a_folder_whose_name_is_no_line_is_refused_at_once(tmp_path: Path) -> None:
+    _touch(tmp_path, "pop/a.wav", "x\x1b[31m/b.wav")
+    with pytest.raises(InvalidInputError, match="rename that folder"):
+        read_dataset(tmp_path)
+
+
 def test_a_folder_a_label(tmp_path: Path) -> None:
     _touch(tmp_path, "pop/a.wav", "pop/b.FLAC", "squeak/c.m4a", "squeak/notes.md", "readme.txt")
     dataset = read_dataset(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import librosa
 import numpy as np
@@ -12,7 +13,12 @@ from hypothesis import strategies as st
 from made_sounds import Float32, background, grating_times, impact, with_impacts
 
 from audio_pipeline.features.registry import Clips, FeatureConfig
-from audio_pipeline.features.transformer import FEATURE_NAMES, FEATURES, feature_table
+from audio_pipeline.features.transformer import (
+    FEATURE_NAMES,
+    FEATURES,
+    SegmentFeatures,
+    feature_table,
+)
 from audio_pipeline.features.transient import transients
 from audio_pipeline.segmentation.segment import Segment, SegmentationConfig, SegmentClip
 from audio_pipeline.segmentation.segmenter import segment_samples
@@ -147,6 +153,12 @@ def test_the_centroid_of_the_transient_is_librosas(seed: int) -> None:
     )
     row = feature_table(clips)[0]
     assert np.exp(value(row, "transient_centroid")) == pytest.approx(centroid.item(), rel=0.01)
+
+
+@pytest.mark.parametrize("odd", [None, 3, ["a"]])
+def test_what_is_no_list_of_clips_is_refused(odd: Any) -> None:
+    with pytest.raises(ValueError, match="segment clips"):
+        SegmentFeatures().transform(odd)
 
 
 def test_clips_of_different_rates_are_refused() -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.inspection import permutation_importance
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_score
 from sklearn.utils.estimator_checks import check_estimator
 
@@ -31,7 +33,8 @@ from audio_pipeline.model.estimator import (
     parse_params,
     without_training_parts,
 )
-from audio_pipeline.model.persistence import write_estimator
+from audio_pipeline.model.fitted_checks import check_fitted
+from audio_pipeline.model.persistence import read_estimator, write_estimator
 from audio_pipeline.model.selection import TrainingSettings
 from tests.labelled_sounds import LABELS, write_people
 
@@ -207,6 +210,43 @@ def test_a_pipeline_of_ones_own_keeps_its_seed() -> None:
     kept = make_classifier(RandomForestClassifier(random_state=7))
     assert last_step(kept).random_state == 7
     assert last_step(make_classifier(RandomForestClassifier())).random_state == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sklearn.ensemble.AdaBoostClassifier", "svm", "neighbors"])
+def test_few_recordings_of_any_estimator_train(people: Path, tmp_path: Path, name: str) -> None:
+    every = read_dataset(people)
+    groups = sorted({clip.group for clip in every.clips})[:9]
+    few = replace(every, clips=tuple(clip for clip in every.clips if clip.group in groups))
+    result = train(few, tmp_path / "m", name, TrainingSettings(folds=2, inner_folds=2))
+    assert result.metrics["recording_balanced_accuracy"] is not None
+
+
+def test_what_an_estimator_cannot_learn_is_said(people: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match=r"MultinomialNB cannot learn.*[Nn]egative"):
+        train(people, tmp_path / "m", "sklearn.naive_bayes.MultinomialNB")
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("kind", [SGDClassifier(loss="log_loss"), LinearDiscriminantAnalysis()])
+def test_plain_linear_models_load_as_they_are(kind: BaseEstimator) -> None:
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, 5)).astype(np.float32), np.array(LABELS)[rng.integers(0, 3, 60)]
+    fitted = make_classifier(kind).fit(X, y)
+    loaded = read_estimator(write_estimator(fitted), sorted(LABELS), 5, trusted=False)
+    np.testing.assert_array_equal(loaded.predict_proba(X), fitted.predict_proba(X))
+    loaded.named_steps["classify"].coef_ = np.zeros((3, 4))
+    with pytest.raises(ValueError, match="coef_"):
+        check_fitted(loaded, np.array(sorted(LABELS)), 5)
+
+
+def test_the_shipped_estimator_can_be_fitted_again() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(90, len(FEATURE_NAMES))).astype(np.float32)
+    y, groups = np.array(LABELS)[rng.integers(0, 3, 90)], np.repeat(np.arange(9), 10)
+    ours = clone(load_classifier().estimator.estimator)
+    scores = cross_val_score(ours, X, y, groups=groups, cv=StratifiedGroupKFold(3))
+    assert np.isfinite(scores).all()
 
 
 def test_the_shipped_estimator_shows_what_it_is() -> None:

@@ -112,6 +112,21 @@ def test_the_card_names_published_recordings() -> None:
     assert rows.count("| x.wav | pop | g | CC BY 4.0 | a\\|b c |") == 1
 
 
+def test_names_are_no_html_in_the_card(tmp_path: Path) -> None:
+    labels = ("<b>&tick", "clunk")
+    data = write_people(tmp_path / "data", people=2, labels=("tick", "clunk"))
+    named = read_dataset(data)
+    clips = [
+        replace(clip, label=labels[0] if clip.label == "tick" else clip.label)
+        for clip in named.clips
+    ]
+    odd = replace(SMALL, name="=<i>x</i>")
+    result = train(replace(named, clips=tuple(clips)), tmp_path / "m", odd)
+    card = card_and_plots(result)["CARD.md"].decode()
+    assert "&lt;b>&amp;tick" in card
+    assert "<" not in card
+
+
 def test_the_same_seed_gives_the_same_folder(
     people: Path, trained: tuple[Training, Path], tmp_path: Path
 ) -> None:

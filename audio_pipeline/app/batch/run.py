@@ -506,7 +506,7 @@ def _check_header(header: list[str], name: str) -> None:
 # worker that is killed takes nothing with it: its recordings are given to others. One that brings
 # worker after worker down is called failed.
 
-_PACKAGES = ("numpy", "scipy", "librosa", "soxr", "soundfile", "av")
+_PACKAGES = ("numpy", "scipy", "librosa", "soxr", "soundfile", "av", "scikit-learn", "skops")
 _CHUNK = 16
 _CHUNK_BYTES = 16 * 2**20
 """A task ends with this many recordings or bytes: some tenths of a second of work."""

@@ -6,6 +6,8 @@ import importlib
 import io
 import os
 import sys
+import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -100,8 +102,22 @@ def main(arguments: list[str] | None = None) -> Any:
     if not any(isinstance(finder, _WithoutPandas) for finder in sys.meta_path):
         sys.meta_path.insert(0, _WithoutPandas())
     _open_standard_streams()
+    warnings.showwarning = _warn_once()
     code = _run(arguments)
     sys.exit(_flush(code))
+
+
+def _warn_once() -> Callable[..., None]:
+    """Return what says a library's warning in one line, once, without its line of code."""
+    said: set[str] = set()
+
+    def show(message: Warning | str, *_: object) -> None:
+        text = " ".join(str(message).split())
+        if text not in said:
+            said.add(text)
+            _complain(text, 0)
+
+    return show
 
 
 class _WithoutPandas:

@@ -57,6 +57,7 @@ compare the certificate's SHA-256 fingerprint. It is kept, so the same address w
     help="Record people for a study: the page asks for consent and writes into its folder.",
 )
 @region_option
+@json_option
 def serve_command(
     host: str | None,
     port: int,
@@ -67,6 +68,7 @@ def serve_command(
     history: bool,
     study_folder: Path | None,
     region: str | None,
+    as_json: bool,
 ) -> None:
     """Open the page to record on, and the HTTP API.
 
@@ -106,9 +108,18 @@ def serve_command(
         ServerSettings(trust_model=trusted),
         history=History() if history else None,
         study=study,
-        on_paired=lambda address: _show(address, True),
+        on_paired=lambda address: None if as_json else _show(address, True),
     )
-    if service.pairing is None:
+    if as_json:
+        found = service.certificate
+        show_json(
+            {
+                "address": service.address,
+                "one_time": service.pairing is not None,
+                "fingerprint": None if found is None else found.fingerprint,
+            }
+        )
+    elif service.pairing is None:
         click.echo(f"Crepitus is at {service.address}  (Ctrl-C stops it)")
     else:
         _show(service.address, False)
@@ -161,7 +172,7 @@ def qr_code(text: str, *, colour: bool) -> str:
 @click.option("--unlabelled", is_flag=True, help="A folder whose folders are no labels.")
 @port_option(8001)
 @allow_outside_option
-@click.option("--json", "as_json", is_flag=True, help="Print --agreement as one JSON document.")
+@json_option
 def review_command(
     source: Path,
     model: Path | None,
@@ -212,9 +223,14 @@ def review_command(
     listener = listen(LOOPBACK, port)
     server = make_server(create_review_app(queue), ServerSettings(), listener)
     waiting = sum(1 for _ in queue.open_items())
-    manifest = visible(str(queue.manifest))
-    show(f"{waiting} of {len(queue.queue)} sounds to label; labels go to {manifest}")
-    show(f"The page is at http://{LOOPBACK}:{listener.getsockname()[1]}/  (Ctrl-C stops it)")
+    address = f"http://{LOOPBACK}:{listener.getsockname()[1]}/"
+    if as_json:
+        counts = {"sounds": len(queue.queue), "to_label": waiting}
+        show_json({"address": address, **counts, "labels": str(queue.manifest)})
+    else:
+        manifest = visible(str(queue.manifest))
+        show(f"{waiting} of {len(queue.queue)} sounds to label; labels go to {manifest}")
+        show(f"The page is at {address}  (Ctrl-C stops it)")
     run_server(server, listener)
 
 

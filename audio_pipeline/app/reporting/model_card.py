@@ -19,6 +19,7 @@ from audio_pipeline.app.reporting.pages import (
     table,
 )
 from audio_pipeline.app.reporting.report import environment
+from audio_pipeline.app.text import visible_lines
 from audio_pipeline.model.classifier import CARD
 
 if TYPE_CHECKING:
@@ -56,8 +57,9 @@ def model_card(training: Training, plots: Sequence[str]) -> str:
         some = (kind_table(found), finding_table(found), label_table(found))
         figures = [one for one in (*some, part_table("group", found.groups, False)) if one.rows]
     curve = [(f"{point.groups:.0f}", point.recording_balanced_accuracy) for point in training.curve]
-    # Markdown is no HTML: nothing is escaped, but hidden characters are made visible.
-    page = environment().overlay(autoescape=False).get_template("model-card.md")
+    # Markdown may hold HTML, so that names must not; hidden characters are made visible.
+    markdown = environment().overlay(autoescape=False, finalize=_markdown)
+    page = markdown.get_template("model-card.md")
     return page.render(
         classifier=classifier,
         about=about,
@@ -75,6 +77,12 @@ def model_card(training: Training, plots: Sequence[str]) -> str:
         joints={"pop", "grating"} <= set(classifier.labels),
         plots=plots,
     )
+
+
+def _markdown(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return visible_lines(value).replace("&", "&amp;").replace("<", "&lt;")
 
 
 def recordings_table(cases: Sequence[Example]) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -40,7 +41,7 @@ def started(*arguments: str) -> Iterator[tuple[str, list[str]]]:
         lines = []
         for line in process.stdout:
             lines.append(line)
-            if address := re.search(r" is at (https?://\S+)", line):
+            if address := re.search(r'(?: is at |"address": ")(https?://[^\s"]+)', line):
                 yield address[1], lines
                 break
         process.send_signal(signal.SIGINT)
@@ -57,6 +58,17 @@ def test_serve_answers_on_this_machine_and_stops_well() -> None:
         assert address.startswith("http://127.0.0.1:")
         assert httpx.get(address).status_code == 200
         assert httpx.get(f"{address}api/v1/health").json()["status"] == "ok"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["serve", "review"])
+def test_a_page_is_told_of_in_one_document(tmp_path: Path, name: str) -> None:
+    (tmp_path / "pop").mkdir()
+    (tmp_path / "pop" / "a.wav").write_bytes(sound_file(twist()))
+    given = [str(tmp_path)] if name == "review" else []
+    with started(name, *given, "--json") as (address, lines):
+        assert json.loads("".join(lines))["address"] == address
+        assert httpx.get(address).status_code == 200
 
 
 @pytest.mark.slow
