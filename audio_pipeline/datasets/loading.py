@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,6 +76,11 @@ class TrainingData:
     def usable(self) -> NDArray[np.int64]:
         """Indices of the cases that can be learnt from."""
         return np.flatnonzero([len(case.table) > 0 for case in self.cases])
+
+    @cached_property
+    def paths(self) -> dict[str, Path]:
+        """The file of each recording, by its name."""
+        return {clip.name: clip.path for clip in self.dataset.clips}
 
     @property
     def conditions(self) -> NDArray[np.float64]:

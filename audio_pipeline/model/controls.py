@@ -144,30 +144,23 @@ def _control(
     (interval,) = group_intervals(
         lambda rows: [balanced_accuracy(y_true[rows], answer[rows], size)], groups, seed
     )
-    low = reached if interval is None else interval.low
+    low, high = interval or (None, None)
+    surely = reached if low is None else low
     beyond = 0.0 if accuracy is None else _SHARE * (accuracy - chance)
-    as_well = accuracy is not None and low > chance and reached >= accuracy
-    caught = bool(as_well or low - chance >= max(_ABOVE_CHANCE, beyond))
+    as_well = accuracy is not None and surely > chance and reached >= accuracy
+    caught = bool(as_well or surely - chance >= max(_ABOVE_CHANCE, beyond))
     told = f"{_WORDS[name]} tells the labels apart with {reached:.2f}"
-    told += "" if interval is None else f" [{interval.low:.2f}, {interval.high:.2f}]"
+    told += "" if interval is None else f" [{low:.2f}, {high:.2f}]"
     told += f", where guessing gives {chance:.2f}"
     told += "" if accuracy is None else f" and the model {accuracy:.2f}"
     if caught:
         verdict = f"{told}: these data cannot show that the model hears joints."
-    elif low > chance:
+    elif surely > chance:
         verdict = f"{told}: a part of the model's figure may come from it."
     else:
         verdict = f"{told}: no sign that it gives the labels away."
-    return Control(
-        name,
-        reached,
-        None if interval is None else interval.low,
-        None if interval is None else interval.high,
-        chance,
-        len(y_true),
-        caught,
-        verdict[0].upper() + verdict[1:],
-    )
+    verdict = verdict[0].upper() + verdict[1:]
+    return Control(name, reached, low, high, chance, len(y_true), caught, verdict)
 
 
 def _told_from(
@@ -203,18 +196,17 @@ def control_tables(material: TrainingData, kept: NDArray[np.int64]) -> dict[str,
     def columns(*names: str) -> Floats:
         return conditions[:, [CONDITIONS.index(name) for name in names]]
 
-    paths = {clip.name: clip.path for clip in material.dataset.clips}
-    suffixes = sorted({paths[case.name].suffix.lower() for case in cases})
-    formats = [[suffixes.index(paths[case.name].suffix.lower())] for case in cases]
-    flat = [[material.surveys[case.name].flat_share] for case in cases]
+    endings = [material.paths[case.name].suffix.lower() for case in cases]
+    _, formats = np.unique(endings, return_inverse=True)
+    flat = [material.surveys[case.name].flat_share for case in cases]
     floors = [name for name in CONDITIONS if name.startswith("floor")]
     tables = {
-        "quiet": _quiet_table(cases, paths, material.settings),
+        "quiet": _quiet_table(cases, material.paths, material.settings),
         "timing": np.array([_gaps(case) for case in cases]),
         "length": columns("duration"),
-        "format": np.hstack([columns("sample_rate", "bandwidth"), np.array(formats, float)]),
+        "format": np.column_stack([columns("sample_rate", "bandwidth"), formats]),
         # Not the peak: how loud a sound is belongs to the sound.
-        "level": np.hstack([columns("level", "dc"), np.array(flat)]),
+        "level": np.column_stack([columns("level", "dc"), flat]),
         "background": columns(*floors, "hum"),
     }
     order = _order(cases)
@@ -313,7 +305,6 @@ def _swapped(
 
     The label of the person's own recording, the likeliest label heard, the person's group.
     """
-    paths = {clip.name: clip.path for clip in material.dataset.clips}
     usable = [n for n, case in enumerate(cases) if case.extraction.segments and quiet_span(case)]
     own, said, whose = [], [], []
     for first in rng.permutation(usable)[:_MOST_PAIRS]:
@@ -324,7 +315,7 @@ def _swapped(
             continue
         second = others[int(rng.integers(len(others)))]
         try:
-            sound = _with_sounds_of(cases[first], cases[second], paths)
+            sound = _with_sounds_of(cases[first], cases[second], material.paths)
         except RecordingError:
             continue
         table = extract(sound, classifier.settings).table

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audio_pipeline._version import __version__
-from audio_pipeline.analysis.pipeline import Analysis
-from audio_pipeline.datasets.examples import AnnotatedRecording, Example
+from audio_pipeline.datasets.examples import Example
 from audio_pipeline.datasets.loading import (
     DataWarning,
     Progress,
@@ -39,16 +38,21 @@ from audio_pipeline.model.breakdown import (
 )
 from audio_pipeline.model.classifier import Classifier, load_classifier
 from audio_pipeline.model.crossvalidation import case_folds, seen_by
-from audio_pipeline.model.metrics import plain, probe_balanced_accuracy, shortcut_warning
+from audio_pipeline.model.metrics import (
+    plain,
+    plain_values,
+    probe_balanced_accuracy,
+    shortcut_warning,
+)
 from audio_pipeline.model.scoring import (
     FIGURES,
+    AnnotatedAnalysis,
     CasePrediction,
     PredictionTable,
     analyze_annotated,
     figures_with_intervals,
     predict_cases,
     prediction_table,
-    without_phases,
 )
 
 SCHEMA_VERSION = 2
@@ -73,10 +77,7 @@ class Control:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        return {
-            name: plain(value) if isinstance(value, float) else value
-            for name, value in vars(self).items()
-        }
+        return plain_values(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,17 +211,8 @@ class Evaluation:
                 "labels": [*self.table.labels, "abstained"],
                 "rows": self.confusion.tolist(),
             },
-            "risk_coverage": [
-                {name: plain(value) for name, value in vars(point).items()} for point in self.curve
-            ],
-            "reliability": [
-                {
-                    "confidence": plain(one.confidence),
-                    "accuracy": plain(one.accuracy),
-                    "count": one.count,
-                }
-                for one in self.bins
-            ],
+            "risk_coverage": [plain_values(point) for point in self.curve],
+            "reliability": [plain_values(one) for one in self.bins],
             "events": [one.to_dict() for one in self.events],
             "recordings": self.recordings,
             "warnings": [{"code": one.code, "text": one.text} for one in self.data_warnings],
@@ -305,7 +297,6 @@ def evaluate(
         analyze_annotated(heard, classifier),
         classifier.labels,
         scheme,
-        unguided=analyze_annotated(without_phases(heard), classifier),
         by=by,
         seed=seed,
         data_warnings=data_warnings,
@@ -324,11 +315,10 @@ def assemble(
     material: TrainingData,
     kept: NDArray[np.int64],
     predictions: Sequence[CasePrediction],
-    analyses: Sequence[tuple[AnnotatedRecording, Analysis]],
+    analyses: Sequence[AnnotatedAnalysis],
     labels: Sequence[str],
     scheme: str,
     *,
-    unguided: Sequence[tuple[AnnotatedRecording, Analysis]] = (),
     by: Sequence[str] = (),
     seed: int = 0,
     data_warnings: Sequence[DataWarning] = (),
@@ -342,13 +332,11 @@ def assemble(
         The cases that were predicted.
     predictions : sequence of CasePrediction
         Of these cases, in this order.
-    analyses : sequence of (AnnotatedRecording, Analysis)
+    analyses : sequence of AnnotatedAnalysis
         Whole recordings; used where they have times or a finding that is expected.
     labels : sequence of str
     scheme : str
         In words: which model on what.
-    unguided : sequence of (AnnotatedRecording, Analysis)
-        Guided recordings once more, without what their protocol tells.
     by : sequence of str
         Further manifest columns to report by.
     seed : int
@@ -375,11 +363,9 @@ def assemble(
     )
     data_warnings += [shortcut] if shortcut else []
     figures["weighed_by"] = KIND if given.has_kinds else None
-    figures |= _sizes(given, cases)
+    figures |= sizes(cases, given.groups)
     figures["scheme"] = scheme
     known = given.y_pred != metrics.ABSTAINED
-    highest = given.event_probabilities.max(axis=1, initial=0.0)
-    right = given.event_probabilities.argmax(axis=1) == given.event_true
     named = [name for name in COLUMNS if any(name in case.columns for case in cases)]
     columns = {name: column_values(cases, name) for name in dict.fromkeys([*named, *by])}
     columns[MEASURED_SNR] = measured_snr(cases)
@@ -402,30 +388,27 @@ def assemble(
             len(given.labels),
             given.weights[known],
         ),
-        metrics.reliability(highest, right),
+        metrics.reliability(given.event_confidence, given.event_right),
         score_events(analyses, labels),
-        _findings(analyses, unguided, seed),
+        _findings(analyses, seed),
         tuple(data_warnings),
     )
 
 
-def _findings(
-    analyses: Sequence[tuple[AnnotatedRecording, Analysis]],
-    unguided: Sequence[tuple[AnnotatedRecording, Analysis]],
-    seed: int,
-) -> FindingScores | None:
-    told = [(one.cases[0].columns, analysis) for one, analysis in analyses]
-    bare = score_findings([(one.cases[0].columns, analysis) for one, analysis in unguided], seed)
-    scores = score_findings(told, seed)
+def _findings(analyses: Sequence[AnnotatedAnalysis], seed: int) -> FindingScores | None:
+    told = [(one.cases[0].columns, analysis) for one, analysis, _ in analyses]
+    free = [(one.cases[0].columns, unguided) for one, _, unguided in analyses if unguided]
+    scores, bare = score_findings(told, seed), score_findings(free, seed)
     return replace(scores, without_protocol=bare.total) if scores and bare else scores
 
 
-def _sizes(given: PredictionTable, cases: Sequence[Example]) -> dict[str, int]:
+def sizes(cases: Sequence[Example], groups: NDArray[np.str_]) -> dict[str, int]:
+    """Return how many recordings, cases, events and groups figures are of."""
     return {
         "n_recordings": len({case.name for case in cases}),
         "n_cases": len(cases),
-        "n_events": len(given.event_true),
-        "n_groups": int(np.unique(given.groups).size),
+        "n_events": sum(len(case.table) for case in cases),
+        "n_groups": int(np.unique(groups).size),
     }
 
 
@@ -435,7 +418,7 @@ def _point_figures(given: PredictionTable) -> dict[str, Any]:
 
 def _doubtful(given: PredictionTable, predictions: Sequence[CasePrediction]) -> dict[str, Any]:
     cases = [one.case for one in predictions if in_doubt(one.case.columns)]
-    return _sizes(given, cases) | (_point_figures(given) if cases else {})
+    return sizes(cases, given.groups) | (_point_figures(given) if cases else {})
 
 
 def _kept(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,19 +63,14 @@ def predict_cases(cases: Sequence[Example], classifier: Classifier) -> list[Case
     """Let a model answer about every case, all events in one call."""
     if not cases:
         return []
-    counts = [len(case.table) for case in cases] + [len(case.extraction.table) for case in cases]
     tables = [case.table for case in cases] + [case.extraction.table for case in cases]
-    probabilities = np.split(
-        classifier.predict_proba(np.concatenate(tables)), np.cumsum(counts)[:-1]
-    )
+    probabilities = classifier.predict_tables(tables)
     predictions = []
     for number, case in enumerate(cases):
-        analysis = classify_segments(
-            case.extraction, probabilities[len(cases) + number], classifier
-        )
+        weighed, heard = probabilities[number], probabilities[len(cases) + number]
+        analysis = classify_segments(case.extraction, heard, classifier)
         finding = analysis.finding
         answer = None if finding is None else answer_of(finding.label, classifier.labels)
-        weighed = probabilities[number]
         if len(analysis.events) == len(weighed):
             chances = [list(event.probabilities.values()) for event in analysis.events]
             weighed = np.array(chances).reshape(weighed.shape)
@@ -83,9 +78,18 @@ def predict_cases(cases: Sequence[Example], classifier: Classifier) -> list[Case
     return predictions
 
 
+class AnnotatedAnalysis(NamedTuple):
+    """What a model says about a whole recording of a dataset."""
+
+    recording: AnnotatedRecording
+    analysis: Analysis
+    #: Of a guided recording the same, had nobody known when it was to turn; else None
+    unguided: Analysis | None
+
+
 def analyze_annotated(
     heard: Sequence[AnnotatedRecording], classifier: Classifier
-) -> list[tuple[AnnotatedRecording, Analysis]]:
+) -> list[AnnotatedAnalysis]:
     """Analyse whole recordings of a dataset where the whole matters.
 
     Parameters
@@ -95,7 +99,7 @@ def analyze_annotated(
 
     Returns
     -------
-    list of (AnnotatedRecording, Analysis)
+    list of AnnotatedAnalysis
         Of those that can be used, and whose manifest gives times or an expected finding.
     """
     wanted = [
@@ -105,22 +109,16 @@ def analyze_annotated(
     ]
     if not wanted:
         return []
-    bounds = np.cumsum([len(one.extraction.table) for one in wanted])[:-1]
-    tables = np.concatenate([one.extraction.table for one in wanted])
-    parts = np.split(classifier.predict_proba(tables), bounds)
-    return [
-        (one, classify_segments(one.extraction, part, classifier))
-        for one, part in zip(wanted, parts, strict=True)
-    ]
-
-
-def without_phases(heard: Sequence[AnnotatedRecording]) -> list[AnnotatedRecording]:
-    """Return the guided recordings as if nobody knew when they were to turn."""
-    return [
-        replace(one, extraction=replace(one.extraction, phases=()))
-        for one in heard
-        if one.extraction.phases
-    ]
+    found = []
+    parts = classifier.predict_tables([one.extraction.table for one in wanted])
+    for one, part in zip(wanted, parts, strict=True):
+        unguided = None
+        if one.extraction.phases:
+            free = replace(one.extraction, phases=())
+            unguided = classify_segments(free, part, classifier)
+        analysis = classify_segments(one.extraction, part, classifier)
+        found.append(AnnotatedAnalysis(one, analysis, unguided))
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,6 +144,16 @@ class PredictionTable:
     event_case: NDArray[np.int64]  #: int64 array, shape (n_events,)
     event_probabilities: NDArray[np.float64]  #: float64 array, shape (n_events, n_labels)
     kind_names: tuple[str, ...] = ("",)
+
+    @property
+    def event_confidence(self) -> NDArray[np.float64]:
+        """The highest probability of each event."""
+        return np.asarray(self.event_probabilities.max(axis=1, initial=0.0))
+
+    @property
+    def event_right(self) -> NDArray[np.bool_]:
+        """Whether the likeliest label of each event is its own."""
+        return np.asarray(self.event_probabilities.argmax(axis=1) == self.event_true)
 
     @property
     def y_pred(self) -> NDArray[np.int64]:
@@ -178,20 +186,13 @@ class PredictionTable:
         # Event numbers within each case, counted on from where the case's events begin.
         within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         events = position[np.repeat(bounds[:-1][chosen], counts) + within]
-        return PredictionTable(
-            self.labels,
-            self.y_true[chosen],
-            self.answer[chosen],
-            self.mean[chosen],
-            self.groups[chosen],
-            self.kinds[chosen],
-            self.near[chosen],
-            self.seconds[chosen],
-            self.joints[chosen],
-            self.event_true[events],
-            np.repeat(np.arange(len(chosen)), counts),
-            self.event_probabilities[events],
-            self.kind_names,
+        of_cases = ("y_true", "answer", "mean", "groups", "kinds", "near", "seconds", "joints")
+        return replace(
+            self,
+            **{name: getattr(self, name)[chosen] for name in of_cases},
+            event_true=self.event_true[events],
+            event_case=np.repeat(np.arange(len(chosen)), counts),
+            event_probabilities=self.event_probabilities[events],
         )
 
 
@@ -248,10 +249,6 @@ def _seconds(case: Example) -> float:
 
 
 Figure = Callable[[PredictionTable], float]
-
-
-def _confusion(given: PredictionTable) -> NDArray[np.float64]:
-    return metrics.confusion(given.y_true, given.answer, len(given.labels), given.weights)
 
 
 def _balanced_accuracy(given: PredictionTable, answer: NDArray[np.int64]) -> float:
@@ -331,13 +328,6 @@ def _false_share(*labels: str, near: bool | None = None) -> Figure:
     return figure
 
 
-def _ece(given: PredictionTable) -> float:
-    probabilities = given.event_probabilities
-    right = probabilities.argmax(axis=1) == given.event_true if len(probabilities) else np.zeros(0)
-    highest = probabilities.max(axis=1) if len(probabilities) else np.zeros(0)
-    return metrics.calibration_error(highest, right.astype(bool))
-
-
 FIGURES: dict[str, Figure] = {
     "balanced_accuracy": lambda a: _balanced_accuracy(a, a.answer),
     "coverage": lambda a: _share(a.answer != metrics.ABSTAINED, a),
@@ -360,7 +350,7 @@ FIGURES: dict[str, Figure] = {
     "false_alarms_per_minute": _false_a_minute("pop", "grating"),
     "false_pops_per_minute": _false_a_minute("pop"),
     "false_gratings_per_minute": _false_a_minute("grating"),
-    "ece": _ece,
+    "ece": lambda a: metrics.calibration_error(a.event_confidence, a.event_right),
     "brier": lambda a: metrics.brier_score(a.event_true, a.event_probabilities),
 }
 """Every figure a report gives, from predictions; NaN where it does not apply. All weigh kinds alike
