@@ -91,12 +91,13 @@ def made_events(
         copies = recipe.copies.get(clip.label, 0)
         if copies:
             work.append((_surrounded, (index, clip, copies, recipe, settings)))
-    made: list[Made] = []
-    for one in in_parallel(work, recipe.jobs, worth=20):
-        made.append(one)
-        if progress:
-            progress("Making events", len(made), len(work))
-    return _events(made)
+    made = in_parallel(
+        work,
+        recipe.jobs,
+        worth=20,
+        progress=lambda done, total: progress and progress("Making events", done, total),
+    )
+    return _events(list(made))
 
 
 @dataclass(frozen=True, eq=False)

@@ -237,15 +237,17 @@ def make_takes(
     Take
         In order; number `n` is of fold `n` modulo the number of folds.
     """
-    settings = settings or TakeSettings()
-    work: list[tuple[Callable[..., Take], tuple[object, ...]]] = [
-        (
-            make_take,
-            (number, folds[number % len(folds)], f"fold {number % len(folds)}", seed, settings),
-        )
-        for number in range(count)
-    ]
-    yield from in_parallel(work, jobs, worth=30)
+    plan = _plan(folds, count, seed, settings or TakeSettings())
+    yield from in_parallel([(make_take, given) for given in plan], jobs, worth=30)
+
+
+def _plan(
+    folds: Sequence[Sequence[TakeClip]], count: int, seed: int, settings: TakeSettings
+) -> Iterator[tuple[int, Sequence[TakeClip], str, int, TakeSettings]]:
+    """Yield the arguments of :func:`make_take` for each take."""
+    for number in range(count):
+        fold = number % len(folds)
+        yield number, folds[fold], f"fold {fold}", seed, settings
 
 
 def heard_takes(
@@ -253,14 +255,12 @@ def heard_takes(
     count: int,
     seed: int,
     config: AnalysisConfig,
-    settings: TakeSettings | None = None,
-    jobs: int = 2,
 ) -> list[list[AnnotatedRecording]]:
     """Make takes and analyse them, keeping no sound: what a model is judged on, or tuned on.
 
     Parameters
     ----------
-    folds, count, seed, settings, jobs
+    folds, count, seed
         As for :func:`make_takes`.
     config : AnalysisConfig
         How recordings are analysed.
@@ -270,27 +270,13 @@ def heard_takes(
     list of list of AnnotatedRecording
         For each fold, in order of the takes; the columns of their cases say what should be found.
     """
-    settings = settings or TakeSettings()
-    work: list[tuple[Callable[..., AnnotatedRecording], tuple[object, ...]]] = [
-        (_heard_take, (number, clips, f"fold {number % len(folds)}", seed, settings, config))
-        for number in range(count)
-        for clips in [folds[number % len(folds)]]
-    ]
-    heard: list[list[AnnotatedRecording]] = [[] for _ in folds]
-    for number, one in enumerate(in_parallel(work, jobs, worth=30)):
-        heard[number % len(folds)].append(one)
-    return heard
+    plan = _plan(folds, count, seed, TakeSettings())
+    heard = list(in_parallel([(_heard_take, (config, *given)) for given in plan], worth=30))
+    return [heard[fold :: len(folds)] for fold in range(len(folds))]
 
 
-def _heard_take(
-    number: int,
-    clips: Sequence[TakeClip],
-    fold: str,
-    seed: int,
-    settings: TakeSettings,
-    config: AnalysisConfig,
-) -> AnnotatedRecording:
-    take = make_take(number, clips, fold, seed, settings)
+def _heard_take(config: AnalysisConfig, *given: Any) -> AnnotatedRecording:
+    take = make_take(*given)
     one = annotate_recording(take.name, take.clips, config, take.recording)
     return replace(one, extraction=replace(one.extraction, phases=take.phases))
 
