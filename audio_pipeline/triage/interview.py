@@ -147,8 +147,7 @@ class Interview:
         self._values |= {
             name: value for name, value in given.items() if not (screen.detail and value is None)
         }
-        for question in screen.questions:
-            self._details.discard(question.id)
+        self._details -= {question.id for question in screen.questions}
         if screen.ticked:
             self._details |= {
                 question.id
