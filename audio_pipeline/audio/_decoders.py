@@ -223,9 +223,5 @@ def _promises_more(log: str) -> bool:
     Recorders that could not go back to fill in the length leave the largest number there: such a
     file is whole.
     """
-    for line in log.splitlines():
-        if "(should be" in line:
-            words = line.partition(":")[2].replace("(should be", "").replace(")", "").split()
-            if len(words) == 2 and all(word.isdecimal() for word in words):
-                return int(words[1]) < int(words[0]) < _UNFINISHED_SIZE
-    return False
+    sizes = re.search(r"^[^:\n]*: *(\d+) *\(should be *(\d+)\)", log, re.MULTILINE)
+    return sizes is not None and int(sizes[2]) < int(sizes[1]) < _UNFINISHED_SIZE

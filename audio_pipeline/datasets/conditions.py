@@ -12,7 +12,7 @@ import hashlib
 import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audio_pipeline.audio.quality import clipped_samples
-from audio_pipeline.audio.recording import Recording, Resampler, open_recording
+from audio_pipeline.audio.recording import Recording, Resampler, read_stretch
 from audio_pipeline.exceptions import RecordingError
 
 Floats = NDArray[np.float64]
@@ -98,20 +98,11 @@ def _flat_share(samples: NDArray[np.float32]) -> float:
 
 def read_start(path: Path) -> Recording | None:
     """Read the first minute of a recording; None when it cannot be read."""
-    blocks, length = [], 0
     try:
-        with open_recording(path) as reader:
-            for block in reader.blocks():
-                blocks.append(block)
-                length += len(block)
-                if length >= MOST_SECONDS * reader.sample_rate:
-                    break
-            rate = reader.sample_rate
+        start = read_stretch(path, 0.0, MOST_SECONDS)
     except RecordingError:
         return None
-    samples = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
-    samples = np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0)
-    return Recording(samples[: round(MOST_SECONDS * rate)], rate, str(path))
+    return replace(start, samples=np.nan_to_num(start.samples, nan=0.0, posinf=1.0, neginf=-1.0))
 
 
 def at_rate(recording: Recording, sample_rate: int) -> NDArray[np.float32]:
