@@ -276,13 +276,25 @@ def _spans(case: Example) -> NDArray[np.float64]:
     return np.array([(one.start, one.end) for one in segments], np.float64).reshape(-1, 2)
 
 
-def concatenate_events(first: Events, second: Events) -> Events:
-    """Return the events of both, `second` as events that are only trained on."""
-    second = replace(second, case=np.full(len(second), -1))
-    names = [each.name for each in fields(Events)]
+def unjudged_events(
+    table: NDArray[np.float32],
+    labels: NDArray[np.str_],
+    groups: NDArray[np.str_],
+    weights: ArrayLike = 0.0,
+) -> Events:
+    """Return events that are only trained on, of no case, time or kind."""
+    n = len(table)
+    given = np.broadcast_to(np.asarray(weights, np.float64), n)
     return Events(
-        *(np.concatenate([getattr(first, name), getattr(second, name)]) for name in names)
+        table, labels, groups, given, np.full(n, -1), np.full((n, 2), np.nan), np.full(n, "")
     )
+
+
+def concatenate_events(first: Events, *others: Events) -> Events:
+    """Return the events of all, `others` as events that are only trained on."""
+    parts = [first, *(replace(one, case=np.full(len(one), -1)) for one in others)]
+    names = [each.name for each in fields(Events)]
+    return Events(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 def balanced_weights(
@@ -338,10 +350,9 @@ def with_synthetic_share(
     synthetic = np.char.startswith(groups, SYNTHETIC_GROUP)
     for label in np.unique(labels):
         of_label = labels == label
-        sums = [float(weights[of_label & part].sum()) for part in (synthetic, ~synthetic)]
+        parts = (synthetic, ~synthetic)
+        sums = [float(weights[of_label & part].sum()) for part in parts]
         if min(sums) > 0:
-            for part, total, wanted in zip(
-                (synthetic, ~synthetic), sums, (share, 1 - share), strict=True
-            ):
+            for part, total, wanted in zip(parts, sums, (share, 1 - share), strict=True):
                 scaled[of_label & part] *= wanted * sum(sums) / total
     return scaled

@@ -23,7 +23,6 @@ from audio_pipeline.datasets.conditions import (
 )
 from audio_pipeline.datasets.examples import (
     AnnotatedRecording,
-    Events,
     Example,
     analyze_dataset,
     balanced_weights,
@@ -93,11 +92,6 @@ class TrainingData:
             for c in self.dataset.clips
         )
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-    def events(self) -> Events:
-        """Return the events of the usable cases; `Events.case` counts usable cases only."""
-        usable = self.usable
-        return events_of([self.cases[index] for index in usable], self.groups[usable])
 
 
 def load_training_data(
@@ -204,7 +198,7 @@ def examples_of(material: TrainingData) -> Bunch:
     cases = [material.cases[index] for index in material.usable]
     if not cases:
         raise InvalidInputError(f"no recording of {material.dataset.source} can be used")
-    events = material.events()
+    events = events_of(cases, material.groups[material.usable])
     spans = np.concatenate([case.spans for case in cases])
     return Bunch(
         data=events.table,

@@ -11,15 +11,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
 
 from audio_pipeline._version import __version__
 from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.analysis.events import LABELS
-from audio_pipeline.datasets.augmentation import MadeSettings, RealClip, made_events
+from audio_pipeline.datasets.augmentation import MadeSettings, made_events
 from audio_pipeline.datasets.examples import (
     AnnotatedRecording,
     Events,
@@ -35,9 +36,9 @@ from audio_pipeline.datasets.loading import (
     shown_names,
     silence_warning,
 )
-from audio_pipeline.datasets.manifest import Dataset, in_doubt, read_dataset
+from audio_pipeline.datasets.manifest import Dataset, LabelledClip, in_doubt, read_dataset
 from audio_pipeline.datasets.synthesis.dataset import write_dataset
-from audio_pipeline.datasets.takes import heard_takes, take_clip
+from audio_pipeline.datasets.takes import heard_takes
 from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.model.classifier import (
     Classifier,
@@ -63,10 +64,7 @@ from audio_pipeline.model.evaluation import Evaluation, assemble, sizes
 from audio_pipeline.model.scoring import FIGURES
 from audio_pipeline.model.selection import Fold, Selection, TrainingSettings, select_model
 
-if TYPE_CHECKING:
-    from sklearn.base import BaseEstimator
-
-MadeEvents = Callable[[AnalysisConfig, Sequence[RealClip], Progress | None], Events]
+MadeEvents = Callable[[AnalysisConfig, Sequence[LabelledClip], Progress | None], Events]
 """Makes events that are only trained on, from the settings and the recordings with one label."""
 
 _WITH_INTERVAL = ("balanced_accuracy", "recording_balanced_accuracy")
@@ -308,18 +306,27 @@ def learning_problem(
         a clip is left out with its group, as the folds name it.
     progress : callable or None
     """
-    cases = [material.cases[index] for index in kept]
-    events = events_of(cases, groups)
+    events = events_of([material.cases[index] for index in kept], groups)
     events = events.rows(teaches[events.case])
     if made is not None:
-        clips = [
-            RealClip(material.paths[case.name], case.label, str(group))
-            for case, group, may in zip(cases, groups, teaches, strict=True)
-            if may and case.stretch is None
-        ]
+        clips = _whole_clips(material, kept[teaches], groups[teaches])
         events = concatenate_events(events, made(material.settings, clips, progress))
         events = events.rows(np.isin(events.labels, labels))
     return LearningProblem(material, kept, groups, labels, folds, events)
+
+
+def _whole_clips(
+    material: TrainingData, kept: NDArray[np.int64], groups: NDArray[np.str_]
+) -> list[LabelledClip]:
+    """Return the recordings of some cases that have one label as a whole, with these groups."""
+    cases = [material.cases[index] for index in kept]
+    return [
+        LabelledClip(
+            material.paths[case.name], case.name, case.label, str(group), columns=case.columns
+        )
+        for case, group in zip(cases, groups, strict=True)
+        if case.stretch is None
+    ]
 
 
 def _base_warning(base: Classifier | None, material: TrainingData) -> list[DataWarning]:
@@ -413,15 +420,13 @@ def _takes_of(
     problem: LearningProblem, settings: TrainingSettings, seed: int
 ) -> list[list[AnnotatedRecording]]:
     """Make takes of the clips of each fold that has every label; none with fewer than two such."""
-    material = problem.material
     clips = [
         [
-            take_clip(
-                material.paths[case.name], case.label, str(problem.groups[index]), case.columns
+            clip
+            for clip in _whole_clips(
+                problem.material, problem.kept[fold.test], problem.groups[fold.test]
             )
-            for index in fold.test
-            for case in [problem.cases[index]]
-            if case.stretch is None and not in_doubt(case.columns)
+            if not in_doubt(clip.columns)
         ]
         for fold in problem.folds
     ]
@@ -431,7 +436,7 @@ def _takes_of(
     if sum(complete) < 2:
         return []
     whole = [one for one, full in zip(clips, complete, strict=True) if full]
-    made = iter(heard_takes(whole, settings.takes, seed, material.settings))
+    made = iter(heard_takes(whole, settings.takes, seed, problem.material.settings))
     return [next(made) if full else [] for full in complete]
 
 
@@ -516,13 +521,9 @@ def made_by(recipe: MadeSettings, embed: bool) -> MadeEvents:
     embed : bool
         Also put the real clips into new surroundings.
     """
-
-    def make(
-        settings: AnalysisConfig, clips: Sequence[RealClip], progress: Progress | None
-    ) -> Events:
-        return made_events(settings, recipe, clips if embed else (), progress)
-
-    return make
+    return lambda settings, clips, progress: made_events(
+        settings, recipe, clips if embed else (), progress
+    )
 
 
 @contextmanager
