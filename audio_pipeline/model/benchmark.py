@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from audio_pipeline._version import __version__
 from audio_pipeline.datasets.loading import Progress, TrainingData, shown_names
-from audio_pipeline.datasets.manifest import KIND
+from audio_pipeline.datasets.manifest import KIND, in_doubt
 from audio_pipeline.exceptions import InvalidInputError, first_problem
 from audio_pipeline.model import metrics
 from audio_pipeline.model.controls import ControlSettings, control_tables, with_controls
@@ -242,7 +242,7 @@ def run_benchmark(
         evaluation = evaluation_of(validation, problem, recipe)
         if recipe.controls:
             asks = ControlSettings(recipe.estimator, recipe.params, seed=recipe.seed)
-            sure = np.isin(np.array([id(case) for case in cases]), _ids(evaluation))
+            sure = [not in_doubt(case.columns) for case in cases]
             seen = {name: table[sure] for name, table in (tables or {}).items()}
             evaluation = with_controls(evaluation, asks, tables=seen)
         yield _result(evaluation, splits, recipe, besides or {})
@@ -250,10 +250,6 @@ def run_benchmark(
 
 def _named(recipe: TrainingSettings, progress: Progress | None) -> Any:
     return lambda done, total: progress and progress(f"Judging {recipe.estimator}", done, total)
-
-
-def _ids(evaluation: Evaluation) -> list[int]:
-    return [id(one.case) for one in evaluation.predictions]
 
 
 def _result(
@@ -363,10 +359,9 @@ def rank(results: Sequence[Result]) -> list[list[Place]]:
             tasks[task],
             key=lambda one: (-(one.figure(HEADLINE) or 0.0), one.estimator, str(one.asked)),
         )
-        places = [
-            Place(one, number, *_behind(ordered[0], one)) for number, one in enumerate(ordered, 1)
-        ]
-        ranked.append(places)
+        ranked.append(
+            [Place(one, number, *_behind(ordered[0], one)) for number, one in enumerate(ordered, 1)]
+        )
     return ranked
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from audio_pipeline.analysis.events import SOUNDS, Event
 from audio_pipeline.analysis.pipeline import Analysis
 from audio_pipeline.datasets.examples import Example
-from audio_pipeline.datasets.manifest import FINDING, is_near
+from audio_pipeline.datasets.manifest import FINDING, is_near, number_in
 from audio_pipeline.model import metrics
 from audio_pipeline.model.metrics import Interval, group_intervals, plain, plain_values
 from audio_pipeline.model.scoring import AnnotatedAnalysis, PredictionTable
@@ -57,15 +57,10 @@ class EventScore:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        kinds = {"onset_20ms": self.onset_20ms, "onset_50ms": self.onset_50ms}
         return {"label": self.label, "found": self.overlap.found, "wanted": self.overlap.wanted} | {
-            f"{kind}_{name}": plain(value)
-            for kind, matches in {**kinds, "overlap": self.overlap}.items()
-            for name, value in (
-                ("precision", matches.precision),
-                ("recall", matches.recall),
-                ("f1", matches.f1),
-            )
+            f"{kind}_{figure}": plain(getattr(getattr(self, kind), figure))
+            for kind in ("onset_20ms", "onset_50ms", "overlap")
+            for figure in ("precision", "recall", "f1")
         }
 
 
@@ -333,14 +328,6 @@ def score_findings(
 def _by(
     values: Sequence[str], name: str, shares: Callable[[NDArray[np.int64], str], FindingShares]
 ) -> list[FindingShares]:
-    column = np.array([_step(_number(one)) if name == "take_snr" else one for one in values])
+    column = np.array([_step(number_in(one)) if name == "take_snr" else one for one in values])
     order = sorted(set(column), key=lambda value: (_step_order(value), value))
     return [shares(np.flatnonzero(column == value), value) for value in order if value]
-
-
-def _number(text: str) -> float:
-    """Return the number that a text is, NaN for none."""
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan

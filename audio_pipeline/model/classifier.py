@@ -15,6 +15,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
@@ -228,9 +229,7 @@ def load_classifier(folder: Path | str | None = None, *, trusted: bool = False) 
             raise ValueError("name must be one short line of text")
         thresholds = _thresholds(document["thresholds"], labels)
         odds = _background_odds(document.get("calibration", {}))
-        description: dict[str, Any] = {
-            key: document[key] for key in _DESCRIPTION if key in document
-        }
+        description = _described(document)
         if not all(isinstance(description.get(key, {}), dict) for key in _DESCRIPTION[:3]):
             raise ValueError(f"one of {', '.join(_DESCRIPTION[:3])} is no mapping")
         from audio_pipeline.analysis.config import AnalysisConfig
@@ -294,11 +293,7 @@ def save_classifier(
             "background_odds": classifier.background_odds,
         },
         "thresholds": dict(classifier.thresholds),
-        **{
-            key: classifier.description[key]
-            for key in _DESCRIPTION
-            if key in classifier.description
-        },
+        **_described(classifier.description),
         "files": {name: hashlib.sha256(files[name]).hexdigest() for name in sorted(files)},
     }
     files[MANIFEST] = (json.dumps(document, indent=1, allow_nan=False) + "\n").encode()
@@ -319,6 +314,11 @@ def save_classifier(
     except OSError as error:
         raise CrepitusError(f"cannot write the model to {where}: {error.strerror}") from None
     return load_classifier(where, trusted=True)
+
+
+def _described(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a document says of where a model comes from."""
+    return {key: document[key] for key in _DESCRIPTION if key in document}
 
 
 def needs_trust(classifier: Classifier) -> bool:
@@ -357,11 +357,10 @@ def _is_being_written(scratch: Path) -> bool:
         return time.time() - scratch.stat().st_mtime < _ABANDONED
     number = scratch.name.removeprefix(_SCRATCH).partition("-")[0]
     try:
-        os.kill(int(number), 0)
+        with suppress(PermissionError):  # somebody else's runs as well
+            os.kill(int(number), 0)
     except (ValueError, ProcessLookupError, OverflowError):
         return False
-    except PermissionError:
-        return True
     return True
 
 

@@ -9,10 +9,11 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
 
 from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.datasets.examples import AnnotatedRecording, Events, Example
@@ -37,9 +38,6 @@ from audio_pipeline.model.selection import (
     select_model,
 )
 from audio_pipeline.model.thresholds import Decision, Heard, decide, hear, joined_hearings, trade
-
-if TYPE_CHECKING:
-    from sklearn.base import BaseEstimator
 
 Progress = Callable[[int, int], None]
 Deciding = tuple[Sequence[Example], Sequence[AnnotatedRecording]]

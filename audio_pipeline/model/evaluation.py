@@ -45,12 +45,12 @@ from audio_pipeline.model.metrics import (
     shortcut_warning,
 )
 from audio_pipeline.model.scoring import (
-    FIGURES,
     AnnotatedAnalysis,
     CasePrediction,
     PredictionTable,
     analyze_annotated,
     figures_with_intervals,
+    point_figures,
     predict_cases,
     prediction_table,
 )
@@ -221,8 +221,6 @@ class Evaluation:
 
 def _prediction_row(one: CasePrediction, labels: Sequence[str]) -> dict[str, Any]:
     case, finding = one.case, one.analysis.finding
-    known = len(one.probabilities) > 0
-    mean = one.probabilities.mean(axis=0) if known else [math.nan] * len(labels)
     return {
         "recording": case.name,
         "start": None if case.stretch is None else case.stretch[0],
@@ -233,7 +231,7 @@ def _prediction_row(one: CasePrediction, labels: Sequence[str]) -> dict[str, Any
         "answer": one.answer,
         "finding": None if finding is None else finding.label,
         "confidence": None if finding is None else plain(finding.confidence),
-        "probabilities": {label: plain(chance) for label, chance in zip(labels, mean, strict=True)},
+        "probabilities": dict(zip(labels, map(plain, one.mean), strict=True)),
         "sure": one.sure_joints,
     }
 
@@ -281,7 +279,9 @@ def evaluate(
     if not isinstance(dataset, Dataset):
         dataset = read_dataset(Path(dataset))
     classifier = model if isinstance(model, Classifier) else load_classifier(model)
-    check_columns(dataset, by)
+    missing = [name for name in by if not any(name in clip.columns for clip in dataset.clips)]
+    if missing:
+        raise InvalidInputError(f"{dataset.source} has no column {missing[0]!r} to report by")
     material = load_training_data(dataset, classifier.settings, progress=progress)
     kept, data_warnings = _kept(material, classifier, allow_overlap)
     scheme = f"the model {classifier.name} on recordings it was not trained on"
@@ -302,13 +302,6 @@ def evaluate(
         data_warnings=data_warnings,
     )
     return replace(evaluation, name=classifier.name, sha256=classifier.sha256)
-
-
-def check_columns(dataset: Dataset, by: Sequence[str]) -> None:
-    """Refuse to report by a column that no row has."""
-    missing = [name for name in by if not any(name in clip.columns for clip in dataset.clips)]
-    if missing:
-        raise InvalidInputError(f"{dataset.source} has no column {missing[0]!r} to report by")
 
 
 def assemble(
@@ -376,7 +369,7 @@ def assemble(
         judged,
         given,
         figures,
-        _point_figures(given.unweighted()),
+        point_figures(given.unweighted()),
         _doubtful(everything.subset(np.flatnonzero(~sure)), predictions),
         breakdown(given, [case.group for case in cases]),
         {name: breakdown(given, values) for name, values in columns.items()},
@@ -412,33 +405,20 @@ def sizes(cases: Sequence[Example], groups: NDArray[np.str_]) -> dict[str, int]:
     }
 
 
-def _point_figures(given: PredictionTable) -> dict[str, Any]:
-    return {name: plain(figure(given)) for name, figure in FIGURES.items()}
-
-
 def _doubtful(given: PredictionTable, predictions: Sequence[CasePrediction]) -> dict[str, Any]:
     cases = [one.case for one in predictions if in_doubt(one.case.columns)]
-    return sizes(cases, given.groups) | (_point_figures(given) if cases else {})
+    return sizes(cases, given.groups) | (point_figures(given) if cases else {})
 
 
 def _kept(
     material: TrainingData, classifier: Classifier, allow_overlap: bool
 ) -> tuple[NDArray[np.int64], list[DataWarning]]:
     """Leave out labels the model does not know and, unless allowed, what it was trained on."""
-    kept: list[int] = []
-    unknown: set[str] = set()
-    trained: set[str] = set()
-    for index, (case, seen) in enumerate(
-        zip(material.cases, seen_by(classifier, material), strict=True)
-    ):
-        if case.label not in classifier.labels:
-            unknown.add(case.label)
-            continue
-        if seen:
-            trained.add(case.name)
-        if allow_overlap or not seen:
-            kept.append(index)
-    if len({case.label for case in material.cases} - unknown) == 0:
+    unknown = {case.label for case in material.cases} - set(classifier.labels)
+    known = np.array([case.label not in unknown for case in material.cases], bool)
+    seen = known & seen_by(classifier, material)
+    trained = {material.cases[index].name for index in np.flatnonzero(seen)}
+    if not known.any():
         raise InvalidInputError(
             f"no recording of {material.dataset.source} has a label the model knows "
             f"({', '.join(classifier.labels)})"
@@ -456,7 +436,7 @@ def _kept(
         if not allow_overlap:
             text += " (--allow-overlap, in Python allow_overlap=True, counts them)"
         data_warnings.append(DataWarning("overlap", text))
-    return np.array(kept, np.int64), data_warnings
+    return np.flatnonzero(known if allow_overlap else known & ~seen), data_warnings
 
 
 def _probe(

@@ -532,9 +532,7 @@ def shortcut_warning(
         Balanced accuracies; None where there is none.
     n_classes, n_recordings : int
     """
-    if probe is None or model is None:
-        return None
-    if not is_shortcut(probe, model, n_classes, n_recordings):
+    if probe is None or model is None or not is_shortcut(probe, model, n_classes, n_recordings):
         return None
     text = (
         "recording conditions alone (length, rate, level, background) predict the label with "

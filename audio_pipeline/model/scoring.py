@@ -45,6 +45,13 @@ class CasePrediction:
     probabilities: NDArray[np.float64]
 
     @property
+    def mean(self) -> NDArray[np.float64]:
+        """Mean probability of each label over the events; NaN where there are none."""
+        if not len(self.probabilities):
+            return np.full(self.probabilities.shape[1], np.nan)
+        return np.asarray(self.probabilities.mean(axis=0))
+
+    @property
     def sure_joints(self) -> dict[str, int]:
         """Number of sure pop and grating events."""
         return {
@@ -222,7 +229,7 @@ def prediction_table(
         tuple(labels),
         y_true,
         np.array(answers, np.int64),
-        np.array([_mean(one.probabilities) for one in predictions]).reshape(-1, len(labels)),
+        np.array([one.mean for one in predictions]).reshape(-1, len(labels)),
         groups,
         kinds.astype(np.int64),
         np.array([-1 if one is None else int(one) for one in near], np.int64),
@@ -233,13 +240,6 @@ def prediction_table(
         np.concatenate([np.zeros((0, len(labels))), *(one.probabilities for one in predictions)]),
         tuple(names.tolist()) or ("",),
     )
-
-
-def _mean(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    if not len(probabilities):
-        return np.full(probabilities.shape[1], np.nan)
-    mean: NDArray[np.float64] = probabilities.mean(axis=0)
-    return mean
 
 
 def _seconds(case: Example) -> float:
@@ -293,36 +293,34 @@ def _pop_against_grating(given: PredictionTable) -> float:
     return _share(given.y_true == given.answer, given, among)
 
 
-def _of_background(given: PredictionTable) -> NDArray[np.bool_] | None:
+def _of_background(given: PredictionTable) -> NDArray[np.bool_]:
+    """Return which recordings are of the background; none where no joint sound is told from it."""
     if BACKGROUND not in given.labels or not set(JOINT_LABELS) & set(given.labels):
-        return None
+        return np.zeros(len(given.y_true), bool)
     return np.asarray(given.y_true == given.labels.index(BACKGROUND))
 
 
 def _false_a_minute(*labels: str) -> Figure:
     """Sure joint events in background recordings, per minute of these, unweighted."""
+    columns = [JOINT_LABELS.index(label) for label in labels]
 
     def figure(given: PredictionTable) -> float:
         background = _of_background(given)
-        minutes = 0.0 if background is None else given.seconds[background].sum() / 60
-        if minutes <= 0:
-            return float("nan")
-        columns = [JOINT_LABELS.index(label) for label in labels]
-        return float(given.joints[background][:, columns].sum() / minutes)
+        minutes = given.seconds[background].sum() / 60
+        heard = given.joints[background][:, columns].sum()
+        return float(heard / minutes) if minutes > 0 else float("nan")
 
     return figure
 
 
 def _false_share(*labels: str, near: bool | None = None) -> Figure:
     """Share of background recordings, or of the near or far ones, with a sure joint event."""
+    columns = [JOINT_LABELS.index(label) for label in labels]
 
     def figure(given: PredictionTable) -> float:
         among = _of_background(given)
-        if among is None:
-            return float("nan")
         if near is not None:
             among = among & (given.near == int(near))
-        columns = [JOINT_LABELS.index(label) for label in labels]
         return _share(given.joints[:, columns].sum(axis=1) > 0, given, among)
 
     return figure
@@ -386,17 +384,18 @@ HEADLINE: Final = "recording_balanced_accuracy"
 """What estimators are ranked by: every recording answered, every kind of a label weighing alike."""
 
 
-def figures_with_intervals(
-    given: PredictionTable, seed: int = 0, names: Sequence[str] = tuple(FIGURES)
-) -> dict[str, Any]:
+def point_figures(given: PredictionTable) -> dict[str, float | None]:
+    """Return :data:`FIGURES`, None where one does not apply."""
+    return {name: metrics.plain(figure(given)) for name, figure in FIGURES.items()}
+
+
+def figures_with_intervals(given: PredictionTable, seed: int = 0) -> dict[str, Any]:
     """Return figures with their 95 % intervals by bootstrap over groups.
 
     Parameters
     ----------
     given : PredictionTable
     seed : int
-    names : sequence of str
-        Of :data:`FIGURES`.
 
     Returns
     -------
@@ -404,8 +403,8 @@ def figures_with_intervals(
         ``<name>``, None where it does not apply, and where an interval can be had ``<name>_low``
         and ``<name>_high``.
     """
-    figures: dict[str, Any] = {name: metrics.plain(FIGURES[name](given)) for name in names}
-    known = [name for name in names if figures[name] is not None and name not in _NO_INTERVAL]
+    figures: dict[str, Any] = point_figures(given)
+    known = [name for name in FIGURES if figures[name] is not None and name not in _NO_INTERVAL]
 
     def statistics(rows: NDArray[np.int64]) -> list[float]:
         part = given.subset(rows)

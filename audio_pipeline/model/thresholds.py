@@ -111,13 +111,8 @@ def _said(
     may = [event for event in willing.events if not event.uncertain]
     chances = np.array([[event.probabilities[name] for name in labels] for event in may])
     certain = certainties(chances.reshape(-1, len(labels)), labels)
-    highest = [
-        max(
-            (float(c) for event, c in zip(may, certain, strict=True) if event.label == label),
-            default=0.0,
-        )
-        for label in JOINT_LABELS
-    ]
+    likeliest = np.array([event.label for event in may], np.str_)
+    highest = [float(certain[likeliest == label].max(initial=0.0)) for label in JOINT_LABELS]
     finding = reluctant.finding
     return highest, finding is not None and finding.label == "uncertain"
 
