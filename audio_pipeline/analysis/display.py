@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from audio_pipeline.analysis.events import Event, Finding
-from audio_pipeline.audio.recording import Recording, Resampler, Source, open_recording
+from audio_pipeline.audio.recording import Recording, Resampler, Source, read_stretch
 from audio_pipeline.exceptions import CrepitusError
 
 LONGEST_SECONDS = 120.0
@@ -141,17 +140,7 @@ def read_part(sound: Source | Recording, start: float = 0.0, end: float | None =
     """
     latest = start + LONGEST_SECONDS
     end = latest if end is None else min(end, latest)
-    with open_recording(sound) as reader:
-        rate = reader.sample_rate
-        first, last = round(start * rate), round(end * rate)
-        kept: list[NDArray[np.float32]] = [np.zeros(0, np.float32)]
-        place = 0
-        for block in reader.blocks():
-            kept.append(block[max(0, first - place) : max(0, last - place)])
-            place += len(block)
-            if place >= last:
-                break
-        return Recording(np.concatenate(kept), rate, reader.source)
+    return read_stretch(sound, start, end)
 
 
 def _matplotlib_figure() -> Any:

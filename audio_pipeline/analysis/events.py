@@ -227,6 +227,8 @@ def derive_finding(
     """
     if not usable:
         return Finding("unusable", 0.0, ("This recording cannot be judged; see the warnings.",))
+    if not events:
+        return Finding("nothing_recognised", 1.0, ("Nothing stood out from the background.",))
     if set(labels) != set(LABELS):
         return _likeliest(events, labels)
     sure = [event for event in events if not event.uncertain]
@@ -247,16 +249,12 @@ def derive_finding(
         confidence = max(event.probabilities[event.label] for event in unsure)
         reason = f"{_count(len(unsure), 'sound')} could be a joint or something else."
         return Finding("uncertain", confidence, (reason,))
-    if not events:
-        return Finding("nothing_recognised", 1.0, ("Nothing stood out from the background.",))
     confidence = min(event.probabilities["other"] for event in events)
     reason = f"{_count(len(events), 'sound')}, none like a pop or a grinding sound."
     return Finding("nothing_recognised", confidence, (reason,))
 
 
 def _likeliest(events: Sequence[Event], labels: Sequence[str]) -> Finding:
-    if not events:
-        return Finding("nothing_recognised", 1.0, ("Nothing stood out from the background.",))
     mean = {
         label: sum(event.probabilities[label] for event in events) / len(events) for label in labels
     }

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from audio_pipeline.analysis.events import JOINT_LABELS, Event
+
+T = TypeVar("T")
 
 PhaseKind = Literal["quiet", "turn", "still"]
 PHASE_KINDS: tuple[PhaseKind, ...] = get_args(PhaseKind)
@@ -117,16 +119,11 @@ def phases_in_comment(comment: str, duration: float) -> tuple[Phase, ...]:
     tuple of Phase
         Empty for any comment that is not ours: it then is a recording like any other.
     """
-    if len(comment) > LONGEST_COMMENT or '"protocol"' not in comment:
-        return ()
-    try:
-        entries = json.loads(comment)["protocol"]
-        phases = tuple(
-            Phase(entry["kind"], float(entry["start"]), float(entry["end"]), int(entry["turn"]))
-            for entry in entries
-        )
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        return ()
+    phases = _in_comment(
+        comment,
+        "protocol",
+        lambda one: Phase(one["kind"], float(one["start"]), float(one["end"]), int(one["turn"])),
+    )
     in_order = all(a.end <= b.start for a, b in pairwise(phases))
     sound = all(p.kind in PHASE_KINDS and 0 <= p.start <= p.end < math.inf for p in phases)
     fills = bool(phases) and phases[0].start == 0 and abs(phases[-1].end - duration) < 0.01
@@ -146,15 +143,19 @@ def cues_in_comment(comment: str) -> tuple[tuple[float, float], ...]:
     tuple of (float, float)
         (start, end) in s on the recording's clock; empty for any comment that is not ours.
     """
-    if len(comment) > LONGEST_COMMENT or '"cues"' not in comment:
-        return ()
-    try:
-        entries = json.loads(comment)["cues"]
-        cues = tuple((float(entry["start"]), float(entry["end"])) for entry in entries)
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        return ()
+    cues = _in_comment(comment, "cues", lambda one: (float(one["start"]), float(one["end"])))
     sound = all(0 <= start <= end <= start + LONGEST_CUE for start, end in cues)
     return cues if sound else ()
+
+
+def _in_comment(comment: str, key: str, read: Callable[[Any], T]) -> tuple[T, ...]:
+    """Read a list that stands in a file's comment; empty for any comment that is not ours."""
+    if len(comment) > LONGEST_COMMENT or f'"{key}"' not in comment:
+        return ()
+    try:
+        return tuple(read(entry) for entry in json.loads(comment)[key])
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return ()
 
 
 def is_cue(start: float, cues: Iterable[tuple[float, float]]) -> bool:

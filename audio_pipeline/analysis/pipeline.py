@@ -27,7 +27,6 @@ from audio_pipeline.analysis.events import (
 )
 from audio_pipeline.analysis.guided import (
     Phase,
-    ProtocolConfig,
     cues_in_comment,
     is_cue,
     phases_in_comment,
@@ -366,7 +365,6 @@ def apply_protocol(
     analysis: Analysis,
     phases: Sequence[Phase],
     labels: Sequence[str],
-    settings: ProtocolConfig | None = None,
 ) -> Analysis:
     """Return the analysis of a guided recording with the protocol's evidence in it.
 
@@ -382,12 +380,10 @@ def apply_protocol(
         What was performed.
     labels : sequence of str
         The model's.
-    settings : ProtocolConfig, optional
-        The tolerances.
     """
     if analysis.finding is None or analysis.quality is None:
         return analysis
-    evidence = weigh_evidence(phases, analysis.events, settings)
+    evidence = weigh_evidence(phases, analysis.events)
     events = tuple(
         replace(event, uncertain=event.uncertain or out or once, reasons=(*event.reasons, *said))
         for event, out, once, said in zip(

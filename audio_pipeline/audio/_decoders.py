@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -25,6 +26,29 @@ _UNFINISHED_SIZE = 0x7FFFFFFF
 _UNKNOWN_FRAMES = 1 << 62
 """libsndfile says more where it does not know: a FLAC encoder that wrote to a pipe could not put
 the length into the header."""
+
+_MAGIC = {
+    "wav": rb"RIF[FX].{4}WAVE",
+    "rf64": rb"RF64|BW64",
+    "w64": rb"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00",
+    "ogg": rb"OggS",
+    "mp4": rb".{4}(ftyp|moov|mdat|wide|free|skip|pnot)",
+    "aiff": rb"FORM.{4}AIF[FC]",
+    "id3": rb"ID3",
+    "amr": rb"#!AMR",
+    "flac": rb"fLaC",
+    "au": rb"\.snd",
+    "caf": rb"caff",
+    "webm": rb"\x1aE\xdf\xa3",
+    "asf": rb"\x30\x26\xb2\x75",
+    # Eleven bits of one, then version and layer; layer 0 is AAC's alone.
+    "aac": rb"\xff[\xf0\xf1\xf8\xf9]",
+    "mp3": rb"\xff[\xe2-\xe7\xea-\xef\xf2-\xf7\xfa-\xff]",
+}
+"""How a file of each kind begins; the first that fits counts."""
+
+_OGG = {b"\x01vorbis": "ogg-vorbis", b"OpusHead": "ogg-opus", b"\x7fFLAC": "ogg-flac"}
+"""How the first packet in an Ogg file begins."""
 
 _SOUNDFILE_KINDS = frozenset({"wav", "rf64", "w64", "aiff", "au", "caf", "flac"})
 
@@ -68,49 +92,11 @@ def sniff(head: bytes) -> str:
     ``head``: the first 64 bytes or more.
     ``wav``, ``mp4``, ...; ``id3`` for a tag in front of something else; ``unknown``.
     """
-    start = head[:4]
-    if start in (b"RIFF", b"RIFX") and head[8:12] == b"WAVE":
-        return "wav"
-    if start in (b"RF64", b"BW64"):
-        return "rf64"
-    if head[:16] == bytes.fromhex("726966662e91cf11a5d628db04c10000"):
-        return "w64"
-    if start == b"OggS":
-        return _sniff_ogg(head)
-    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"):
-        return "mp4"
-    if start == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
-        return "aiff"
-    if head[:3] == b"ID3":
-        return "id3"
-    if head[:5] == b"#!AMR":
-        return "amr"
-    by_magic = {
-        b"fLaC": "flac",
-        b".snd": "au",
-        b"caff": "caf",
-        b"\x1aE\xdf\xa3": "webm",
-        bytes.fromhex("3026b275"): "asf",
-    }
-    if start in by_magic:
-        return by_magic[start]
-    if len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0:
-        return "aac"
-    if len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0 and head[1] & 0x06:
-        return "mp3"
-    return "unknown"
-
-
-def _sniff_ogg(head: bytes) -> str:
-    body = head[27 + head[26] :] if len(head) > 27 else b""
-    for magic, kind in (
-        (b"\x01vorbis", "ogg-vorbis"),
-        (b"OpusHead", "ogg-opus"),
-        (b"\x7fFLAC", "ogg-flac"),
-    ):
-        if body.startswith(magic):
-            return kind
-    return "ogg"
+    if head[:4] == b"OggS" and len(head) > 27:
+        body = head[27 + head[26] :]
+        return next((kind for magic, kind in _OGG.items() if body.startswith(magic)), "ogg")
+    kinds = (kind for kind, magic in _MAGIC.items() if re.match(magic, head, re.DOTALL))
+    return next(kinds, "unknown")
 
 
 def _id3_length(head: bytes) -> int:
@@ -237,9 +223,5 @@ def _promises_more(log: str) -> bool:
     Recorders that could not go back to fill in the length leave the largest number there: such a
     file is whole.
     """
-    for line in log.splitlines():
-        if "(should be" in line:
-            words = line.partition(":")[2].replace("(should be", "").replace(")", "").split()
-            if len(words) == 2 and all(word.isdecimal() for word in words):
-                return int(words[1]) < int(words[0]) < _UNFINISHED_SIZE
-    return False
+    sizes = re.search(r"^[^:\n]*: *(\d+) *\(should be *(\d+)\)", log, re.MULTILINE)
+    return sizes is not None and int(sizes[2]) < int(sizes[1]) < _UNFINISHED_SIZE

@@ -40,24 +40,14 @@ RAW_AAC_PRIMING = 1024
 1024), and a bare AAC stream does not say how many, so the part common to all is taken off."""
 
 _DEMUXERS = {
-    "mp3": "mp3",
-    "aac": "aac",
     "mp4": "mov",
     "webm": "matroska",
-    "asf": "asf",
-    "amr": "amr",
-    "ogg": "ogg",
     "ogg-vorbis": "ogg",
     "ogg-opus": "ogg",
     "ogg-flac": "ogg",
-    "flac": "flac",
-    "caf": "caf",
-    "wav": "wav",
     "rf64": "wav",
-    "w64": "w64",
-    "aiff": "aiff",
-    "au": "au",
 }
+"""FFmpeg's demuxers that are called otherwise than the kind of file they read."""
 
 _NAMES = {
     "asf": "WMA",
@@ -401,13 +391,13 @@ class _Storage:
 def _open_container(handle: BinaryIO, kind: str) -> Any:
     """Open with the demuxer that belongs to the kind, and with no way to any other file."""
     options = {"protocol_whitelist": "none"}
-    if kind not in _DEMUXERS:
+    if kind == "unknown":
         options["format_whitelist"] = _GUESSED_DEMUXERS
     try:
         return av.open(
             handle,
             mode="r",
-            format=_DEMUXERS.get(kind),
+            format=None if kind == "unknown" else _DEMUXERS.get(kind, kind),
             container_options=options,
             **_TEXT_OPTIONS,
         )

@@ -140,10 +140,8 @@ class CaptureFile:
         target = path or self.path
         assert target is not None
         try:
-            with (
-                whole_file(target, replace=self._replace) as handle,
+            with whole_file(target, replace=self._replace) as handle:
                 # By descriptor: any name will do, and a full disk is an error, not a traceback.
-            ):
                 with soundfile.SoundFile(
                     handle.fileno(),
                     "w",

@@ -140,12 +140,7 @@ def _matches(name: bytes, *, strict: bool) -> list[bytes]:
 def _file(name: bytes) -> Found:
     """List one file that was named."""
     path = os.path.realpath(name)
-    linked = path != os.path.abspath(name)
-    try:
-        state = os.stat(path)
-    except OSError:
-        return Found(path, name, linked, None, MISSING)
-    return Found(path, name, linked, state.st_size, str(state.st_mtime_ns))
+    return _found(lambda: os.stat(path), path, name, path != os.path.abspath(name))
 
 
 def _is_audio(name: bytes) -> bool:
@@ -204,7 +199,7 @@ class _Walk:
             if path not in self._above:
                 heapq.heappush(self._waiting, (linked, name, path))
         elif _is_audio(entry.name):
-            yield _found(entry, path, name, linked)
+            yield _found(entry.stat, path, name, linked)
 
 
 def _is_folder(entry: os.DirEntry[bytes]) -> bool:
@@ -215,10 +210,10 @@ def _is_folder(entry: os.DirEntry[bytes]) -> bool:
         return False
 
 
-def _found(entry: os.DirEntry[bytes], path: bytes, name: bytes, linked: bool) -> Found:
-    """List one file met in a folder."""
+def _found(stat: Callable[[], os.stat_result], path: bytes, name: bytes, linked: bool) -> Found:
+    """List one file, of which `stat` tells size and time where it is there."""
     try:
-        state = entry.stat()
+        state = stat()
     except OSError:
         return Found(path, name, linked, None, MISSING)
     return Found(path, name, linked, state.st_size, str(state.st_mtime_ns))

@@ -22,6 +22,8 @@ Source = str | bytes | os.PathLike[str] | os.PathLike[bytes] | BinaryIO
 
 BLOCK_SECONDS = 10.0
 
+_NOTHING: Samples = np.zeros(0, dtype=np.float32)
+
 SUBTYPES = {"16-bit": "PCM_16", "24-bit": "PCM_24", "32-bit": "PCM_32", "float": "FLOAT"}
 """How samples may be stored by `write_recording`."""
 
@@ -224,6 +226,21 @@ def read_recording(source: Source | Recording) -> Recording:
         return Recording(samples, reader.sample_rate, reader.source)
 
 
+def read_stretch(source: Source | Recording, start: float, end: float) -> Recording:
+    """Read a recording from `start` to `end` in seconds, and no further; errors as above."""
+    with open_recording(source) as reader:
+        rate = reader.sample_rate
+        first, last = round(start * rate), round(end * rate)
+        kept = [_NOTHING]
+        place = 0
+        for block in reader.blocks():
+            kept.append(block[max(0, first - place) : max(0, last - place)])
+            place += len(block)
+            if place >= last:
+                break
+        return Recording(np.concatenate(kept), rate, reader.source)
+
+
 def write_recording(
     path: str | bytes | os.PathLike[str] | os.PathLike[bytes],
     recording: Recording,
@@ -314,8 +331,6 @@ _FILTER_PERIODS = 256
 
 _PIECE = 1 << 15
 """Samples that are resampled at once: a sixth faster than a whole block of 10 s."""
-
-_NOTHING: Samples = np.zeros(0, dtype=np.float32)
 
 
 class Resampler:

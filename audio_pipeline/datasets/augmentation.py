@@ -8,17 +8,22 @@ cross-validation it stays on the clip's side of every split.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.analysis.pipeline import Extraction, extract
 from audio_pipeline.audio.recording import Recording, read_recording
 from audio_pipeline.datasets.conditions import in_parallel
-from audio_pipeline.datasets.examples import SYNTHETIC_GROUP, Events, labelled_rows
+from audio_pipeline.datasets.examples import (
+    SYNTHETIC_GROUP,
+    Events,
+    concatenate_events,
+    labelled_rows,
+    unjudged_events,
+)
+from audio_pipeline.datasets.manifest import LabelledClip
 from audio_pipeline.datasets.synthesis.dataset import DatasetSettings, numbered_scene
 from audio_pipeline.datasets.synthesis.resonance import LabelledEvent, Scene
 from audio_pipeline.datasets.synthesis.scenes import EmbedSettings, embed, reassemble
@@ -27,7 +32,9 @@ from audio_pipeline.features.transformer import FEATURE_NAMES
 
 _LONGEST_CLIP = 4.0
 _RING_CENTROID = FEATURE_NAMES.index("ring_centroid")
-_NOTHING = np.empty((0, len(FEATURE_NAMES)), np.float32)
+_NOTHING = unjudged_events(
+    np.empty((0, len(FEATURE_NAMES)), np.float32), np.array([], np.str_), np.array([], np.str_)
+)
 
 
 @dataclass(frozen=True)
@@ -53,22 +60,13 @@ class MadeSettings:
     embed: EmbedSettings = field(default_factory=EmbedSettings)
 
 
-@dataclass(frozen=True)
-class RealClip:
-    """A recording to put into new surroundings; `group` is its linked group."""
-
-    path: Path
-    label: str
-    group: str
-
-
 Progress = Callable[[str, int, int], None]
 
 
 def made_events(
     settings: AnalysisConfig,
     recipe: MadeSettings,
-    clips: Sequence[RealClip] = (),
+    clips: Sequence[LabelledClip] = (),
     progress: Progress | None = None,
 ) -> Events:
     """Make events, the same for the same recipe and clips.
@@ -78,8 +76,8 @@ def made_events(
     settings : AnalysisConfig
         Those of the model.
     recipe : MadeSettings
-    clips : sequence of RealClip
-        Recordings with one label each; longer ones are cut to 4 s.
+    clips : sequence of LabelledClip
+        Recordings with one label each, to put into new surroundings; longer ones are cut to 4 s.
     progress : callable or None
 
     Returns
@@ -88,73 +86,47 @@ def made_events(
         With -1 for every case; weights 1 / sqrt(events of the scene), those of a clip's copies
         shared among them so that a clip weighs the same however often it is copied.
     """
-    work: list[tuple[Callable[..., Made], tuple[object, ...]]] = [
+    work: list[tuple[Callable[..., Events], tuple[object, ...]]] = [
         (_synthetic, (number, recipe, settings)) for number in range(recipe.scenes)
     ]
     for index, clip in enumerate(clips):
         for again, copies in enumerate((recipe.copies, recipe.reassembled)):
             if number := copies.get(clip.label, 0):
                 work.append((_of_clip, (index, clip, number, bool(again), recipe, settings)))
-    made: list[Made] = []
-    for one in in_parallel(work, recipe.jobs, worth=20):
-        made.append(one)
-        if progress:
-            progress("Making events", len(made), len(work))
-    return _events(made)
-
-
-@dataclass(frozen=True, eq=False)
-class Made:
-    """Events of one scene or clip."""
-
-    table: NDArray[np.float32]  #: float32 array, shape (n, n_features)
-    labels: list[str]
-    weights: list[float]
-    group: str
-
-
-def _events(made: Sequence[Made]) -> Events:
-    return Events(
-        np.concatenate([_NOTHING, *(one.table for one in made)]),
-        np.array([label for one in made for label in one.labels], dtype=np.str_),
-        np.array([one.group for one in made for _ in one.labels], dtype=np.str_),
-        np.array([weight for one in made for weight in one.weights], dtype=np.float64),
-        np.full(sum(len(one.labels) for one in made), -1),
-        np.full((sum(len(one.labels) for one in made), 2), np.nan),
-        np.array(["" for one in made for _ in one.labels], dtype=np.str_),
+    made = in_parallel(
+        work,
+        recipe.jobs,
+        worth=20,
+        progress=lambda done, total: progress and progress("Making events", done, total),
     )
+    return concatenate_events(_NOTHING, *made)
 
 
-def _synthetic(number: int, recipe: MadeSettings, settings: AnalysisConfig) -> Made:
+def _synthetic(number: int, recipe: MadeSettings, settings: AnalysisConfig) -> Events:
     _, scene = numbered_scene(number, recipe.seed, recipe.dataset)
-    table, labels = _heard(scene, settings)
-    dullness = 1 / (1 + np.exp(3 * (table[:, _RING_CENTROID] - np.log(recipe.dull_below))))
-    weights = [
-        weight * (1 - (1 - recipe.dull_pop) * float(dull)) if label == "pop" else weight
-        for weight, label, dull in zip(_shared(len(labels)), labels, dullness, strict=True)
-    ]
-    return Made(table, labels, weights, f"{SYNTHETIC_GROUP}{scene.family}")
+    events = _heard(scene, settings, f"{SYNTHETIC_GROUP}{scene.family}")
+    dullness = 1 / (1 + np.exp(3 * (events.table[:, _RING_CENTROID] - np.log(recipe.dull_below))))
+    weighed = np.where(events.labels == "pop", 1 - (1 - recipe.dull_pop) * dullness, 1.0)
+    return replace(events, weights=events.weights * weighed)
 
 
 def _of_clip(
     index: int,
-    clip: RealClip,
+    clip: LabelledClip,
     copies: int,
     again: bool,
     recipe: MadeSettings,
     settings: AnalysisConfig,
-) -> Made:
+) -> Events:
     """Put a clip into new surroundings, or make gratings of its impacts."""
     try:
         recording = read_recording(clip.path)
     except RecordingError:
-        return Made(_NOTHING, [], [], clip.group)
+        return _NOTHING
     samples = recording.samples[: round(_LONGEST_CLIP * recording.sample_rate)]
     generator = np.random.default_rng([recipe.seed, (1 << 20) + again, index])
     given = samples, recording.sample_rate
-    tables = [_NOTHING]
-    labels: list[str] = []
-    weights: list[float] = []
+    made = []
     for _ in range(copies):
         try:
             if again:
@@ -163,18 +135,19 @@ def _of_clip(
                 scene = embed(generator, *given, clip.label, recipe.embed)
         except ValueError:  # silent or not finite: nothing to hear in it
             break
-        table, heard = _heard(scene, settings)
-        tables.append(table)
-        labels += heard
-        weights += [weight / np.sqrt(copies) for weight in _shared(len(heard))]
-    return Made(np.concatenate(tables), labels, weights, clip.group)
+        events = _heard(scene, settings, clip.group)
+        made.append(replace(events, weights=events.weights / np.sqrt(copies)))
+    return concatenate_events(_NOTHING, *made)
 
 
-def _heard(scene: Scene, settings: AnalysisConfig) -> tuple[NDArray[np.float32], list[str]]:
+def _heard(scene: Scene, settings: AnalysisConfig, group: str) -> Events:
     """Return what the segmentation finds in a scene, labelled by what was put there."""
     extraction = extract(Recording(scene.samples, scene.sample_rate), settings)
     rows, labels = labels_of(extraction, scene.events)
-    return extraction.table[rows], labels
+    weights = np.full(len(rows), 1.0 / np.sqrt(max(1, len(rows))))
+    return unjudged_events(
+        extraction.table[rows], np.array(labels, np.str_), np.full(len(rows), group), weights
+    )
 
 
 def labels_of(
@@ -199,7 +172,3 @@ def labels_of(
         }
     rows = [row for row, names in found.items() if len(names) == 1 or row not in touched]
     return rows, [next(iter(found[row]), "other") for row in rows]
-
-
-def _shared(count: int) -> list[float]:
-    return [1.0 / np.sqrt(max(1, count))] * count

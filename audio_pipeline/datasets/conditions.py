@@ -12,7 +12,7 @@ import hashlib
 import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audio_pipeline.audio.quality import clipped_samples
-from audio_pipeline.audio.recording import Recording, Resampler, open_recording
+from audio_pipeline.audio.recording import Recording, Resampler, read_stretch
 from audio_pipeline.exceptions import RecordingError
 
 Floats = NDArray[np.float64]
@@ -98,28 +98,16 @@ def _flat_share(samples: NDArray[np.float32]) -> float:
 
 def read_start(path: Path) -> Recording | None:
     """Read the first minute of a recording; None when it cannot be read."""
-    blocks, length = [], 0
     try:
-        with open_recording(path) as reader:
-            for block in reader.blocks():
-                blocks.append(block)
-                length += len(block)
-                if length >= MOST_SECONDS * reader.sample_rate:
-                    break
-            rate = reader.sample_rate
+        start = read_stretch(path, 0.0, MOST_SECONDS)
     except RecordingError:
         return None
-    samples = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
-    samples = np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0)
-    return Recording(samples[: round(MOST_SECONDS * rate)], rate, str(path))
+    return replace(start, samples=np.nan_to_num(start.samples, nan=0.0, posinf=1.0, neginf=-1.0))
 
 
 def at_rate(recording: Recording, sample_rate: int) -> NDArray[np.float32]:
     """Return the samples at `sample_rate`; a lower rate of the recording is interpolated up."""
-    if recording.sample_rate == sample_rate:
-        return recording.samples
-    resampler = Resampler(recording.sample_rate, sample_rate)
-    return np.concatenate((resampler.push(recording.samples), resampler.finish()))
+    return Resampler(recording.sample_rate, sample_rate).finish(recording.samples)
 
 
 def recording_conditions(recording: Recording) -> Floats:
@@ -214,7 +202,10 @@ def _moments(samples: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def in_parallel(
-    work: Sequence[tuple[Callable[..., Any], tuple[Any, ...]]], jobs: int = 2, worth: int = 200
+    work: Sequence[tuple[Callable[..., Any], tuple[Any, ...]]],
+    jobs: int = 2,
+    worth: int = 200,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Any]:
     """Yield the results of calls, in order, as they come.
 
@@ -226,14 +217,17 @@ def in_parallel(
         Processes; with one, everything happens in this one.
     worth : int
         Fewer calls are done sooner than other processes have imported what they need.
+    progress : callable or None
+        Called with (done, total).
     """
-    if jobs == 1 or len(work) < worth:
-        yield from (function(*arguments) for function, arguments in work)
-        return
     from joblib import Parallel, delayed
 
-    parallel = Parallel(n_jobs=jobs, return_as="generator")
-    yield from parallel(delayed(function)(*arguments) for function, arguments in work)
+    parallel = Parallel(n_jobs=1 if len(work) < worth else jobs, return_as="generator")
+    results = parallel(delayed(function)(*arguments) for function, arguments in work)
+    for done, result in enumerate(results, start=1):
+        if progress:
+            progress(done, len(work))
+        yield result
 
 
 _ALIKE: Final = 0.99
@@ -273,18 +267,16 @@ def linked_groups(groups: NDArray[np.str_], pairs: Iterable[tuple[int, int]]) ->
     str array, shape (n,)
         Joined groups carry the name that sorts first among them.
     """
-    root = {str(name): str(name) for name in np.unique(groups)}
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
 
-    def find(name: str) -> str:
-        while root[name] != name:
-            root[name] = root[root[name]]
-            name = root[name]
-        return name
-
-    for left, right in pairs:
-        first, second = sorted((find(str(groups[left])), find(str(groups[right]))))
-        root[second] = first
-    return np.array([find(str(name)) for name in groups], dtype=np.str_)
+    names, member = np.unique(groups, return_inverse=True)
+    left, right = member[np.array(list(pairs), np.intp).reshape(-1, 2)].T
+    links = coo_array((np.ones(left.size), (left, right)), shape=(names.size, names.size))
+    _, joined = connected_components(links, directed=False)
+    _, first = np.unique(joined, return_index=True)
+    linked: NDArray[np.str_] = names[first][joined[member]]
+    return linked
 
 
 def find_copies(surveys: Sequence[RecordingConditions], paths: Sequence[Path]) -> list[Copy]:
@@ -408,8 +400,6 @@ def voice_stretches(recording: Recording) -> tuple[tuple[float, float], ...]:
         (start, end) in s, in order, widened by a quarter of a second; empty when nothing is heard.
     """
     samples = at_rate(recording, _VOICE_RATE)
-    runs: list[tuple[int, int]] = []
-    held: list[tuple[int, float]] = []
     block = 1000 * _VOICE_HOP
     voiced: list[NDArray[np.bool_]] = []
     pitches: list[Floats] = []
@@ -423,18 +413,15 @@ def voice_stretches(recording: Recording) -> tuple[tuple[float, float], ...]:
     mask, pitch = np.concatenate(voiced), np.concatenate(pitches)
     near = np.abs(np.diff(np.log(pitch))) < _VOICE_STEP
     mask[1:] &= near
-    for index in range(len(mask) + 1):
-        if index < len(mask) and mask[index]:
-            held.append((index, pitch[index]))
-            continue
-        heights = [height for _, height in held]
-        if len(held) >= _VOICE_FRAMES and max(heights) > (1 + _VOICE_GLIDE) * min(heights):
-            runs.append((held[0][0] - 1, held[-1][0]))
-        held = []
     found: list[tuple[float, float]] = []
-    for first, last in runs:
-        begin = max(0.0, first * _VOICE_HOP / _VOICE_RATE - _VOICE_PAUSE / 2)
-        end = (last * _VOICE_HOP + _VOICE_FRAME) / _VOICE_RATE + _VOICE_PAUSE / 2
+    for is_voice, frames in itertools.groupby(range(len(mask)), mask.__getitem__):
+        held = list(frames)
+        heights = pitch[held]
+        glides = heights.max() > (1 + _VOICE_GLIDE) * heights.min()
+        if not (is_voice and len(held) >= _VOICE_FRAMES and glides):
+            continue
+        begin = max(0.0, (held[0] - 1) * _VOICE_HOP / _VOICE_RATE - _VOICE_PAUSE / 2)
+        end = (held[-1] * _VOICE_HOP + _VOICE_FRAME) / _VOICE_RATE + _VOICE_PAUSE / 2
         end = min(recording.duration, end)
         if found and begin <= found[-1][1]:
             found[-1] = (found[-1][0], end)

@@ -8,7 +8,7 @@ is one event, so that no label is lost.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Final
 
@@ -104,15 +104,9 @@ def analyze_dataset(
     list of AnnotatedRecording
         In the order of the dataset; one that cannot be read is there with its problem.
     """
-    recordings = dataset.recordings
-    heard: list[AnnotatedRecording] = []
-    for one in in_parallel(
-        [(annotate_recording, (name, clips, settings)) for name, clips in recordings.items()]
-    ):
-        heard.append(one)
-        if progress:
-            progress(len(heard), len(recordings))
-    return heard
+    recordings = dataset.recordings.items()
+    work = [(annotate_recording, (name, clips, settings)) for name, clips in recordings]
+    return list(in_parallel(work, progress=progress))
 
 
 def annotate_recording(
@@ -137,11 +131,19 @@ def annotate_recording(
     whole = [clip for clip in clips if clip.start is None]
     regions = tuple(_region(clip) for clip in clips if clip.start is not None)
     heard = AnnotatedRecording(name, extraction, regions, ())
+    times = np.array([(one.start, one.end) for one in extraction.segments]).reshape(-1, 2)
+
+    def case_of(
+        clip: LabelledClip,
+        table: NDArray[np.float32],
+        times: NDArray[np.float64],
+        inside: Extraction = extraction,
+        stretch: tuple[float, float] | None = None,
+    ) -> Example:
+        return Example(name, clip.label, clip.group, inside, table, stretch, clip.columns, times)
+
     if heard.problem is not None or not extraction.duration:
-        nothing = np.zeros((0, extraction.table.shape[1]), np.float32)
-        first = clips[0]
-        unheard = Example(name, first.label, first.group, extraction, nothing, None, first.columns)
-        return replace(heard, cases=(unheard,))
+        return replace(heard, cases=(case_of(clips[0], extraction.table[:0], times[:0]),))
     drawn = [clip for clip in clips if clip.start is not None and clip.start < extraction.duration]
     spans = [(region.start, min(region.end, extraction.duration)) for region in map(_region, drawn)]
     everything = (0.0, min(extraction.duration, _LONGEST_WHOLE))
@@ -150,63 +152,25 @@ def annotate_recording(
     if whole and not extraction.segments:
         empty.append(everything)
     forced = _forced(source, settings, empty)
-
-    times = np.array([(one.start, one.end) for one in extraction.segments]).reshape(-1, 2)
-
-    def table_of(span: tuple[float, float]) -> NDArray[np.float32]:
-        return extraction.table[inside[span]] if inside[span] else forced[span]
-
-    def times_of(span: tuple[float, float]) -> NDArray[np.float64]:
-        return times[inside[span]] if inside[span] else np.array([span])
-
-    cases = [
-        Example(
-            name,
-            clip.label,
-            clip.group,
-            extraction,
-            extraction.table if len(extraction.table) else forced[everything],
-            columns=clip.columns,
-            spans=times if len(times) else np.array([everything]),
-        )
-        for clip in whole
-    ]
+    if whole and not len(times):
+        cases = [case_of(clip, forced[everything], np.array([everything])) for clip in whole]
+    else:
+        cases = [case_of(clip, extraction.table, times) for clip in whole]
     if len({(clip.label, clip.group) for clip in clips}) == 1 and not whole and spans:
         # One label throughout: the recording gets one answer, as if it had no times.
         rows = sorted({row for span in spans for row in inside[span]})
         table = np.concatenate([extraction.table[rows], *(forced[span] for span in sorted(empty))])
         found = np.concatenate([times[rows], np.array(sorted(empty)).reshape(-1, 2)])
-        first = clips[0]
-        cases = [
-            Example(
-                name,
-                first.label,
-                first.group,
-                extraction,
-                table,
-                columns=first.columns,
-                spans=found,
-            )
-        ]
+        cases = [case_of(clips[0], table, found)]
     else:
         for clip, span in zip(drawn, spans, strict=True):
-            part = replace(
-                extraction,
-                segments=tuple(extraction.segments[row] for row in inside[span]),
-                table=extraction.table[inside[span]],
-            )
-            cases.append(
-                Example(
-                    name,
-                    clip.label,
-                    clip.group,
-                    part,
-                    table_of(span),
-                    span,
-                    clip.columns,
-                    times_of(span),
-                )
-            )
+            rows = inside[span]
+            segments = tuple(extraction.segments[row] for row in rows)
+            part = replace(extraction, segments=segments, table=extraction.table[rows])
+            if rows:
+                cases.append(case_of(clip, part.table, times[rows], part, span))
+            else:
+                cases.append(case_of(clip, forced[span], np.array([span]), part, span))
     return replace(heard, cases=tuple(cases))
 
 
@@ -269,15 +233,7 @@ class Events:
 
     def rows(self, chosen: NDArray[np.int64] | NDArray[np.bool_]) -> Events:
         """Return some of the events."""
-        return Events(
-            self.table[chosen],
-            self.labels[chosen],
-            self.groups[chosen],
-            self.weights[chosen],
-            self.case[chosen],
-            self.spans[chosen],
-            self.kinds[chosen],
-        )
+        return Events(*(getattr(self, each.name)[chosen] for each in fields(self)))
 
     def smooth_probabilities(
         self, probabilities: NDArray[np.float64], context: ContextConfig
@@ -320,17 +276,25 @@ def _spans(case: Example) -> NDArray[np.float64]:
     return np.array([(one.start, one.end) for one in segments], np.float64).reshape(-1, 2)
 
 
-def concatenate_events(first: Events, second: Events) -> Events:
-    """Return the events of both, `second` as events that are only trained on."""
+def unjudged_events(
+    table: NDArray[np.float32],
+    labels: NDArray[np.str_],
+    groups: NDArray[np.str_],
+    weights: ArrayLike = 0.0,
+) -> Events:
+    """Return events that are only trained on, of no case, time or kind."""
+    n = len(table)
+    given = np.broadcast_to(np.asarray(weights, np.float64), n)
     return Events(
-        np.concatenate([first.table, second.table]),
-        np.concatenate([first.labels, second.labels]),
-        np.concatenate([first.groups, second.groups]),
-        np.concatenate([first.weights, second.weights]),
-        np.concatenate([first.case, np.full(len(second), -1)]),
-        np.concatenate([first.spans, second.spans]),
-        np.concatenate([first.kinds, second.kinds]),
+        table, labels, groups, given, np.full(n, -1), np.full((n, 2), np.nan), np.full(n, "")
     )
+
+
+def concatenate_events(first: Events, *others: Events) -> Events:
+    """Return the events of all, `others` as events that are only trained on."""
+    parts = [first, *(replace(one, case=np.full(len(one), -1)) for one in others)]
+    names = [each.name for each in fields(Events)]
+    return Events(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 def balanced_weights(
@@ -386,10 +350,9 @@ def with_synthetic_share(
     synthetic = np.char.startswith(groups, SYNTHETIC_GROUP)
     for label in np.unique(labels):
         of_label = labels == label
-        sums = [float(weights[of_label & part].sum()) for part in (synthetic, ~synthetic)]
+        parts = (synthetic, ~synthetic)
+        sums = [float(weights[of_label & part].sum()) for part in parts]
         if min(sums) > 0:
-            for part, total, wanted in zip(
-                (synthetic, ~synthetic), sums, (share, 1 - share), strict=True
-            ):
+            for part, total, wanted in zip(parts, sums, (share, 1 - share), strict=True):
                 scaled[of_label & part] *= wanted * sum(sums) / total
     return scaled

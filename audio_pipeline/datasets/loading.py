@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,6 @@ from numpy.typing import NDArray
 
 from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.datasets.conditions import (
-    Copy,
     RecordingConditions,
     find_copies,
     in_parallel,
@@ -23,7 +23,6 @@ from audio_pipeline.datasets.conditions import (
 )
 from audio_pipeline.datasets.examples import (
     AnnotatedRecording,
-    Events,
     Example,
     analyze_dataset,
     balanced_weights,
@@ -68,13 +67,17 @@ class TrainingData:
     cases: tuple[Example, ...]  #: All of them; those that cannot be read or used have no events
     groups: NDArray[np.str_]  #: str array, shape (n_cases,): Copies of a recording share one
     surveys: dict[str, RecordingConditions]  #: By the recording's name
-    copies: tuple[tuple[str, str, Copy], ...]  #: Names of recordings that hold the same sound
     data_warnings: tuple[DataWarning, ...]
 
     @property
     def usable(self) -> NDArray[np.int64]:
         """Indices of the cases that can be learnt from."""
         return np.flatnonzero([len(case.table) > 0 for case in self.cases])
+
+    @cached_property
+    def paths(self) -> dict[str, Path]:
+        """The file of each recording, by its name."""
+        return {clip.name: clip.path for clip in self.dataset.clips}
 
     @property
     def conditions(self) -> NDArray[np.float64]:
@@ -89,11 +92,6 @@ class TrainingData:
             for c in self.dataset.clips
         )
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-    def events(self) -> Events:
-        """Return the events of the usable cases; `Events.case` counts usable cases only."""
-        usable = self.usable
-        return events_of([self.cases[index] for index in usable], self.groups[usable])
 
 
 def load_training_data(
@@ -121,13 +119,11 @@ def load_training_data(
     """
     recordings = dataset.recordings
     paths = {name: clips[0].path for name, clips in recordings.items()}
-    surveys: dict[str, RecordingConditions] = {}
-    for name, one in zip(
-        paths, in_parallel([(measure_conditions, (path,)) for path in paths.values()]), strict=True
-    ):
-        surveys[name] = one
-        if progress:
-            progress("Reading recordings", len(surveys), len(paths))
+    looks = in_parallel(
+        [(measure_conditions, (path,)) for path in paths.values()],
+        progress=lambda done, total: progress and progress("Reading recordings", done, total),
+    )
+    surveys: dict[str, RecordingConditions] = dict(zip(paths, looks, strict=True))
     if settings is None:
         settings = _settings_for(dataset, surveys)
     heard = analyze_dataset(
@@ -135,22 +131,20 @@ def load_training_data(
     )
     cases = tuple(case for one in heard for case in one.cases)
     names = list(paths)
-    found = find_copies([surveys[name] for name in names], [paths[name] for name in names])
-    copies = tuple((names[copy.first], names[copy.second], copy) for copy in found)
+    found = find_copies(list(surveys.values()), list(paths.values()))
+    copies = [(names[copy.first], names[copy.second]) for copy in found]
     given = np.array([case.name if ignore_groups else case.group for case in cases], dtype=np.str_)
     first_case = {case.name: index for index, case in reversed(list(enumerate(cases)))}
     same_name = [(first_case[case.name], index) for index, case in enumerate(cases)]
-    pairs = [(first_case[first], first_case[second]) for first, second, _ in copies]
+    pairs = [(first_case[first], first_case[second]) for first, second in copies]
     groups = linked_groups(given, same_name + pairs)
     data_warnings = [
         *_dataset_warnings(dataset, ignore_groups),
         *_recording_warnings(surveys, settings, heard),
-        *_copies_warnings(copies, recordings_labels(dataset)),
+        *_copies_warnings(copies, dataset),
         *_sizes_warnings(cases, groups),
     ]
-    return TrainingData(
-        dataset, settings, heard, cases, groups, surveys, copies, tuple(data_warnings)
-    )
+    return TrainingData(dataset, settings, heard, cases, groups, surveys, tuple(data_warnings))
 
 
 def load_examples(dataset: Dataset | Path | str, *, sample_rate: int | None = None) -> Bunch:
@@ -204,7 +198,7 @@ def examples_of(material: TrainingData) -> Bunch:
     cases = [material.cases[index] for index in material.usable]
     if not cases:
         raise InvalidInputError(f"no recording of {material.dataset.source} can be used")
-    events = material.events()
+    events = events_of(cases, material.groups[material.usable])
     spans = np.concatenate([case.spans for case in cases])
     return Bunch(
         data=events.table,
@@ -227,14 +221,6 @@ def fail_for_unreadable(data_warnings: Sequence[DataWarning]) -> None:
     for data_warning in data_warnings:
         if data_warning.code == "unreadable":
             raise CrepitusError(data_warning.text)
-
-
-def recordings_labels(dataset: Dataset) -> dict[str, set[str]]:
-    """Return the labels given to each recording."""
-    labels: dict[str, set[str]] = {}
-    for clip in dataset.clips:
-        labels.setdefault(clip.name, set()).add(clip.label)
-    return labels
 
 
 def _settings_for(dataset: Dataset, surveys: dict[str, RecordingConditions]) -> AnalysisConfig:
@@ -324,12 +310,11 @@ def silence_warning(cases: Sequence[Example]) -> list[DataWarning]:
     return [DataWarning("nothing_found", text)]
 
 
-def _copies_warnings(
-    copies: Sequence[tuple[str, str, Copy]], labels: dict[str, set[str]]
-) -> Iterator[DataWarning]:
+def _copies_warnings(copies: Sequence[tuple[str, str]], dataset: Dataset) -> Iterator[DataWarning]:
     """Name copies; those under two labels first, for at least one of their labels is wrong."""
+    labels = {name: {clip.label for clip in clips} for name, clips in dataset.recordings.items()}
     wrong, agreeing = [], []
-    for first, second, _ in copies:
+    for first, second in copies:
         if labels[first] == labels[second]:
             agreeing.append(f"{first} = {second}")
         else:

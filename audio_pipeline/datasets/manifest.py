@@ -7,8 +7,9 @@ import io
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -157,7 +158,7 @@ def read_dataset(
         )
     if not (is_file or is_folder):
         raise InvalidInputError(f"{path} is neither a folder nor a CSV file")
-    inside = _Inside(path if is_folder else path.parent, allow_outside)
+    inside = _inside(path if is_folder else path.parent, allow_outside)
     if is_file:
         return _read_manifest(path, group_by, inside)
     if (path / MANIFEST).is_file():
@@ -195,25 +196,18 @@ def _recordings_below(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-class _Inside:
-    """Tells whether files lie in a dataset's folder, wherever links lead."""
+def _inside(root: Path, allow_outside: bool) -> Callable[[Path], bool]:
+    """Return what tells whether a file lies in a folder, wherever links lead, or need not."""
+    top, real_folder = os.path.realpath(root), cache(os.path.realpath)
 
-    def __init__(self, folder: Path, allow_outside: bool) -> None:
-        self._root = os.path.realpath(folder)
-        self._allow_outside = allow_outside
-        self._folders: dict[str, str] = {}
-
-    def __call__(self, path: Path) -> bool:
-        """Return whether a file lies in the folder, or need not."""
-        if self._allow_outside:
-            return True
+    def inside(path: Path) -> bool:
         folder, name = os.path.split(path)
-        if folder not in self._folders:
-            self._folders[folder] = os.path.realpath(folder)
-        real = os.path.join(self._folders[folder], name)
+        real = os.path.join(real_folder(folder), name)
         if name == ".." or os.path.islink(real):
             real = os.path.realpath(real)
-        return os.path.commonpath([self._root, real]) == self._root
+        return allow_outside or os.path.commonpath([top, real]) == top
+
+    return inside
 
 
 def _outside(name: object) -> str:
@@ -229,44 +223,40 @@ def _bad_label(label: str) -> str:
 
 def _read_label_folders(folder: Path, recordings: list[Path]) -> Dataset:
     clips = []
-    has_groups = False
     for path in recordings:
         parts = path.relative_to(folder).parts
-        if len(parts) < 2:
-            continue
-        name = "/".join(parts)
-        nested = len(parts) > 2
-        has_groups = has_groups or nested
-        if complaint := _bad_label(parts[0]):
-            raise InvalidInputError(f"{folder}: {complaint}; rename that folder")
-        clips.append(LabelledClip(path, name, parts[0], parts[1] if nested else name))
-    if not clips:
-        raise InvalidInputError(
-            f"{folder} holds no labelled recordings: give it a {MANIFEST} (file,label,group), "
-            "one sub-folder a label, or label tracks beside the recordings"
-        )
-    return Dataset(folder, tuple(clips), has_groups)
+        if len(parts) > 1:
+            if complaint := _bad_label(parts[0]):
+                raise InvalidInputError(f"{folder}: {complaint}; rename that folder")
+            name = "/".join(parts)
+            clips.append(LabelledClip(path, name, parts[0], parts[1] if len(parts) > 2 else name))
+    nothing = (
+        f"{folder} holds no labelled recordings: give it a {MANIFEST} (file,label,group), "
+        "one sub-folder a label, or label tracks beside the recordings"
+    )
+    return _dataset(folder, clips, nothing)
 
 
 def _read_tracks(folder: Path, tracks: Mapping[Path, Path]) -> Dataset:
     clips = []
-    has_groups = False
     for path, track in tracks.items():
         parts = path.relative_to(folder).parts
-        name = "/".join(parts)
-        nested = len(parts) > 1
-        has_groups = has_groups or nested
-        group = parts[0] if nested else name
         clips += [
-            LabelledClip(path, name, region.label, group, region.start, region.end)
-            for region in read_track(track)
+            # Where there is no folder around it, its group is its name.
+            LabelledClip(path, "/".join(parts), one.label, parts[0], one.start, one.end)
+            for one in read_track(track)
         ]
+    return _dataset(folder, clips, f"the label tracks in {folder} hold no labels")
+
+
+def _dataset(source: Path, clips: Sequence[LabelledClip], nothing: str) -> Dataset:
+    """Return what was read, or say that it is nothing."""
     if not clips:
-        raise InvalidInputError(f"the label tracks in {folder} hold no labels")
-    return Dataset(folder, tuple(clips), has_groups)
+        raise InvalidInputError(nothing)
+    return Dataset(source, tuple(clips), any(clip.group != clip.name for clip in clips))
 
 
-def _read_manifest(manifest: Path, group_by: str, inside: _Inside) -> Dataset:
+def _read_manifest(manifest: Path, group_by: str, inside: Callable[[Path], bool]) -> Dataset:
     try:
         with manifest.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream, strict=True)
@@ -295,10 +285,7 @@ def _read_manifest(manifest: Path, group_by: str, inside: _Inside) -> Dataset:
         raise InvalidInputError(f"{manifest} is not a CSV file: {error}") from None
     except OSError as error:
         raise InvalidInputError(f"cannot read {manifest}: {error.strerror}") from None
-    if not clips:
-        raise InvalidInputError(f"{manifest} has no rows")
-    has_groups = group_by in columns and any(clip.group != clip.name for clip in clips)
-    return Dataset(manifest, tuple(clips), has_groups)
+    return _dataset(manifest, clips, f"{manifest} has no rows")
 
 
 def _manifest_row(
@@ -306,7 +293,7 @@ def _manifest_row(
     line: int,
     row: Mapping[str | None, str | None],
     group_by: str,
-    inside: _Inside,
+    inside: Callable[[Path], bool],
 ) -> tuple[LabelledClip, bool]:
     """Read a row; return it, and whether its recording is there."""
 
@@ -321,7 +308,11 @@ def _manifest_row(
         raise refuse("file and label must not be empty")
     if complaint := _bad_label(label):
         raise refuse(complaint)
-    start, end = (_time(given.pop(key, ""), key, refuse_at=refuse) for key in ("start", "end"))
+    times = {key: given.pop(key, "") for key in ("start", "end")}
+    for key, text in times.items():
+        if text and _seconds(text) is None:
+            raise refuse(f"{key} is {text!r}; it must be a time in seconds")
+    start, end = map(_seconds, times.values())
     if (start is None) != (end is None):
         raise refuse("give both start and end, or neither")
     if start is not None and end is not None and end < start:
@@ -339,17 +330,18 @@ def _manifest_row(
     return LabelledClip(path, file, label, group, start, end, given), exists
 
 
-def _time(text: str, column: str, refuse_at: object) -> float | None:
-    if not text:
-        return None
+def number_in(text: str) -> float:
+    """Return the number that a text is, NaN for none."""
     try:
-        seconds = float(text)
+        return float(text)
     except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds < math.inf:
-        assert callable(refuse_at)
-        raise refuse_at(f"{column} is {text!r}; it must be a time in seconds")
-    return seconds
+        return math.nan
+
+
+def _seconds(text: str) -> float | None:
+    """Return the time that a text is, None for none."""
+    seconds = number_in(text)
+    return seconds if 0 <= seconds < math.inf else None
 
 
 def is_near(columns: Mapping[str, str]) -> bool | None:
@@ -422,11 +414,8 @@ def find_track(recording: Path) -> Path | None:
         f"{recording.name}.txt",
         f"{recording.name}.Table.1.selections.txt",
     )
-    for name in names:
-        path = folder / name
-        if path.is_file() and _looks_like_track(path):
-            return path
-    return None
+    paths = (folder / name for name in names)
+    return next((path for path in paths if path.is_file() and _looks_like_track(path)), None)
 
 
 def read_track(path: Path) -> tuple[Region, ...]:
@@ -530,23 +519,16 @@ def _looks_like_track(path: Path) -> bool:
         return False
     if not lines or _RAVEN_START in lines[0]:
         return True
-    fields = lines[0].split("\t")
-    return len(fields) >= 2 and _is_time(fields[0]) and _is_time(fields[1])
-
-
-def _is_time(text: str) -> bool:
-    try:
-        return 0 <= float(text.replace(",", ".")) < math.inf
-    except ValueError:
-        return False
+    times = [_seconds(field.replace(",", ".")) for field in lines[0].split("\t")[:2]]
+    return len(times) == 2 and None not in times
 
 
 def _region(start: str, end: str, label: str, path: Path, line: int) -> Region:
-    if not (_is_time(start) and _is_time(end)):
+    first, last = (_seconds(text.replace(",", ".")) for text in (start, end))
+    if first is None or last is None:
         raise InvalidInputError(
             f"{path}, line {line}: {start!r} and {end!r} should be times in seconds"
         )
-    first, last = float(start.replace(",", ".")), float(end.replace(",", "."))
     if last < first:
         raise InvalidInputError(f"{path}, line {line}: the end {last} is before the start {first}")
     return Region(first, last, label.strip())

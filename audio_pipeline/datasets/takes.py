@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -107,18 +107,6 @@ class TakeSettings:
         return plan.quiet_seconds + plan.turns * plan.turn_seconds + plan.still_seconds
 
 
-@dataclass(frozen=True)
-class TakeClip:
-    """A clip that takes are made of."""
-
-    path: Path
-    label: str
-    kind: str
-    group: str
-    licence: str = ""
-    near: bool | None = None  #: Whether it is a sound near a person; None where nobody knows
-
-
 @dataclass(frozen=True, eq=False)
 class Take:
     """A recording put together, with its truth."""
@@ -167,25 +155,15 @@ class Take:
         return json.dumps({"protocol": [phase.to_dict() for phase in self.phases]})
 
 
-def take_clips(dataset: Dataset) -> list[TakeClip]:
+def take_clips(dataset: Dataset) -> list[LabelledClip]:
     """Return the clips of a dataset that takes can be made of.
 
     Rows with times hold several labels, and rows in doubt no sure one: both are left out.
     """
-    return [
-        take_clip(clip.path, clip.label, clip.group, clip.columns)
-        for clip in dataset.clips
-        if clip.start is None and not in_doubt(clip.columns)
-    ]
+    return [clip for clip in dataset.clips if clip.start is None and not in_doubt(clip.columns)]
 
 
-def take_clip(path: Path, label: str, group: str, columns: Mapping[str, str]) -> TakeClip:
-    """Return a clip that takes are made of, from what a manifest says about it."""
-    kind = columns.get(KIND, "") or label
-    return TakeClip(path, label, kind, group, columns.get("licence", ""), is_near(columns))
-
-
-def clip_folds(clips: Sequence[TakeClip], n_folds: int, seed: int) -> list[list[TakeClip]]:
+def clip_folds(clips: Sequence[LabelledClip], n_folds: int, seed: int) -> list[list[LabelledClip]]:
     """Split clips into folds of whole groups with every label in each, as far as groups allow.
 
     Raises
@@ -196,9 +174,12 @@ def clip_folds(clips: Sequence[TakeClip], n_folds: int, seed: int) -> list[list[
     from sklearn.model_selection import StratifiedGroupKFold
 
     labels, groups = [clip.label for clip in clips], [clip.group for clip in clips]
-    fewest = min((_groups_of(clips, label) for label in set(labels)), default=0)
+    groups_of = {
+        label: len({clip.group for clip in clips if clip.label == label}) for label in set(labels)
+    }
+    fewest = min(groups_of.values(), default=0)
     if fewest < 2:
-        short = min(set(labels), key=lambda label: _groups_of(clips, label), default="any label")
+        short = min(groups_of, key=lambda label: groups_of[label], default="any label")
         raise InvalidInputError(
             f"takes need whole clips of every label from two groups at least; {short} has fewer "
             "(rows with start and end, and rows in doubt, are left out)"
@@ -207,12 +188,8 @@ def clip_folds(clips: Sequence[TakeClip], n_folds: int, seed: int) -> list[list[
     return [[clips[index] for index in test] for _, test in splitter.split(labels, labels, groups)]
 
 
-def _groups_of(clips: Sequence[TakeClip], label: str) -> int:
-    return len({clip.group for clip in clips if clip.label == label})
-
-
 def make_takes(
-    folds: Sequence[Sequence[TakeClip]],
+    folds: Sequence[Sequence[LabelledClip]],
     count: int,
     seed: int,
     settings: TakeSettings | None = None,
@@ -222,7 +199,7 @@ def make_takes(
 
     Parameters
     ----------
-    folds : sequence of sequence of TakeClip
+    folds : sequence of sequence of LabelledClip
         Of whole groups each, as :func:`clip_folds` gives them; one fold is allowed.
     count : int
     seed : int
@@ -237,30 +214,30 @@ def make_takes(
     Take
         In order; number `n` is of fold `n` modulo the number of folds.
     """
-    settings = settings or TakeSettings()
-    work: list[tuple[Callable[..., Take], tuple[object, ...]]] = [
-        (
-            make_take,
-            (number, folds[number % len(folds)], f"fold {number % len(folds)}", seed, settings),
-        )
-        for number in range(count)
-    ]
-    yield from in_parallel(work, jobs, worth=30)
+    plan = _plan(folds, count, seed, settings or TakeSettings())
+    yield from in_parallel([(make_take, given) for given in plan], jobs, worth=30)
+
+
+def _plan(
+    folds: Sequence[Sequence[LabelledClip]], count: int, seed: int, settings: TakeSettings
+) -> Iterator[tuple[int, Sequence[LabelledClip], str, int, TakeSettings]]:
+    """Yield the arguments of :func:`make_take` for each take."""
+    for number in range(count):
+        fold = number % len(folds)
+        yield number, folds[fold], f"fold {fold}", seed, settings
 
 
 def heard_takes(
-    folds: Sequence[Sequence[TakeClip]],
+    folds: Sequence[Sequence[LabelledClip]],
     count: int,
     seed: int,
     config: AnalysisConfig,
-    settings: TakeSettings | None = None,
-    jobs: int = 2,
 ) -> list[list[AnnotatedRecording]]:
     """Make takes and analyse them, keeping no sound: what a model is judged on, or tuned on.
 
     Parameters
     ----------
-    folds, count, seed, settings, jobs
+    folds, count, seed
         As for :func:`make_takes`.
     config : AnalysisConfig
         How recordings are analysed.
@@ -270,40 +247,26 @@ def heard_takes(
     list of list of AnnotatedRecording
         For each fold, in order of the takes; the columns of their cases say what should be found.
     """
-    settings = settings or TakeSettings()
-    work: list[tuple[Callable[..., AnnotatedRecording], tuple[object, ...]]] = [
-        (_heard_take, (number, clips, f"fold {number % len(folds)}", seed, settings, config))
-        for number in range(count)
-        for clips in [folds[number % len(folds)]]
-    ]
-    heard: list[list[AnnotatedRecording]] = [[] for _ in folds]
-    for number, one in enumerate(in_parallel(work, jobs, worth=30)):
-        heard[number % len(folds)].append(one)
-    return heard
+    plan = _plan(folds, count, seed, TakeSettings())
+    heard = list(in_parallel([(_heard_take, (config, *given)) for given in plan], worth=30))
+    return [heard[fold :: len(folds)] for fold in range(len(folds))]
 
 
-def _heard_take(
-    number: int,
-    clips: Sequence[TakeClip],
-    fold: str,
-    seed: int,
-    settings: TakeSettings,
-    config: AnalysisConfig,
-) -> AnnotatedRecording:
-    take = make_take(number, clips, fold, seed, settings)
+def _heard_take(config: AnalysisConfig, *given: Any) -> AnnotatedRecording:
+    take = make_take(*given)
     one = annotate_recording(take.name, take.clips, config, take.recording)
     return replace(one, extraction=replace(one.extraction, phases=take.phases))
 
 
 def make_take(
-    number: int, clips: Sequence[TakeClip], fold: str, seed: int, settings: TakeSettings
+    number: int, clips: Sequence[LabelledClip], fold: str, seed: int, settings: TakeSettings
 ) -> Take:
     """Make one take.
 
     Parameters
     ----------
     number : int
-    clips : sequence of TakeClip
+    clips : sequence of LabelledClip
         Of one fold.
     fold : str
         Its name.
@@ -319,7 +282,7 @@ def make_take(
     for _ in range(int(rng.choice(settings.joints)) if joints else 0):
         maker.add_joint(_drawn(rng, joints))
     for _ in range(int(rng.integers(settings.others[0], settings.others[1] + 1)) if others else 0):
-        near = [clip for clip in others if clip.near]
+        near = [clip for clip in others if is_near(clip.columns)]
         maker.add_other(_drawn(rng, near if near and rng.random() < settings.near else others))
     maker.add_handling()
     count = round(settings.duration * rng.rate)
@@ -335,7 +298,7 @@ def make_take(
         planned_phases(settings.protocol) if guided else (),
         fold,
         tuple(sorted({clip.group for clip in maker.used})),
-        tuple(sorted({clip.licence for clip in maker.used if clip.licence})),
+        tuple(sorted({clip.columns.get("licence", "") for clip in maker.used} - {""})),
     )
 
 
@@ -350,12 +313,17 @@ def _finding(events: Sequence[LabelledEvent]) -> str:
     return "nothing_recognised"
 
 
-def _drawn(rng: np.random.Generator, clips: Sequence[TakeClip]) -> TakeClip:
+def _drawn(rng: np.random.Generator, clips: Sequence[LabelledClip]) -> LabelledClip:
     """Draw a label, then a kind of it, then a clip of it: rare kinds are heard as often."""
     label = str(rng.choice(sorted({clip.label for clip in clips})))
-    kind = str(rng.choice(sorted({clip.kind for clip in clips if clip.label == label})))
-    chosen = [clip for clip in clips if (clip.label, clip.kind) == (label, kind)]
+    of_label = [clip for clip in clips if clip.label == label]
+    kind = str(rng.choice(sorted({_kind(clip) for clip in of_label})))
+    chosen = [clip for clip in of_label if _kind(clip) == kind]
     return chosen[int(rng.integers(len(chosen)))]
+
+
+def _kind(clip: LabelledClip) -> str:
+    return clip.columns.get(KIND, "") or clip.label
 
 
 class _TakeMaker:
@@ -364,9 +332,9 @@ class _TakeMaker:
     def __init__(self, rng: Draws, settings: TakeSettings, guided: bool) -> None:
         self.rng, self.settings, self.guided = rng, settings, guided
         self.placed: list[Placed] = []
-        self.used: list[TakeClip] = []
+        self.used: list[LabelledClip] = []
 
-    def add_joint(self, clip: TakeClip) -> None:
+    def add_joint(self, clip: LabelledClip) -> None:
         """Add a joint sound: once, or in a guided take in each turn where it is of that sort."""
         plan, rng = self.settings.protocol, self.rng
         samples = self._read(clip)
@@ -391,7 +359,7 @@ class _TakeMaker:
             low, high = start + point - reach, start + point + reach + length
             self._add(clip, samples, gain * louder, low, high, stretch)
 
-    def add_other(self, clip: TakeClip) -> None:
+    def add_other(self, clip: LabelledClip) -> None:
         """Add an everyday sound at any time."""
         samples = self._read(clip)
         if samples is not None:
@@ -408,7 +376,7 @@ class _TakeMaker:
     def _gain(self) -> float:
         return float(10 ** (self.rng.uniform(*self.settings.level) / 20))
 
-    def _read(self, clip: TakeClip) -> tuple[NDArray[np.float32], int] | None:
+    def _read(self, clip: LabelledClip) -> tuple[NDArray[np.float32], int] | None:
         """Read a clip, no more of it than the longest around its loudest moment."""
         try:
             recording = read_recording(clip.path)
@@ -424,7 +392,7 @@ class _TakeMaker:
 
     def _add(
         self,
-        clip: TakeClip,
+        clip: LabelledClip,
         given: tuple[NDArray[np.float32], int],
         gain: float,
         low: float,
@@ -433,7 +401,9 @@ class _TakeMaker:
     ) -> None:
         samples, sample_rate = given
         try:
-            sound = clip_sound(samples, sample_rate, self.rng.rate, clip.label, clip.kind, stretch)
+            sound = clip_sound(
+                samples, sample_rate, self.rng.rate, clip.label, _kind(clip), stretch
+            )
         except ValueError:  # silent: nothing to hear in it
             return
         if self._place(sound, gain, low, high):

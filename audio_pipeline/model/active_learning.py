@@ -15,19 +15,17 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import asdict, dataclass
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
 
 from audio_pipeline.datasets.examples import balanced_weights
 from audio_pipeline.model import metrics
 from audio_pipeline.model.classifier import clean_table
 from audio_pipeline.model.estimator import DEFAULT, fit_weighted, make_classifier
-
-if TYPE_CHECKING:
-    from sklearn.base import BaseEstimator
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -115,7 +113,7 @@ def learned_order(
     rest = space[waiting]
     far = np.full(waiting.size, math.inf)
     for row in np.flatnonzero(asked):
-        far = np.minimum(far, _distances(rest, space[row]))
+        far = np.minimum(far, np.linalg.norm(rest - space[row], axis=1))
     guess = probabilities[waiting].argmax(axis=1)
     names, member = np.unique(np.array(groups, dtype=np.str_), return_inverse=True)
     heard = np.bincount(member[asked], minlength=names.size)
@@ -132,22 +130,17 @@ def learned_order(
         order.append(waiting[chosen])
         there[chosen] = False
         heard[of_group[chosen]] += 1
-        far = np.minimum(far, _distances(rest, rest[chosen]))
+        far = np.minimum(far, np.linalg.norm(rest - rest[chosen], axis=1))
     return np.array(order, np.int64)
 
 
 def most_alike(space: Floats, number: int, asked: Bools, most: int) -> Ints:
     """Return the sounds most like one, nearest first, without it and without what was asked."""
-    far = _distances(space, space[number])
+    far: Floats = np.linalg.norm(space - space[number], axis=1)
     far[asked] = math.inf
     far[number] = math.inf
     nearest: Ints = np.argsort(far, kind="stable")[:most]
     return nearest[np.isfinite(far[nearest])]
-
-
-def _distances(rows: Floats, row: Floats) -> Floats:
-    lengths: Floats = np.sqrt(((rows - row) ** 2).sum(axis=1))
-    return lengths
 
 
 @dataclass(frozen=True)
@@ -158,10 +151,6 @@ class Share:
     low: float | None
     high: float | None
     count: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return dict(vars(self))
 
 
 @dataclass(frozen=True)
@@ -175,12 +164,7 @@ class Estimate:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        return {
-            "learnt": self.learnt,
-            "right": self.right.to_dict(),
-            "precision": {label: share.to_dict() for label, share in self.precision.items()},
-            "recall": {label: share.to_dict() for label, share in self.recall.items()},
-        }
+        return asdict(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,9 +219,16 @@ def refit(
     if np.unique(y[learnt]).size < 2:
         return None
 
+    smaller = _SMALL_TREES if isinstance(estimator, str) else {}
+
     def told(train: Ints, asked: Ints) -> Floats:
         answers = np.zeros((asked.size, len(labels)))
-        fitted = _fitted(rows[train], y[train], of_group[train], estimator, seed)
+        # Every label weighs alike, and within it every group.
+        weights = balanced_weights(
+            y[train].astype(np.str_), np.ones(train.size), (of_group[train], 1.0)
+        )
+        model = make_classifier(estimator, random_state=seed)
+        fitted = fit_weighted(model, rows[train], y[train], weights, **smaller)
         answers[:, fitted.classes_] = fitted.predict_proba(rows[asked])
         return answers
 
@@ -254,15 +245,6 @@ def refit(
         y[judged][known], y_pred[known], of_group[judged][known], labels, learnt.size
     )
     return Refit(told(learnt, np.arange(len(rows))), estimate)
-
-
-def _fitted(
-    X: NDArray[np.float32], y: Ints, groups: NDArray[np.str_], given: Any, seed: int
-) -> Any:
-    """Fit the estimator; every label weighs alike, and within it every group."""
-    weights = balanced_weights(y.astype(np.str_), np.ones(len(y)), (groups, 1.0))
-    smaller = _SMALL_TREES if isinstance(given, str) else {}
-    return fit_weighted(make_classifier(given, random_state=seed), X, y, weights, **smaller)
 
 
 def estimate_of(
@@ -322,7 +304,7 @@ class Agreement:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        return dict(vars(self))
+        return asdict(self)
 
 
 def agreement(first: Sequence[str], second: Sequence[str], groups: Sequence[str]) -> Agreement:

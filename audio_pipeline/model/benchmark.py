@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field, ValidationError
 
 from audio_pipeline._version import __version__
-from audio_pipeline.datasets.examples import concatenate_events, events_of
 from audio_pipeline.datasets.loading import Progress, TrainingData, shown_names
-from audio_pipeline.datasets.manifest import KIND
+from audio_pipeline.datasets.manifest import KIND, in_doubt
 from audio_pipeline.exceptions import InvalidInputError, first_problem
 from audio_pipeline.model import metrics
 from audio_pipeline.model.controls import ControlSettings, control_tables, with_controls
@@ -32,8 +31,8 @@ from audio_pipeline.model.selection import Fold, TrainingSettings, grouped_folds
 from audio_pipeline.model.training import (
     MadeEvents,
     evaluation_of,
+    learning_problem,
     learnt_from,
-    real_clips,
     versions,
 )
 
@@ -235,29 +234,15 @@ def run_benchmark(
     if strangers or len(labels) < 2:
         named = shown_names(sorted(strangers)) or f"any label but {labels[0]}"
         raise InvalidInputError(f"no row that may teach has {named}; leave such rows out")
-    events = events_of(cases, groups)
-    events = events.rows(teaches[events.case])
-    if made is not None:
-        clips = real_clips(material, usable[teaches], groups[teaches])
-        events = concatenate_events(events, made(material.settings, clips, progress))
-        events = events.rows(np.isin(events.labels, labels))
+    problem = learning_problem(material, usable, groups, labels, folds, teaches, made, progress)
     asked = any(recipe.controls for recipe in recipes)
     tables = control_tables(material, usable) if asked else None
     for recipe in recipes:
-        validation = cross_validate(
-            cases,
-            events,
-            labels,
-            recipe,
-            material.settings,
-            folds,
-            groups,
-            progress=_named(recipe, progress),
-        )
-        evaluation = evaluation_of(validation, material, usable, recipe, labels)
+        validation = cross_validate(problem, recipe, progress=_named(recipe, progress))
+        evaluation = evaluation_of(validation, problem, recipe)
         if recipe.controls:
             asks = ControlSettings(recipe.estimator, recipe.params, seed=recipe.seed)
-            sure = np.isin(np.array([id(case) for case in cases]), _ids(evaluation))
+            sure = [not in_doubt(case.columns) for case in cases]
             seen = {name: table[sure] for name, table in (tables or {}).items()}
             evaluation = with_controls(evaluation, asks, tables=seen)
         yield _result(evaluation, splits, recipe, besides or {})
@@ -265,10 +250,6 @@ def run_benchmark(
 
 def _named(recipe: TrainingSettings, progress: Progress | None) -> Any:
     return lambda done, total: progress and progress(f"Judging {recipe.estimator}", done, total)
-
-
-def _ids(evaluation: Evaluation) -> list[int]:
-    return [id(one.case) for one in evaluation.predictions]
 
 
 def _result(
@@ -378,10 +359,9 @@ def rank(results: Sequence[Result]) -> list[list[Place]]:
             tasks[task],
             key=lambda one: (-(one.figure(HEADLINE) or 0.0), one.estimator, str(one.asked)),
         )
-        places = [
-            Place(one, number, *_behind(ordered[0], one)) for number, one in enumerate(ordered, 1)
-        ]
-        ranked.append(places)
+        ranked.append(
+            [Place(one, number, *_behind(ordered[0], one)) for number, one in enumerate(ordered, 1)]
+        )
     return ranked
 
 
@@ -404,10 +384,8 @@ def _behind(best: Result, other: Result) -> tuple[float, float | None, float | N
         ]
 
     (interval,) = metrics.group_intervals(difference, groups, resamples=200)
-    whole = difference(np.arange(len(pairs)))[0]
-    if interval is None:
-        return whole, None, None
-    return whole, interval.low, interval.high
+    low, high = interval or (None, None)
+    return difference(np.arange(len(pairs)))[0], low, high
 
 
 def _accuracy(cases: Sequence[Case], labels: Sequence[str]) -> float:

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from audio_pipeline.analysis.events import SOUNDS, Event
 from audio_pipeline.analysis.pipeline import Analysis
-from audio_pipeline.datasets.examples import AnnotatedRecording, Example
-from audio_pipeline.datasets.manifest import FINDING, is_near
+from audio_pipeline.datasets.examples import Example
+from audio_pipeline.datasets.manifest import FINDING, is_near, number_in
 from audio_pipeline.model import metrics
-from audio_pipeline.model.metrics import group_intervals, plain
-from audio_pipeline.model.scoring import PredictionTable
+from audio_pipeline.model.metrics import Interval, group_intervals, plain, plain_values
+from audio_pipeline.model.scoring import AnnotatedAnalysis, PredictionTable
 
 MEASURED_SNR = "measured_snr"
 """What is always reported by: how far the sounds stand out of the noise, in steps of 10 dB."""
@@ -42,10 +42,7 @@ class Breakdown:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; None for what cannot be said."""
-        return {
-            name: plain(value) if isinstance(value, float) else value
-            for name, value in vars(self).items()
-        }
+        return plain_values(self)
 
 
 @dataclass(frozen=True)
@@ -60,15 +57,10 @@ class EventScore:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        kinds = {"onset_20ms": self.onset_20ms, "onset_50ms": self.onset_50ms}
         return {"label": self.label, "found": self.overlap.found, "wanted": self.overlap.wanted} | {
-            f"{kind}_{name}": plain(value)
-            for kind, matches in {**kinds, "overlap": self.overlap}.items()
-            for name, value in (
-                ("precision", matches.precision),
-                ("recall", matches.recall),
-                ("f1", matches.f1),
-            )
+            f"{kind}_{figure}": plain(getattr(getattr(self, kind), figure))
+            for kind in ("onset_20ms", "onset_50ms", "overlap")
+            for figure in ("precision", "recall", "f1")
         }
 
 
@@ -168,14 +160,12 @@ def kinds_table(given: PredictionTable, cases: Sequence[Example]) -> list[dict[s
     return rows
 
 
-def score_events(
-    analyses: Sequence[tuple[AnnotatedRecording, Analysis]], labels: Sequence[str]
-) -> list[EventScore]:
+def score_events(analyses: Sequence[AnnotatedAnalysis], labels: Sequence[str]) -> list[EventScore]:
     """Compare the events found with the stretches labelled, over whole recordings.
 
     Parameters
     ----------
-    analyses : sequence of (AnnotatedRecording, Analysis)
+    analyses : sequence of AnnotatedAnalysis
         Those without times are left out.
     labels : sequence of str
         The model's.
@@ -187,7 +177,7 @@ def score_events(
     """
     nothing = metrics.Matches(0, 0, 0)
     totals = {label: [nothing] * 3 for label in labels}
-    for one, analysis in analyses:
+    for one, analysis, _ in analyses:
         if not one.regions:
             continue
         for label, so_far in totals.items():
@@ -266,7 +256,7 @@ class FindingScores:
 
     total: FindingShares
     #: 95 % intervals of the total by bootstrap over groups, where there are at least three
-    intervals: dict[str, tuple[float, float]]
+    intervals: dict[str, Interval]
     #: By ``guided``, by ``take_snr`` in steps of 10 dB, by the finding expected
     by: dict[str, list[FindingShares]]
     #: Of the guided recordings, had nobody known when they were to turn: what the protocol is worth
@@ -330,11 +320,7 @@ def score_findings(
     intervals = group_intervals(statistics, groups, seed)
     return FindingScores(
         shares(everything, "all"),
-        {
-            name: (interval.low, interval.high)
-            for name, interval in zip(names, intervals, strict=True)
-            if interval
-        },
+        {name: one for name, one in zip(names, intervals, strict=True) if one},
         {name: _by([one.get(name, "") for one in columns], name, shares) for name in _BY},
     )
 
@@ -342,14 +328,6 @@ def score_findings(
 def _by(
     values: Sequence[str], name: str, shares: Callable[[NDArray[np.int64], str], FindingShares]
 ) -> list[FindingShares]:
-    column = np.array([_step(_number(one)) if name == "take_snr" else one for one in values])
+    column = np.array([_step(number_in(one)) if name == "take_snr" else one for one in values])
     order = sorted(set(column), key=lambda value: (_step_order(value), value))
     return [shares(np.flatnonzero(column == value), value) for value in order if value]
-
-
-def _number(text: str) -> float:
-    """Return the number that a text is, NaN for none."""
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan

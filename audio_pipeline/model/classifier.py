@@ -14,7 +14,8 @@ import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
@@ -117,6 +118,11 @@ class Classifier:
         from audio_pipeline.analysis.events import with_background_odds
 
         return with_background_odds(self._estimated(table), self.labels, self.background_odds)
+
+    def predict_tables(self, tables: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float64]]:
+        """Return the probabilities of each of some tables, at least one, asked in one call."""
+        bounds = np.cumsum([len(table) for table in tables])[:-1]
+        return np.split(self.predict_proba(np.concatenate(tables)), bounds)
 
     def _estimated(self, table: ArrayLike) -> NDArray[np.float64]:
         """Return what the estimator itself says."""
@@ -223,9 +229,7 @@ def load_classifier(folder: Path | str | None = None, *, trusted: bool = False) 
             raise ValueError("name must be one short line of text")
         thresholds = _thresholds(document["thresholds"], labels)
         odds = _background_odds(document.get("calibration", {}))
-        description: dict[str, Any] = {
-            key: document[key] for key in _DESCRIPTION if key in document
-        }
+        description = _described(document)
         if not all(isinstance(description.get(key, {}), dict) for key in _DESCRIPTION[:3]):
             raise ValueError(f"one of {', '.join(_DESCRIPTION[:3])} is no mapping")
         from audio_pipeline.analysis.config import AnalysisConfig
@@ -289,11 +293,7 @@ def save_classifier(
             "background_odds": classifier.background_odds,
         },
         "thresholds": dict(classifier.thresholds),
-        **{
-            key: classifier.description[key]
-            for key in _DESCRIPTION
-            if key in classifier.description
-        },
+        **_described(classifier.description),
         "files": {name: hashlib.sha256(files[name]).hexdigest() for name in sorted(files)},
     }
     files[MANIFEST] = (json.dumps(document, indent=1, allow_nan=False) + "\n").encode()
@@ -314,6 +314,11 @@ def save_classifier(
     except OSError as error:
         raise CrepitusError(f"cannot write the model to {where}: {error.strerror}") from None
     return load_classifier(where, trusted=True)
+
+
+def _described(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a document says of where a model comes from."""
+    return {key: document[key] for key in _DESCRIPTION if key in document}
 
 
 def needs_trust(classifier: Classifier) -> bool:
@@ -352,11 +357,10 @@ def _is_being_written(scratch: Path) -> bool:
         return time.time() - scratch.stat().st_mtime < _ABANDONED
     number = scratch.name.removeprefix(_SCRATCH).partition("-")[0]
     try:
-        os.kill(int(number), 0)
+        with suppress(PermissionError):  # somebody else's runs as well
+            os.kill(int(number), 0)
     except (ValueError, ProcessLookupError, OverflowError):
         return False
-    except PermissionError:
-        return True
     return True
 
 

@@ -12,11 +12,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
 
 from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.analysis.pipeline import extract
@@ -24,18 +26,14 @@ from audio_pipeline.audio.recording import Recording, read_recording
 from audio_pipeline.datasets.conditions import CONDITIONS, in_parallel
 from audio_pipeline.datasets.examples import Example
 from audio_pipeline.datasets.loading import DataWarning, TrainingData
+from audio_pipeline.datasets.manifest import number_in
 from audio_pipeline.exceptions import RecordingError
 from audio_pipeline.features.transformer import FEATURE_NAMES
-from audio_pipeline.model.classifier import clean_table
+from audio_pipeline.model.classifier import Classifier, clean_table
 from audio_pipeline.model.estimator import DEFAULT, NAMES, fit_weighted, make_classifier
 from audio_pipeline.model.evaluation import Control, Evaluation
 from audio_pipeline.model.metrics import balanced_accuracy, group_intervals
 from audio_pipeline.model.selection import Fold, grouped_folds
-
-if TYPE_CHECKING:
-    from sklearn.base import BaseEstimator
-
-    from audio_pipeline.model.classifier import Classifier
 
 Floats = NDArray[np.float64]
 
@@ -53,6 +51,7 @@ _WORDS: Final[Mapping[str, str]] = {
 _ORDER_COLUMNS: Final = ("recorded", "date", "time", "order", "session")
 _ABOVE_CHANCE: Final = 0.1
 _SHARE: Final = 0.5
+_FOLDS: Final = 5
 _SMALL_TREES: Final = {"n_estimators": 60, "min_samples_leaf": 3}
 _LEAST_QUIET: Final = 0.1
 _LEAST_GAP: Final = 0.3
@@ -68,7 +67,6 @@ class ControlSettings:
     #: As :func:`~audio_pipeline.model.estimator.make_classifier` takes it
     estimator: str | BaseEstimator = DEFAULT
     params: Mapping[str, Any] = field(default_factory=dict)  #: Of it
-    folds: int = 5  #: Grouped folds
     seed: int = 0
 
 
@@ -76,7 +74,7 @@ def negative_controls(
     material: TrainingData,
     kept: NDArray[np.int64],
     accuracy: float | None,
-    settings: ControlSettings | None = None,
+    settings: ControlSettings,
     classifier: Classifier | None = None,
     tables: Mapping[str, Floats] | None = None,
 ) -> list[Control]:
@@ -89,7 +87,7 @@ def negative_controls(
         The cases to ask about; those without events are left out.
     accuracy : float or None
         The model's balanced accuracy over all recordings, to compare with.
-    settings : ControlSettings, optional
+    settings : ControlSettings
     classifier : Classifier, optional
         Is asked about recordings with the sounds of another person; without it that is left out.
     tables : mapping of str to array, optional
@@ -101,32 +99,27 @@ def negative_controls(
         Empty when no grouped split exists. A control is left out where the data do not know it:
         no order, no gap between sounds, no quiet.
     """
-    settings = settings or ControlSettings()
     kept = np.array([index for index in kept if len(material.cases[index].table)], np.int64)
     cases = [material.cases[index] for index in kept]
     labels, y_true = np.unique([case.label for case in cases], return_inverse=True)
     groups = material.groups[kept]
-    folds = grouped_folds(labels[y_true], groups, settings.folds, settings.seed) if cases else []
+    folds = grouped_folds(labels[y_true], groups, _FOLDS, settings.seed) if cases else []
     if not folds or labels.size < 2:
         return []
     rng = np.random.default_rng(settings.seed)
-    controls = []
+    told = []
     for name, table in (tables or control_tables(material, kept)).items():
         known = ~np.isnan(table).all(axis=1)
         if known.mean() < _FEWEST_KNOWN:
             continue
-        answer = _told_from(table, y_true, folds, settings)
-        controls.append(_control(name, y_true, answer, groups, accuracy, settings.seed))
+        told.append((name, y_true, _told_from(table, y_true, folds, settings), groups))
     means = np.array([case.table.mean(axis=0) for case in cases])
     dealt = rng.permutation(y_true)
-    answer = _told_from(means, dealt, folds, settings)
-    controls.append(_control("permuted", dealt, answer, groups, accuracy, settings.seed))
-    if classifier is not None:
-        swapped = _swapped(material, kept, cases, groups, classifier, rng)
-        if swapped is not None:
-            own, said, of_group = swapped
-            controls.append(_control("swapped", own, said, of_group, accuracy, settings.seed))
-    return controls
+    told.append(("permuted", dealt, _told_from(means, dealt, folds, settings), groups))
+    swapped = classifier and _swapped(material, cases, groups, classifier, rng)
+    if swapped:
+        told.append(("swapped", *swapped))
+    return [_control(*one, accuracy, settings.seed) for one in told]
 
 
 def _control(
@@ -144,30 +137,23 @@ def _control(
     (interval,) = group_intervals(
         lambda rows: [balanced_accuracy(y_true[rows], answer[rows], size)], groups, seed
     )
-    low = reached if interval is None else interval.low
+    low, high = interval or (None, None)
+    surely = reached if low is None else low
     beyond = 0.0 if accuracy is None else _SHARE * (accuracy - chance)
-    as_well = accuracy is not None and low > chance and reached >= accuracy
-    caught = bool(as_well or low - chance >= max(_ABOVE_CHANCE, beyond))
+    as_well = accuracy is not None and surely > chance and reached >= accuracy
+    caught = bool(as_well or surely - chance >= max(_ABOVE_CHANCE, beyond))
     told = f"{_WORDS[name]} tells the labels apart with {reached:.2f}"
-    told += "" if interval is None else f" [{interval.low:.2f}, {interval.high:.2f}]"
+    told += "" if interval is None else f" [{low:.2f}, {high:.2f}]"
     told += f", where guessing gives {chance:.2f}"
     told += "" if accuracy is None else f" and the model {accuracy:.2f}"
     if caught:
         verdict = f"{told}: these data cannot show that the model hears joints."
-    elif low > chance:
+    elif surely > chance:
         verdict = f"{told}: a part of the model's figure may come from it."
     else:
         verdict = f"{told}: no sign that it gives the labels away."
-    return Control(
-        name,
-        reached,
-        None if interval is None else interval.low,
-        None if interval is None else interval.high,
-        chance,
-        len(y_true),
-        caught,
-        verdict[0].upper() + verdict[1:],
-    )
+    verdict = verdict[0].upper() + verdict[1:]
+    return Control(name, reached, low, high, chance, len(y_true), caught, verdict)
 
 
 def _told_from(
@@ -194,27 +180,25 @@ def control_tables(material: TrainingData, kept: NDArray[np.int64]) -> dict[str,
     ----------
     material : TrainingData
     kept : int64 array, shape (n,)
-        Cases; those without events have no row.
+        Cases with events.
     """
-    kept = np.array([index for index in kept if len(material.cases[index].table)], np.int64)
     cases = [material.cases[index] for index in kept]
     conditions = material.conditions[kept]
 
     def columns(*names: str) -> Floats:
         return conditions[:, [CONDITIONS.index(name) for name in names]]
 
-    paths = {clip.name: clip.path for clip in material.dataset.clips}
-    suffixes = sorted({paths[case.name].suffix.lower() for case in cases})
-    formats = [[suffixes.index(paths[case.name].suffix.lower())] for case in cases]
-    flat = [[material.surveys[case.name].flat_share] for case in cases]
+    endings = [material.paths[case.name].suffix.lower() for case in cases]
+    _, formats = np.unique(endings, return_inverse=True)
+    flat = [material.surveys[case.name].flat_share for case in cases]
     floors = [name for name in CONDITIONS if name.startswith("floor")]
     tables = {
-        "quiet": _quiet_table(cases, paths, material.settings),
+        "quiet": _quiet_table(cases, material.paths, material.settings),
         "timing": np.array([_gaps(case) for case in cases]),
         "length": columns("duration"),
-        "format": np.hstack([columns("sample_rate", "bandwidth"), np.array(formats, float)]),
+        "format": np.column_stack([columns("sample_rate", "bandwidth"), formats]),
         # Not the peak: how loud a sound is belongs to the sound.
-        "level": np.hstack([columns("level", "dc"), np.array(flat)]),
+        "level": np.column_stack([columns("level", "dc"), flat]),
         "background": columns(*floors, "hum"),
     }
     order = _order(cases)
@@ -241,21 +225,13 @@ def _order(cases: Sequence[Example]) -> Floats | None:
     if name is None:
         return None
     values = [case.columns[name] for case in cases]
-    keys = [(float(value), "") if _is_number(value) else (0.0, value) for value in values]
+    keys = [(0.0, text) if isnan(number := number_in(text)) else (number, "") for text in values]
     place = np.zeros((len(cases), 1))
     for group in {case.group for case in cases}:
         own = [index for index, case in enumerate(cases) if case.group == group]
         for rank, index in enumerate(sorted(own, key=lambda index: keys[index])):
             place[index] = rank / max(1, len(own) - 1)
     return place
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def quiet_span(case: Example) -> tuple[float, float] | None:
@@ -285,15 +261,13 @@ def _quiet_table(
     cases: Sequence[Example], paths: Mapping[str, Path], config: AnalysisConfig
 ) -> Floats:
     """Describe the quiet stretch of each case by the model's own features."""
-    work = [
-        (_quiet_row, (paths[case.name], span, config))
-        for case in cases
-        for span in [quiet_span(case)]
-        if span is not None
-    ]
-    rows = iter(list(in_parallel(work)))
-    nothing = np.full(len(FEATURE_NAMES), np.nan)
-    return np.array([nothing if quiet_span(case) is None else next(rows) for case in cases])
+    spans = [quiet_span(case) for case in cases]
+    table = np.full((len(cases), len(FEATURE_NAMES)), np.nan)
+    there = [row for row, span in enumerate(spans) if span is not None]
+    work = [(_quiet_row, (paths[cases[row].name], spans[row], config)) for row in there]
+    for row, features in zip(there, in_parallel(work), strict=True):
+        table[row] = features
+    return table
 
 
 def _quiet_row(path: Path, span: tuple[float, float], config: AnalysisConfig) -> Floats:
@@ -303,7 +277,6 @@ def _quiet_row(path: Path, span: tuple[float, float], config: AnalysisConfig) ->
 
 def _swapped(
     material: TrainingData,
-    kept: NDArray[np.int64],
     cases: Sequence[Example],
     groups: NDArray[np.str_],
     classifier: Classifier,
@@ -313,7 +286,6 @@ def _swapped(
 
     The label of the person's own recording, the likeliest label heard, the person's group.
     """
-    paths = {clip.name: clip.path for clip in material.dataset.clips}
     usable = [n for n, case in enumerate(cases) if case.extraction.segments and quiet_span(case)]
     own, said, whose = [], [], []
     for first in rng.permutation(usable)[:_MOST_PAIRS]:
@@ -324,7 +296,7 @@ def _swapped(
             continue
         second = others[int(rng.integers(len(others)))]
         try:
-            sound = _with_sounds_of(cases[first], cases[second], paths)
+            sound = _with_sounds_of(cases[first], cases[second], material.paths)
         except RecordingError:
             continue
         table = extract(sound, classifier.settings).table

@@ -6,15 +6,16 @@ Not its sounds, not its parameters, not its calibration, not its thresholds.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
 
 from audio_pipeline.analysis.config import AnalysisConfig
-from audio_pipeline.analysis.pipeline import Analysis
 from audio_pipeline.datasets.examples import AnnotatedRecording, Events, Example
 from audio_pipeline.datasets.loading import TrainingData
 from audio_pipeline.exceptions import InvalidInputError
@@ -22,12 +23,12 @@ from audio_pipeline.features.transformer import FEATURE_NAMES
 from audio_pipeline.model import metrics
 from audio_pipeline.model.classifier import Classifier
 from audio_pipeline.model.scoring import (
+    AnnotatedAnalysis,
     CasePrediction,
     PredictionTable,
     analyze_annotated,
     predict_cases,
     prediction_table,
-    without_phases,
 )
 from audio_pipeline.model.selection import (
     Fold,
@@ -39,13 +40,27 @@ from audio_pipeline.model.selection import (
 )
 from audio_pipeline.model.thresholds import Decision, Heard, decide, hear, joined_hearings, trade
 
-if TYPE_CHECKING:
-    from sklearn.base import BaseEstimator
-
 Progress = Callable[[int, int], None]
 Deciding = tuple[Sequence[Example], Sequence[AnnotatedRecording]]
 _SHARES = (0.25, 0.5, 0.75)
 _FEWEST_GROUPS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class LearningProblem:
+    """What models are fitted to, and what they are judged on."""
+
+    material: TrainingData
+    kept: NDArray[np.int64]  #: int64 array, shape (n_cases,): Which of the material's cases
+    groups: NDArray[np.str_]  #: str array, shape (n_cases,): The linked group of each of these
+    labels: Sequence[str]  #: Sorted
+    folds: Sequence[Fold]  #: Indices of these cases; empty when no honest split exists
+    events: Events  #: Of those of these cases that are learnt from, and what else is trained on
+
+    @cached_property
+    def cases(self) -> list[Example]:
+        """The cases that are judged."""
+        return [self.material.cases[index] for index in self.kept]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,11 +69,7 @@ class CrossValidation:
 
     predictions: list[CasePrediction]  #: In the order of the cases
     table: PredictionTable  #: The same as arrays
-    folds: list[Fold]  #: Indices of cases
-    #: Of whole recordings of each fold; of the guided ones once more, without what their protocol
-    #: tells
-    analyses: list[tuple[AnnotatedRecording, Analysis]]
-    unguided: list[tuple[AnnotatedRecording, Analysis]]
+    analyses: list[AnnotatedAnalysis]  #: Of whole recordings of each fold
     #: When an event is sure, by the takes of all folds; None where there were none to choose by
     decision: Decision | None = None
     #: What more or less caution gives, see `thresholds.trade`
@@ -84,96 +95,64 @@ def classifier_of(
     )
 
 
-def fold_classifiers(
-    cases: Sequence[Example],
-    events: Events,
-    labels: Sequence[str],
-    settings: TrainingSettings,
-    analysis: AnalysisConfig,
-    folds: Sequence[Fold],
-    groups: NDArray[np.str_],
-    base: BaseEstimator | None = None,
-) -> Iterator[Classifier]:
-    """Yield a classifier for each fold, made in every way without the groups it is tested on.
-
-    Parameters
-    ----------
-    cases : sequence of Example
-    events : Events
-        Of those of these cases that are learnt from, and what else is trained on.
-    labels : sequence of str
-        Sorted.
-    settings : TrainingSettings
-        The recipe: the same for every fold and for the final model.
-    analysis : AnalysisConfig
-    folds : sequence of Fold
-        Indices of cases.
-    groups : str array, shape (n_cases,)
-        The linked group of each.
-    base : fitted forest or None
-        Start from this one.
-    """
-    for fold in folds:
-        outside = ~np.isin(events.groups, np.unique(groups[fold.test]))
-        selection = select_model(events.rows(outside), labels, settings, analysis.context, base)
-        yield classifier_of(selection, labels, settings, analysis)
-
-
 def cross_validate(
-    cases: Sequence[Example],
-    events: Events,
-    labels: Sequence[str],
+    problem: LearningProblem,
     settings: TrainingSettings,
-    analysis: AnalysisConfig,
-    folds: Sequence[Fold],
-    groups: NDArray[np.str_],
     base: BaseEstimator | None = None,
-    heard: Callable[[Fold], Sequence[AnnotatedRecording]] | None = None,
-    deciding: Callable[[Fold], Deciding] | None = None,
+    heard: Sequence[Sequence[AnnotatedRecording]] | None = None,
+    deciding: Sequence[Deciding] | None = None,
     progress: Progress | None = None,
 ) -> CrossValidation:
     """Answer every case by a model that was chosen and fitted without its group.
 
     Parameters
     ----------
-    cases, events, labels, settings, analysis, folds, groups, base
-        As for :func:`fold_classifiers`; at least one fold, each case tested once.
-    heard : callable or None
-        Gives whole recordings of a fold's groups, for that fold's model to judge.
-    deciding : callable or None
-        Gives the clips and takes of a fold's groups by which it is chosen when an event is sure:
-        for each fold by those of all others, as models answered them that had not seen them.
+    problem : LearningProblem
+        With at least one fold, each case tested once.
+    settings : TrainingSettings
+        The recipe: the same for every fold and for the final model.
+    base : fitted forest or None
+        Start from this one.
+    heard : sequence of sequence of AnnotatedRecording, or None
+        Whole recordings of each fold's groups, for that fold's model to judge.
+    deciding : sequence of (clips, takes), or None
+        Those of each fold's groups by which it is chosen when an event is sure: for each fold by
+        those of all others, as models answered them that had not seen them.
     progress : callable or None
         Called with (folds done, folds).
     """
+    folds, cases, events = problem.folds, problem.cases, problem.events
+    labels, analysis = problem.labels, problem.material.settings
+
+    def fitted(fold: Fold) -> Classifier:
+        """Return a model made in every way without the groups it is tested on."""
+        outside = ~np.isin(events.groups, np.unique(problem.groups[fold.test]))
+        selection = select_model(events.rows(outside), labels, settings, analysis.context, base)
+        return classifier_of(selection, labels, settings, analysis)
+
     predictions: list[CasePrediction | None] = [None] * len(cases)
-    analyses: list[tuple[AnnotatedRecording, Analysis]] = []
-    unguided: list[tuple[AnnotatedRecording, Analysis]] = []
-    models: Iterable[Classifier] = fold_classifiers(
-        cases, events, labels, settings, analysis, folds, groups, base
-    )
+    analyses: list[AnnotatedAnalysis] = []
+    models: Iterable[Classifier] = map(fitted, folds)
     decision = None
     traded: list[dict[str, float]] = []
     if deciding:
         models = list(models)
-        said = [hear(*deciding(fold), model) for fold, model in zip(folds, models, strict=True)]
+        said = [hear(*given, model) for given, model in zip(deciding, models, strict=True)]
         decision = _decision(said, settings)
         traded = trade(said, settings.budgets)
         others = [_decision([*said[:n], *said[n + 1 :]], settings) for n in range(len(said))]
         models = [replace(model, **vars(one)) for model, one in zip(models, others, strict=True)]
-    for number, (fold, model) in enumerate(zip(folds, models, strict=True), start=1):
+    for number, (fold, model) in enumerate(zip(folds, models, strict=True)):
         tested = predict_cases([cases[index] for index in fold.test], model)
         for index, one in zip(fold.test, tested, strict=True):
             predictions[index] = one
-        whole = heard(fold) if heard else []
-        analyses += analyze_annotated(whole, model)
-        unguided += analyze_annotated(without_phases(whole), model)
+        analyses += analyze_annotated(heard[number] if heard else [], model)
         if progress:
-            progress(number, len(folds))
+            progress(number + 1, len(folds))
     done = [one for one in predictions if one is not None]
     assert len(done) == len(cases)
-    table = prediction_table(done, labels, groups)
-    return CrossValidation(done, table, list(folds), analyses, unguided, decision, traded)
+    table = prediction_table(done, labels, problem.groups)
+    return CrossValidation(done, table, analyses, decision, traded)
 
 
 def _decision(said: Sequence[Heard], settings: TrainingSettings) -> Decision:
@@ -197,9 +176,7 @@ class CurvePoint:
 
 def learning_curve(
     cross_validation: CrossValidation,
-    cases: Sequence[Example],
-    events: Events,
-    labels: Sequence[str],
+    problem: LearningProblem,
     settings: TrainingSettings,
     params: Mapping[str, Any],
 ) -> list[CurvePoint]:
@@ -208,8 +185,8 @@ def learning_curve(
     Parameters
     ----------
     cross_validation : CrossValidation
-    cases, events, labels, settings
-        As for :func:`fold_classifiers`.
+    problem, settings
+        As for :func:`cross_validate`.
     params : mapping
         Of the final model; nothing is chosen again.
 
@@ -219,16 +196,16 @@ def learning_curve(
         Rising number of groups, the last with all; empty with fewer than eight groups, or when
         recordings are not learnt from.
     """
-    given = cross_validation.table
+    given, events, labels = cross_validation.table, problem.events, problem.labels
     groups = np.unique(given.groups)
     if groups.size < _FEWEST_GROUPS or settings.judge_only:
         return []
     order = np.random.default_rng(settings.seed).permutation(groups)
     points = []
     for share in _SHARES:
-        answer = np.full(len(cases), metrics.ABSTAINED)
+        answer = np.full(len(problem.cases), metrics.ABSTAINED)
         used = []
-        for fold in cross_validation.folds:
+        for fold in problem.folds:
             tested = set(given.groups[fold.test])
             outside = [name for name in order if name not in tested]
             kept = outside[: max(2, round(share * len(outside)))]
@@ -237,7 +214,7 @@ def learning_curve(
             part = part.rows(~np.isin(part.groups, list(tested)))
             if np.unique(part.labels).size < 2:
                 continue
-            tables = [cases[index].table for index in fold.test]
+            tables = [problem.cases[index].table for index in fold.test]
             bounds = np.cumsum([len(table) for table in tables])[:-1]
             try:
                 predict_proba = quick_predictor(part, labels, settings, params)
@@ -249,7 +226,7 @@ def learning_curve(
             accuracy = metrics.balanced_accuracy(given.y_true, answer, len(labels))
             points.append(CurvePoint(float(np.mean(used)), accuracy))
     whole = metrics.balanced_accuracy(given.y_true, given.y_pred, len(labels))
-    full = groups.size * (1 - 1 / max(2, len(cross_validation.folds)))
+    full = groups.size * (1 - 1 / max(2, len(problem.folds)))
     points.append(CurvePoint(float(full), whole))
     return points
 

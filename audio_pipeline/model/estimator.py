@@ -65,6 +65,7 @@ NAMES: Final = tuple(_NAMED)
 
 _MANY_ROWS: Final = 100
 _MOST_OLD_TREES: Final = 100
+_NEW_LEAF: Final = 3
 _LEAF_STEPS: Final = 4096
 _MOST_LEAVES: Final = 1500
 """Leaves grow with the number of rows so that a tree has about this many at most, which bounds the
@@ -241,7 +242,6 @@ def _instance(kind: type[BaseEstimator], params: Mapping[str, Any]) -> BaseEstim
 
 
 def _set_params(classifier: BaseEstimator, params: Mapping[str, Any]) -> None:
-
     known = sorted(classifier.get_params(deep=False))
     for name in params:
         if name not in known:
@@ -309,8 +309,6 @@ class ContinuedForest(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         The labels of the result, sorted: all of the base's, and new ones.
     strength : float
         > 0. How many events the belief of a leaf is worth.
-    min_samples_leaf : int
-        Of the new trees.
     random_state : int or None
 
     Attributes
@@ -325,13 +323,11 @@ class ContinuedForest(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         base: FrozenEstimator | None = None,
         labels: tuple[str, ...] = (),
         strength: float = 3.0,
-        min_samples_leaf: int = 3,
         random_state: int | None = 0,
     ) -> None:
         self.base = base
         self.labels = labels
         self.strength = strength
-        self.min_samples_leaf = min_samples_leaf
         self.random_state = random_state
 
     def fit(
@@ -362,7 +358,7 @@ class ContinuedForest(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ]
         new = clone(old).set_params(
             n_estimators=len(moved),
-            min_samples_leaf=self.min_samples_leaf,
+            min_samples_leaf=_NEW_LEAF,
             max_samples=None,
             random_state=self.random_state,
             n_jobs=None,
@@ -402,10 +398,7 @@ def _moved(
     np.add.at(reached, tree.tree_.apply(rows), votes)
     belief = strength * belief + reached
     belief /= belief.sum(axis=1, keepdims=True)
-    wider = Tree(tree.tree_.n_features, np.array([n_classes]), 1)
-    wider.__setstate__({**state, "values": np.ascontiguousarray(belief[:, None, :])})
-    moved = copy(tree)
-    moved.tree_ = wider
+    moved = _with_state(tree, {**state, "values": np.ascontiguousarray(belief[:, None, :])})
     moved.classes_ = np.arange(n_classes, dtype=np.float64)
     moved.n_classes_ = n_classes
     return moved
@@ -466,7 +459,12 @@ def _lighter(tree: Any) -> Any:
     values[..., 1:] = np.floor(values[..., 1:] * _LEAF_STEPS) / _LEAF_STEPS
     values[~leaf, :, 1:] = 0.0
     values[..., 0] = 1.0 - values[..., 1:].sum(axis=-1)
-    lighter = copy(tree)
-    lighter.tree_ = Tree(tree.tree_.n_features, np.array([values.shape[2]]), 1)
-    lighter.tree_.__setstate__({**state, "nodes": nodes, "values": values})
-    return lighter
+    return _with_state(tree, {**state, "nodes": nodes, "values": values})
+
+
+def _with_state(tree: Any, state: Mapping[str, Any]) -> Any:
+    """Return a copy of a fitted decision tree with other nodes or values."""
+    changed = copy(tree)
+    changed.tree_ = Tree(tree.tree_.n_features, np.array([state["values"].shape[2]]), 1)
+    changed.tree_.__setstate__(state)
+    return changed

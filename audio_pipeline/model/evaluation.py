@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audio_pipeline._version import __version__
-from audio_pipeline.analysis.pipeline import Analysis
-from audio_pipeline.datasets.examples import AnnotatedRecording, Example
+from audio_pipeline.datasets.examples import Example
 from audio_pipeline.datasets.loading import (
     DataWarning,
     Progress,
@@ -39,16 +38,21 @@ from audio_pipeline.model.breakdown import (
 )
 from audio_pipeline.model.classifier import Classifier, load_classifier
 from audio_pipeline.model.crossvalidation import case_folds, seen_by
-from audio_pipeline.model.metrics import plain, probe_balanced_accuracy, shortcut_warning
+from audio_pipeline.model.metrics import (
+    plain,
+    plain_values,
+    probe_balanced_accuracy,
+    shortcut_warning,
+)
 from audio_pipeline.model.scoring import (
-    FIGURES,
+    AnnotatedAnalysis,
     CasePrediction,
     PredictionTable,
     analyze_annotated,
     figures_with_intervals,
+    point_figures,
     predict_cases,
     prediction_table,
-    without_phases,
 )
 
 SCHEMA_VERSION = 2
@@ -73,10 +77,7 @@ class Control:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        return {
-            name: plain(value) if isinstance(value, float) else value
-            for name, value in vars(self).items()
-        }
+        return plain_values(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,17 +211,8 @@ class Evaluation:
                 "labels": [*self.table.labels, "abstained"],
                 "rows": self.confusion.tolist(),
             },
-            "risk_coverage": [
-                {name: plain(value) for name, value in vars(point).items()} for point in self.curve
-            ],
-            "reliability": [
-                {
-                    "confidence": plain(one.confidence),
-                    "accuracy": plain(one.accuracy),
-                    "count": one.count,
-                }
-                for one in self.bins
-            ],
+            "risk_coverage": [plain_values(point) for point in self.curve],
+            "reliability": [plain_values(one) for one in self.bins],
             "events": [one.to_dict() for one in self.events],
             "recordings": self.recordings,
             "warnings": [{"code": one.code, "text": one.text} for one in self.data_warnings],
@@ -229,8 +221,6 @@ class Evaluation:
 
 def _prediction_row(one: CasePrediction, labels: Sequence[str]) -> dict[str, Any]:
     case, finding = one.case, one.analysis.finding
-    known = len(one.probabilities) > 0
-    mean = one.probabilities.mean(axis=0) if known else [math.nan] * len(labels)
     return {
         "recording": case.name,
         "start": None if case.stretch is None else case.stretch[0],
@@ -241,7 +231,7 @@ def _prediction_row(one: CasePrediction, labels: Sequence[str]) -> dict[str, Any
         "answer": one.answer,
         "finding": None if finding is None else finding.label,
         "confidence": None if finding is None else plain(finding.confidence),
-        "probabilities": {label: plain(chance) for label, chance in zip(labels, mean, strict=True)},
+        "probabilities": dict(zip(labels, map(plain, one.mean), strict=True)),
         "sure": one.sure_joints,
     }
 
@@ -289,7 +279,9 @@ def evaluate(
     if not isinstance(dataset, Dataset):
         dataset = read_dataset(Path(dataset))
     classifier = model if isinstance(model, Classifier) else load_classifier(model)
-    check_columns(dataset, by)
+    missing = [name for name in by if not any(name in clip.columns for clip in dataset.clips)]
+    if missing:
+        raise InvalidInputError(f"{dataset.source} has no column {missing[0]!r} to report by")
     material = load_training_data(dataset, classifier.settings, progress=progress)
     kept, data_warnings = _kept(material, classifier, allow_overlap)
     scheme = f"the model {classifier.name} on recordings it was not trained on"
@@ -305,7 +297,6 @@ def evaluate(
         analyze_annotated(heard, classifier),
         classifier.labels,
         scheme,
-        unguided=analyze_annotated(without_phases(heard), classifier),
         by=by,
         seed=seed,
         data_warnings=data_warnings,
@@ -313,22 +304,14 @@ def evaluate(
     return replace(evaluation, name=classifier.name, sha256=classifier.sha256)
 
 
-def check_columns(dataset: Dataset, by: Sequence[str]) -> None:
-    """Refuse to report by a column that no row has."""
-    missing = [name for name in by if not any(name in clip.columns for clip in dataset.clips)]
-    if missing:
-        raise InvalidInputError(f"{dataset.source} has no column {missing[0]!r} to report by")
-
-
 def assemble(
     material: TrainingData,
     kept: NDArray[np.int64],
     predictions: Sequence[CasePrediction],
-    analyses: Sequence[tuple[AnnotatedRecording, Analysis]],
+    analyses: Sequence[AnnotatedAnalysis],
     labels: Sequence[str],
     scheme: str,
     *,
-    unguided: Sequence[tuple[AnnotatedRecording, Analysis]] = (),
     by: Sequence[str] = (),
     seed: int = 0,
     data_warnings: Sequence[DataWarning] = (),
@@ -342,13 +325,11 @@ def assemble(
         The cases that were predicted.
     predictions : sequence of CasePrediction
         Of these cases, in this order.
-    analyses : sequence of (AnnotatedRecording, Analysis)
+    analyses : sequence of AnnotatedAnalysis
         Whole recordings; used where they have times or a finding that is expected.
     labels : sequence of str
     scheme : str
         In words: which model on what.
-    unguided : sequence of (AnnotatedRecording, Analysis)
-        Guided recordings once more, without what their protocol tells.
     by : sequence of str
         Further manifest columns to report by.
     seed : int
@@ -375,11 +356,9 @@ def assemble(
     )
     data_warnings += [shortcut] if shortcut else []
     figures["weighed_by"] = KIND if given.has_kinds else None
-    figures |= _sizes(given, cases)
+    figures |= sizes(cases, given.groups)
     figures["scheme"] = scheme
     known = given.y_pred != metrics.ABSTAINED
-    highest = given.event_probabilities.max(axis=1, initial=0.0)
-    right = given.event_probabilities.argmax(axis=1) == given.event_true
     named = [name for name in COLUMNS if any(name in case.columns for case in cases)]
     columns = {name: column_values(cases, name) for name in dict.fromkeys([*named, *by])}
     columns[MEASURED_SNR] = measured_snr(cases)
@@ -390,7 +369,7 @@ def assemble(
         judged,
         given,
         figures,
-        _point_figures(given.unweighted()),
+        point_figures(given.unweighted()),
         _doubtful(everything.subset(np.flatnonzero(~sure)), predictions),
         breakdown(given, [case.group for case in cases]),
         {name: breakdown(given, values) for name, values in columns.items()},
@@ -402,60 +381,44 @@ def assemble(
             len(given.labels),
             given.weights[known],
         ),
-        metrics.reliability(highest, right),
+        metrics.reliability(given.event_confidence, given.event_right),
         score_events(analyses, labels),
-        _findings(analyses, unguided, seed),
+        _findings(analyses, seed),
         tuple(data_warnings),
     )
 
 
-def _findings(
-    analyses: Sequence[tuple[AnnotatedRecording, Analysis]],
-    unguided: Sequence[tuple[AnnotatedRecording, Analysis]],
-    seed: int,
-) -> FindingScores | None:
-    told = [(one.cases[0].columns, analysis) for one, analysis in analyses]
-    bare = score_findings([(one.cases[0].columns, analysis) for one, analysis in unguided], seed)
-    scores = score_findings(told, seed)
+def _findings(analyses: Sequence[AnnotatedAnalysis], seed: int) -> FindingScores | None:
+    told = [(one.cases[0].columns, analysis) for one, analysis, _ in analyses]
+    free = [(one.cases[0].columns, unguided) for one, _, unguided in analyses if unguided]
+    scores, bare = score_findings(told, seed), score_findings(free, seed)
     return replace(scores, without_protocol=bare.total) if scores and bare else scores
 
 
-def _sizes(given: PredictionTable, cases: Sequence[Example]) -> dict[str, int]:
+def sizes(cases: Sequence[Example], groups: NDArray[np.str_]) -> dict[str, int]:
+    """Return how many recordings, cases, events and groups figures are of."""
     return {
         "n_recordings": len({case.name for case in cases}),
         "n_cases": len(cases),
-        "n_events": len(given.event_true),
-        "n_groups": int(np.unique(given.groups).size),
+        "n_events": sum(len(case.table) for case in cases),
+        "n_groups": int(np.unique(groups).size),
     }
-
-
-def _point_figures(given: PredictionTable) -> dict[str, Any]:
-    return {name: plain(figure(given)) for name, figure in FIGURES.items()}
 
 
 def _doubtful(given: PredictionTable, predictions: Sequence[CasePrediction]) -> dict[str, Any]:
     cases = [one.case for one in predictions if in_doubt(one.case.columns)]
-    return _sizes(given, cases) | (_point_figures(given) if cases else {})
+    return sizes(cases, given.groups) | (point_figures(given) if cases else {})
 
 
 def _kept(
     material: TrainingData, classifier: Classifier, allow_overlap: bool
 ) -> tuple[NDArray[np.int64], list[DataWarning]]:
     """Leave out labels the model does not know and, unless allowed, what it was trained on."""
-    kept: list[int] = []
-    unknown: set[str] = set()
-    trained: set[str] = set()
-    for index, (case, seen) in enumerate(
-        zip(material.cases, seen_by(classifier, material), strict=True)
-    ):
-        if case.label not in classifier.labels:
-            unknown.add(case.label)
-            continue
-        if seen:
-            trained.add(case.name)
-        if allow_overlap or not seen:
-            kept.append(index)
-    if len({case.label for case in material.cases} - unknown) == 0:
+    unknown = {case.label for case in material.cases} - set(classifier.labels)
+    known = np.array([case.label not in unknown for case in material.cases], bool)
+    seen = known & seen_by(classifier, material)
+    trained = {material.cases[index].name for index in np.flatnonzero(seen)}
+    if not known.any():
         raise InvalidInputError(
             f"no recording of {material.dataset.source} has a label the model knows "
             f"({', '.join(classifier.labels)})"
@@ -473,7 +436,7 @@ def _kept(
         if not allow_overlap:
             text += " (--allow-overlap, in Python allow_overlap=True, counts them)"
         data_warnings.append(DataWarning("overlap", text))
-    return np.array(kept, np.int64), data_warnings
+    return np.flatnonzero(known if allow_overlap else known & ~seen), data_warnings
 
 
 def _probe(

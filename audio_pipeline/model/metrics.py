@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,11 +71,6 @@ def strict_balanced_accuracy(
     right = np.bincount(y_true[hit], weights[hit], minlength=n_classes)
     there = np.bincount(y_true, weights, minlength=n_classes)
     return _mean(_ratio(right.astype(np.float64), there.astype(np.float64)))
-
-
-def coverage(answer: Ints) -> float:
-    """Return the share answered; NaN for nothing."""
-    return float(np.mean(answer != ABSTAINED)) if answer.size else float("nan")
 
 
 def macro_auc(y_true: Ints, probabilities: Floats) -> float:
@@ -173,7 +168,6 @@ def risk_coverage(
     confidence: Floats,
     n_classes: int,
     weights: Floats | None = None,
-    points: int = 21,
 ) -> list[OperatingPoint]:
     """Trade coverage against accuracy: keep the most confident answers.
 
@@ -185,20 +179,19 @@ def risk_coverage(
     n_classes : int
     weights : float array, shape (n,), optional
         What each counts; 1 without it.
-    points : int
-        Coverages from 1 down to 1 / (points - 1).
 
     Returns
     -------
     list of OperatingPoint
-        From full coverage down, as long as every class that occurs is still answered.
+        From full coverage down in steps of 5 %, as long as every class that occurs is still
+        answered.
     """
     weights = np.ones(len(y_true)) if weights is None else weights
     order = np.argsort(-confidence, kind="stable")
     reached = np.cumsum(weights[order]) / max(weights.sum(), 1e-12)
     occurring = np.unique(y_true).size
     curve = []
-    for share in np.linspace(1.0, 0.0, points)[:-1]:
+    for share in np.linspace(1.0, 0.0, 21)[:-1]:
         kept = order[: int(np.searchsorted(reached, share - 1e-9)) + 1]
         if not y_true.size or np.unique(y_true[kept]).size < occurring:
             break
@@ -299,6 +292,14 @@ def plain(value: float) -> float | None:
     return None if math.isnan(value) else round(float(value), 6)
 
 
+def plain_values(figures: object) -> dict[str, Any]:
+    """Return the fields of a dataclass for JSON, its figures as :func:`plain` gives them."""
+    return {
+        name: plain(value) if isinstance(value, float) else value
+        for name, value in vars(figures).items()
+    }
+
+
 def _ratio(part: Floats, whole: Floats) -> Floats:
     ratio = np.full(part.shape, np.nan)
     np.divide(part, whole, out=ratio, where=whole > 0)
@@ -314,8 +315,7 @@ Statistics = Callable[[NDArray[np.int64]], Sequence[float]]
 _FEWEST_GROUPS = 3
 
 
-@dataclass(frozen=True)
-class Interval:
+class Interval(NamedTuple):
     """A 95 % interval."""
 
     low: float
@@ -532,9 +532,7 @@ def shortcut_warning(
         Balanced accuracies; None where there is none.
     n_classes, n_recordings : int
     """
-    if probe is None or model is None:
-        return None
-    if not is_shortcut(probe, model, n_classes, n_recordings):
+    if probe is None or model is None or not is_shortcut(probe, model, n_classes, n_recordings):
         return None
     text = (
         "recording conditions alone (length, rate, level, background) predict the label with "

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,13 @@ class CasePrediction:
     probabilities: NDArray[np.float64]
 
     @property
+    def mean(self) -> NDArray[np.float64]:
+        """Mean probability of each label over the events; NaN where there are none."""
+        if not len(self.probabilities):
+            return np.full(self.probabilities.shape[1], np.nan)
+        return np.asarray(self.probabilities.mean(axis=0))
+
+    @property
     def sure_joints(self) -> dict[str, int]:
         """Number of sure pop and grating events."""
         return {
@@ -63,19 +70,14 @@ def predict_cases(cases: Sequence[Example], classifier: Classifier) -> list[Case
     """Let a model answer about every case, all events in one call."""
     if not cases:
         return []
-    counts = [len(case.table) for case in cases] + [len(case.extraction.table) for case in cases]
     tables = [case.table for case in cases] + [case.extraction.table for case in cases]
-    probabilities = np.split(
-        classifier.predict_proba(np.concatenate(tables)), np.cumsum(counts)[:-1]
-    )
+    probabilities = classifier.predict_tables(tables)
     predictions = []
     for number, case in enumerate(cases):
-        analysis = classify_segments(
-            case.extraction, probabilities[len(cases) + number], classifier
-        )
+        weighed, heard = probabilities[number], probabilities[len(cases) + number]
+        analysis = classify_segments(case.extraction, heard, classifier)
         finding = analysis.finding
         answer = None if finding is None else answer_of(finding.label, classifier.labels)
-        weighed = probabilities[number]
         if len(analysis.events) == len(weighed):
             chances = [list(event.probabilities.values()) for event in analysis.events]
             weighed = np.array(chances).reshape(weighed.shape)
@@ -83,9 +85,18 @@ def predict_cases(cases: Sequence[Example], classifier: Classifier) -> list[Case
     return predictions
 
 
+class AnnotatedAnalysis(NamedTuple):
+    """What a model says about a whole recording of a dataset."""
+
+    recording: AnnotatedRecording
+    analysis: Analysis
+    #: Of a guided recording the same, had nobody known when it was to turn; else None
+    unguided: Analysis | None
+
+
 def analyze_annotated(
     heard: Sequence[AnnotatedRecording], classifier: Classifier
-) -> list[tuple[AnnotatedRecording, Analysis]]:
+) -> list[AnnotatedAnalysis]:
     """Analyse whole recordings of a dataset where the whole matters.
 
     Parameters
@@ -95,7 +106,7 @@ def analyze_annotated(
 
     Returns
     -------
-    list of (AnnotatedRecording, Analysis)
+    list of AnnotatedAnalysis
         Of those that can be used, and whose manifest gives times or an expected finding.
     """
     wanted = [
@@ -105,22 +116,16 @@ def analyze_annotated(
     ]
     if not wanted:
         return []
-    bounds = np.cumsum([len(one.extraction.table) for one in wanted])[:-1]
-    tables = np.concatenate([one.extraction.table for one in wanted])
-    parts = np.split(classifier.predict_proba(tables), bounds)
-    return [
-        (one, classify_segments(one.extraction, part, classifier))
-        for one, part in zip(wanted, parts, strict=True)
-    ]
-
-
-def without_phases(heard: Sequence[AnnotatedRecording]) -> list[AnnotatedRecording]:
-    """Return the guided recordings as if nobody knew when they were to turn."""
-    return [
-        replace(one, extraction=replace(one.extraction, phases=()))
-        for one in heard
-        if one.extraction.phases
-    ]
+    found = []
+    parts = classifier.predict_tables([one.extraction.table for one in wanted])
+    for one, part in zip(wanted, parts, strict=True):
+        unguided = None
+        if one.extraction.phases:
+            free = replace(one.extraction, phases=())
+            unguided = classify_segments(free, part, classifier)
+        analysis = classify_segments(one.extraction, part, classifier)
+        found.append(AnnotatedAnalysis(one, analysis, unguided))
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,6 +151,16 @@ class PredictionTable:
     event_case: NDArray[np.int64]  #: int64 array, shape (n_events,)
     event_probabilities: NDArray[np.float64]  #: float64 array, shape (n_events, n_labels)
     kind_names: tuple[str, ...] = ("",)
+
+    @property
+    def event_confidence(self) -> NDArray[np.float64]:
+        """The highest probability of each event."""
+        return np.asarray(self.event_probabilities.max(axis=1, initial=0.0))
+
+    @property
+    def event_right(self) -> NDArray[np.bool_]:
+        """Whether the likeliest label of each event is its own."""
+        return np.asarray(self.event_probabilities.argmax(axis=1) == self.event_true)
 
     @property
     def y_pred(self) -> NDArray[np.int64]:
@@ -178,20 +193,13 @@ class PredictionTable:
         # Event numbers within each case, counted on from where the case's events begin.
         within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         events = position[np.repeat(bounds[:-1][chosen], counts) + within]
-        return PredictionTable(
-            self.labels,
-            self.y_true[chosen],
-            self.answer[chosen],
-            self.mean[chosen],
-            self.groups[chosen],
-            self.kinds[chosen],
-            self.near[chosen],
-            self.seconds[chosen],
-            self.joints[chosen],
-            self.event_true[events],
-            np.repeat(np.arange(len(chosen)), counts),
-            self.event_probabilities[events],
-            self.kind_names,
+        of_cases = ("y_true", "answer", "mean", "groups", "kinds", "near", "seconds", "joints")
+        return replace(
+            self,
+            **{name: getattr(self, name)[chosen] for name in of_cases},
+            event_true=self.event_true[events],
+            event_case=np.repeat(np.arange(len(chosen)), counts),
+            event_probabilities=self.event_probabilities[events],
         )
 
 
@@ -221,7 +229,7 @@ def prediction_table(
         tuple(labels),
         y_true,
         np.array(answers, np.int64),
-        np.array([_mean(one.probabilities) for one in predictions]).reshape(-1, len(labels)),
+        np.array([one.mean for one in predictions]).reshape(-1, len(labels)),
         groups,
         kinds.astype(np.int64),
         np.array([-1 if one is None else int(one) for one in near], np.int64),
@@ -234,13 +242,6 @@ def prediction_table(
     )
 
 
-def _mean(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    if not len(probabilities):
-        return np.full(probabilities.shape[1], np.nan)
-    mean: NDArray[np.float64] = probabilities.mean(axis=0)
-    return mean
-
-
 def _seconds(case: Example) -> float:
     if case.stretch is not None:
         return case.stretch[1] - case.stretch[0]
@@ -248,10 +249,6 @@ def _seconds(case: Example) -> float:
 
 
 Figure = Callable[[PredictionTable], float]
-
-
-def _confusion(given: PredictionTable) -> NDArray[np.float64]:
-    return metrics.confusion(given.y_true, given.answer, len(given.labels), given.weights)
 
 
 def _balanced_accuracy(given: PredictionTable, answer: NDArray[np.int64]) -> float:
@@ -296,46 +293,37 @@ def _pop_against_grating(given: PredictionTable) -> float:
     return _share(given.y_true == given.answer, given, among)
 
 
-def _of_background(given: PredictionTable) -> NDArray[np.bool_] | None:
+def _of_background(given: PredictionTable) -> NDArray[np.bool_]:
+    """Return which recordings are of the background; none where no joint sound is told from it."""
     if BACKGROUND not in given.labels or not set(JOINT_LABELS) & set(given.labels):
-        return None
+        return np.zeros(len(given.y_true), bool)
     return np.asarray(given.y_true == given.labels.index(BACKGROUND))
 
 
 def _false_a_minute(*labels: str) -> Figure:
     """Sure joint events in background recordings, per minute of these, unweighted."""
+    columns = [JOINT_LABELS.index(label) for label in labels]
 
     def figure(given: PredictionTable) -> float:
         background = _of_background(given)
-        minutes = 0.0 if background is None else given.seconds[background].sum() / 60
-        if minutes <= 0:
-            return float("nan")
-        columns = [JOINT_LABELS.index(label) for label in labels]
-        return float(given.joints[background][:, columns].sum() / minutes)
+        minutes = given.seconds[background].sum() / 60
+        heard = given.joints[background][:, columns].sum()
+        return float(heard / minutes) if minutes > 0 else float("nan")
 
     return figure
 
 
 def _false_share(*labels: str, near: bool | None = None) -> Figure:
     """Share of background recordings, or of the near or far ones, with a sure joint event."""
+    columns = [JOINT_LABELS.index(label) for label in labels]
 
     def figure(given: PredictionTable) -> float:
         among = _of_background(given)
-        if among is None:
-            return float("nan")
         if near is not None:
             among = among & (given.near == int(near))
-        columns = [JOINT_LABELS.index(label) for label in labels]
         return _share(given.joints[:, columns].sum(axis=1) > 0, given, among)
 
     return figure
-
-
-def _ece(given: PredictionTable) -> float:
-    probabilities = given.event_probabilities
-    right = probabilities.argmax(axis=1) == given.event_true if len(probabilities) else np.zeros(0)
-    highest = probabilities.max(axis=1) if len(probabilities) else np.zeros(0)
-    return metrics.calibration_error(highest, right.astype(bool))
 
 
 FIGURES: dict[str, Figure] = {
@@ -360,7 +348,7 @@ FIGURES: dict[str, Figure] = {
     "false_alarms_per_minute": _false_a_minute("pop", "grating"),
     "false_pops_per_minute": _false_a_minute("pop"),
     "false_gratings_per_minute": _false_a_minute("grating"),
-    "ece": _ece,
+    "ece": lambda a: metrics.calibration_error(a.event_confidence, a.event_right),
     "brier": lambda a: metrics.brier_score(a.event_true, a.event_probabilities),
 }
 """Every figure a report gives, from predictions; NaN where it does not apply. All weigh kinds alike
@@ -396,17 +384,18 @@ HEADLINE: Final = "recording_balanced_accuracy"
 """What estimators are ranked by: every recording answered, every kind of a label weighing alike."""
 
 
-def figures_with_intervals(
-    given: PredictionTable, seed: int = 0, names: Sequence[str] = tuple(FIGURES)
-) -> dict[str, Any]:
+def point_figures(given: PredictionTable) -> dict[str, float | None]:
+    """Return :data:`FIGURES`, None where one does not apply."""
+    return {name: metrics.plain(figure(given)) for name, figure in FIGURES.items()}
+
+
+def figures_with_intervals(given: PredictionTable, seed: int = 0) -> dict[str, Any]:
     """Return figures with their 95 % intervals by bootstrap over groups.
 
     Parameters
     ----------
     given : PredictionTable
     seed : int
-    names : sequence of str
-        Of :data:`FIGURES`.
 
     Returns
     -------
@@ -414,8 +403,8 @@ def figures_with_intervals(
         ``<name>``, None where it does not apply, and where an interval can be had ``<name>_low``
         and ``<name>_high``.
     """
-    figures: dict[str, Any] = {name: metrics.plain(FIGURES[name](given)) for name in names}
-    known = [name for name in names if figures[name] is not None and name not in _NO_INTERVAL]
+    figures: dict[str, Any] = point_figures(given)
+    known = [name for name in FIGURES if figures[name] is not None and name not in _NO_INTERVAL]
 
     def statistics(rows: NDArray[np.int64]) -> list[float]:
         part = given.subset(rows)

@@ -9,7 +9,8 @@ side; made events are learnt from and never judged.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,6 +37,7 @@ from audio_pipeline.datasets.examples import (
     Events,
     balanced_weights,
     concatenate_events,
+    unjudged_events,
     with_synthetic_share,
 )
 from audio_pipeline.exceptions import InvalidInputError
@@ -305,22 +307,21 @@ def select_model(
         # No recording is learnt from: one split does, with all of them on the other side.
         folds = [Fold(learnt, judged)]
     pipeline, grid = _pipeline(settings, len(learnt), base, labels)
-    with _Weighted(pipeline, events.labels, weights, judge_weights) as search:
-        candidates = search.candidates(grid)
-        if not folds:
-            many = len(events) > _MANY_EVENTS or base is not None
-            params = candidates[0] if many else candidates[-1]
-            estimator = search.fit(X, learnt, params)
-            probabilities = np.zeros((0, len(labels)))
-            judged = judged[:0]
-        else:
+    with _learning(pipeline):
+        search = _Weighted(pipeline, events.labels, weights, judge_weights)
+        if folds:
             params = search.choose(X, folds, grid, settings.search_trees)
             estimator = search.calibrate(X, folds, params)
+        else:
+            many = len(events) > _MANY_EVENTS or base is not None
+            candidates = list(ParameterGrid(grid))
+            params = candidates[0] if many else candidates[-1]
+            estimator = search.fit(X, learnt, params)
+        if folds and not settings.takes:
+            probabilities = search.out_of_fold(X, folds, params, estimator)[judged]
+        else:  # nothing to judge by, or takes decide later when an event is sure
+            judged = judged[:0]
             probabilities = np.zeros((0, len(labels)))
-            if settings.takes:  # takes decide later when an event is sure
-                judged = judged[:0]
-            else:
-                probabilities = search.out_of_fold(X, folds, params, estimator)[judged]
     cases = events.rows(judged)
     number = {label: column for column, label in enumerate(labels)}
     thresholds = choose_thresholds(
@@ -342,9 +343,7 @@ def _with_all_labels(events: Events, labels: Sequence[str], settings: TrainingSe
     learnt = events.labels[events.case < 0] if settings.judge_only else events.labels
     absent = np.setdiff1d(np.array(labels), learnt)
     none = np.zeros((len(absent), events.table.shape[1]), np.float32)
-    text, weights = np.full(len(absent), ""), np.zeros(len(absent))
-    case, spans = np.full(len(absent), -1), np.full((len(absent), 2), np.nan)
-    return concatenate_events(events, Events(none, absent, text, weights, case, spans, text))
+    return concatenate_events(events, unjudged_events(none, absent, np.full(len(absent), "")))
 
 
 def quick_predictor(
@@ -362,8 +361,9 @@ def quick_predictor(
     X = clean_table(events.table)[:, columns]
     weights = learning_weights(events, settings)
     pipeline, _ = _pipeline(settings, len(X), None, labels)
-    with _Weighted(pipeline, events.labels, weights, weights) as search:
-        search.use_fewer_trees(settings.search_trees)
+    pipeline = _with_fewer_trees(pipeline, settings.search_trees)
+    with _learning(pipeline):
+        search = _Weighted(pipeline, events.labels, weights, weights)
         fitted = search.fit(X, np.arange(len(X)), params)
     place = np.searchsorted(np.array(labels), fitted.classes_)
 
@@ -435,8 +435,23 @@ def _can_be_weighed(classifier: BaseEstimator) -> bool:
         return False
 
 
+@contextmanager
+def _learning(pipeline: Pipeline) -> Iterator[None]:
+    """Let scikit-learn hand on weights where it can, and say what a classifier cannot learn."""
+    classifier = pipeline.steps[-1][1]
+    try:
+        with sklearn.config_context(enable_metadata_routing=_can_be_weighed(classifier)):
+            yield
+    except ValueError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InvalidInputError(
+            f"{_named(classifier)} cannot learn from these sounds: {reason}; "
+            "take another estimator, other parameters or more recordings"
+        ) from error
+
+
 class _Weighted:
-    """Fits a pipeline with weights, which scikit-learn hands on by name.
+    """Fits a pipeline with weights, which scikit-learn's metadata routing hands on by name.
 
     Events are weighed twice: by `train_weight` where the estimator learns from them, by
     `sample_weight`, which is 0 for made events, where it is judged and calibrated.
@@ -447,47 +462,22 @@ class _Weighted:
     ) -> None:
         self._pipeline = pipeline
         self._y = labels
-        self._judge_weights = judge_weights
-        self._weights = weights
-
-    def __enter__(self) -> _Weighted:
-
-        classifier = self._pipeline.steps[-1][1]
-        self._routing = sklearn.config_context(enable_metadata_routing=_can_be_weighed(classifier))
-        self._routing.__enter__()
+        classifier = pipeline.steps[-1][1]
         self._given: dict[str, Floats] = {}
         self._judged: dict[str, Floats] = {}
-        if not sklearn.get_config()["enable_metadata_routing"]:
-            if not self._judge_weights.all():
+        if not _can_be_weighed(classifier):
+            if not judge_weights.all():
                 raise InvalidInputError(
                     f"{_named(classifier)} cannot learn from made sounds; take another estimator"
                 )
-            return self
-        for _, step in self._pipeline.steps[:-1]:
+            return
+        for _, step in pipeline.steps[:-1]:
             if has_fit_parameter(step, "sample_weight"):
                 step.set_fit_request(sample_weight=False)
-        self._judged = {"sample_weight": self._judge_weights}
+        self._judged = {"sample_weight": judge_weights}
         if has_fit_parameter(classifier, "sample_weight"):
             classifier.set_fit_request(sample_weight="train_weight")
-            self._given = {"train_weight": self._weights}
-        return self
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        self._routing.__exit__(kind, error, trace)
-        if isinstance(error, ValueError) and not isinstance(error, InvalidInputError):
-            reason = " ".join(str(error).split())[:200]
-            raise InvalidInputError(
-                f"{_named(self._pipeline.steps[-1][1])} cannot learn from these sounds: {reason}; "
-                "take another estimator, other parameters or more recordings"
-            ) from error
-
-    def candidates(self, grid: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
-        """Return every combination of a grid; one that is empty for an empty grid."""
-        return list(ParameterGrid(dict(grid)))
-
-    def use_fewer_trees(self, most: int) -> None:
-        """Fit forests of at most `most` trees from now on."""
-        self._pipeline = _with_fewer_trees(self._pipeline, most)
+            self._given = {"train_weight": weights}
 
     def fit(self, X: NDArray[np.float32], rows: Ints, params: Mapping[str, Any]) -> Pipeline:
         """Fit the pipeline with some parameters to some rows."""
@@ -503,9 +493,9 @@ class _Weighted:
         most_trees: int,
     ) -> dict[str, Any]:
         """Return the parameters of a grid with the least log loss on the folds."""
-        candidates = self.candidates(grid)
+        candidates = list(ParameterGrid(dict(grid)))
         if len(candidates) == 1:
-            return candidates[0]
+            return dict(candidates[0])
         quick = _with_fewer_trees(clone(self._pipeline), most_trees)
         # "neg_log_loss" with all labels named: a test part may lack one of them.
         scorer = make_scorer(

@@ -78,10 +78,7 @@ def hear(
     """
     extractions = [*(one.extraction for one in cases), *(one.extraction for one in takes)]
     plain = replace(classifier, background_odds=1.0)
-    bounds = np.cumsum([len(one.table) for one in extractions])[:-1]
-    answers = np.split(
-        plain.predict_proba(np.concatenate([one.table for one in extractions])), bounds
-    )
+    answers = plain.predict_tables([one.table for one in extractions])
     said = [
         [_said(*pair, classifier, odds) for pair in zip(extractions, answers, strict=True)]
         for odds in ODDS
@@ -89,13 +86,12 @@ def hear(
     sounds = [frozenset({one.label}) for one in cases]
     sounds += [SOUNDS[one.cases[0].columns[FINDING]] for one in takes]
     near = [one.label == BACKGROUND and bool(is_near(one.columns)) for one in cases]
-    whole = [False] * len(takes)
     return Heard(
         np.array([[certainty for certainty, _ in row] for row in said]).reshape(len(ODDS), -1, 2),
         np.array([[doubt for _, doubt in row] for row in said]),
         np.array([[label in one for label in JOINT_LABELS] for one in sounds]).reshape(-1, 2),
         np.array([False] * len(cases) + [True] * len(takes)),
-        np.array([*near, *whole]),
+        np.array(near + [False] * len(takes)),
         np.array([*(one.columns.get(KIND, "") for one in cases), *([""] * len(takes))]),
     )
 
@@ -115,13 +111,8 @@ def _said(
     may = [event for event in willing.events if not event.uncertain]
     chances = np.array([[event.probabilities[name] for name in labels] for event in may])
     certain = certainties(chances.reshape(-1, len(labels)), labels)
-    highest = [
-        max(
-            (float(c) for event, c in zip(may, certain, strict=True) if event.label == label),
-            default=0.0,
-        )
-        for label in JOINT_LABELS
-    ]
+    likeliest = np.array([event.label for event in may], np.str_)
+    highest = [float(certain[likeliest == label].max(initial=0.0)) for label in JOINT_LABELS]
     finding = reluctant.finding
     return highest, finding is not None and finding.label == "uncertain"
 
@@ -255,9 +246,13 @@ class _Outcomes:
 
 def _by_kind(heard: Heard, rows: Bools) -> tuple[Ints, Floats]:
     """Return which rows these are, and weights that sum to 1, every kind alike."""
-    _, kind = np.unique(heard.kinds[rows], return_inverse=True)
-    counts = np.bincount(kind)
-    return np.flatnonzero(rows), 1.0 / (counts[kind] * max(1, counts.size))
+    return np.flatnonzero(rows), _alike(heard.kinds[rows])
+
+
+def _alike(kinds: NDArray[np.str_]) -> Floats:
+    """Return weights that sum to 1, every kind alike."""
+    _, kind, counts = np.unique(kinds, return_inverse=True, return_counts=True)
+    return 1.0 / (counts[kind] * max(1, counts.size))
 
 
 def choose_thresholds(
@@ -266,7 +261,6 @@ def choose_thresholds(
     case: Ints,
     labels: Sequence[str],
     budgets: Mapping[str, float] | None = None,
-    background: str = "other",
     least_kept: float = 0.5,
     kinds: NDArray[np.str_] | None = None,
 ) -> dict[str, float]:
@@ -281,9 +275,7 @@ def choose_thresholds(
         Which recording an event belongs to.
     labels : sequence of str
     budgets : mapping of str to float or None
-        Largest share of `background` recordings in which some event may be sure of this label.
-    background : str
-        The label the budgets are about.
+        Largest share of the background's recordings in which some event may be sure of this label.
     least_kept : float
         Share of the rightly named events of a label that stay sure, whatever its budget: a
         threshold that silences a label helps nobody.
@@ -305,13 +297,20 @@ def choose_thresholds(
         lowest = min(0.5, max(0.35, round(1 / len(labels), 2)))
         common = float(np.clip(np.quantile(highest, 1 - _LEAST_COVERAGE), lowest, 0.5))
     thresholds = {label: math.floor(common * 100) / 100 for label in labels}
-    if background in labels:
-        thresholds[background] = max(thresholds[background], 0.5)
-    if not budgets or background not in labels:
+    if BACKGROUND not in labels:
         return thresholds
-    shares = _BackgroundShares(case, kinds, truth == list(labels).index(background))
-    if not shares:
+    thresholds[BACKGROUND] = max(thresholds[BACKGROUND], 0.5)
+    kinds = np.full(len(case), "") if kinds is None else kinds
+    background = (truth == list(labels).index(BACKGROUND)) & ~np.isin(kinds, sorted(FAR_KINDS))
+    recordings, first = np.unique(case[background], return_index=True)
+    if not budgets or not recordings.size:
         return thresholds
+    weights = _alike(kinds[background][first])
+
+    def share(events: Bools) -> float:
+        """Return the share of the background's recordings with one of these events."""
+        return float(weights[np.isin(recordings, case[events & background])].sum())
+
     for label, budget in budgets.items():
         if label not in thresholds:
             continue
@@ -320,7 +319,7 @@ def choose_thresholds(
             float(threshold)
             for threshold in _CANDIDATES
             if threshold >= thresholds[label]
-            and shares.of((likeliest == number) & (highest >= threshold)) <= budget
+            and share((likeliest == number) & (highest >= threshold)) <= budget
         )
         right = highest[(truth == number) & (likeliest == number)]
         kept = (
@@ -331,26 +330,3 @@ def choose_thresholds(
         wanted = min(next(affordable, _HIGHEST_THRESHOLD), math.floor(kept * 100) / 100)
         thresholds[label] = max(wanted, thresholds[label])
     return thresholds
-
-
-class _BackgroundShares:
-    """Shares of the background's recordings that have some event, every kind of them alike."""
-
-    def __init__(self, case: Ints, kinds: NDArray[np.str_] | None, background: Bools) -> None:
-        if kinds is not None:
-            background = background & ~np.isin(kinds, sorted(FAR_KINDS))
-        self._rows = background
-        cases, first = np.unique(case[background], return_index=True)
-        self._cases = cases
-        of_kind = np.zeros(len(case), np.str_) if kinds is None else kinds
-        _, kind = np.unique(of_kind[background][first], return_inverse=True)
-        counts = np.bincount(kind)
-        self._weights = 1.0 / (counts[kind] * counts.size) if cases.size else np.zeros(0)
-        self._case = case
-
-    def __bool__(self) -> bool:
-        return bool(self._cases.size)
-
-    def of(self, events: Bools) -> float:
-        """Return the share of recordings with one of these events."""
-        return float(self._weights[np.isin(self._cases, self._case[events & self._rows])].sum())

@@ -11,15 +11,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
 
 from audio_pipeline._version import __version__
 from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.analysis.events import LABELS
-from audio_pipeline.datasets.augmentation import MadeSettings, RealClip, made_events
+from audio_pipeline.datasets.augmentation import MadeSettings, made_events
 from audio_pipeline.datasets.examples import (
     AnnotatedRecording,
     Events,
@@ -35,9 +36,9 @@ from audio_pipeline.datasets.loading import (
     shown_names,
     silence_warning,
 )
-from audio_pipeline.datasets.manifest import Dataset, in_doubt, read_dataset
+from audio_pipeline.datasets.manifest import Dataset, LabelledClip, in_doubt, read_dataset
 from audio_pipeline.datasets.synthesis.dataset import write_dataset
-from audio_pipeline.datasets.takes import heard_takes, take_clip
+from audio_pipeline.datasets.takes import heard_takes
 from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.model.classifier import (
     Classifier,
@@ -50,6 +51,7 @@ from audio_pipeline.model.crossvalidation import (
     CrossValidation,
     CurvePoint,
     Deciding,
+    LearningProblem,
     case_folds,
     classifier_of,
     cross_validate,
@@ -58,14 +60,11 @@ from audio_pipeline.model.crossvalidation import (
     seen_by,
 )
 from audio_pipeline.model.estimator import STEP, base_forest, last_step, make_classifier
-from audio_pipeline.model.evaluation import Evaluation, assemble
+from audio_pipeline.model.evaluation import Evaluation, assemble, sizes
 from audio_pipeline.model.scoring import FIGURES
 from audio_pipeline.model.selection import Fold, Selection, TrainingSettings, select_model
 
-if TYPE_CHECKING:
-    from sklearn.base import BaseEstimator
-
-MadeEvents = Callable[[AnalysisConfig, Sequence[RealClip], Progress | None], Events]
+MadeEvents = Callable[[AnalysisConfig, Sequence[LabelledClip], Progress | None], Events]
 """Makes events that are only trained on, from the settings and the recordings with one label."""
 
 _WITH_INTERVAL = ("balanced_accuracy", "recording_balanced_accuracy")
@@ -168,7 +167,7 @@ def train(
     if base is not None:
         settings = replace(settings, feature_names=base.feature_names)
     check_recipe(settings)
-    forest = _base_forest(base)
+    forest = base_forest(base.estimator, base.name) if base else None
     if not isinstance(dataset, Dataset):
         dataset = read_dataset(dataset)
     listening = base.settings if base else None
@@ -180,8 +179,8 @@ def train(
     usable = material.usable
     cases = [material.cases[index] for index in usable]
     if not cases:
-        problem = next((one.problem for one in material.heard if one.problem), "no sound")
-        raise InvalidInputError(f"no recording of {dataset.source} can be used: {problem}")
+        reason = next((one.problem for one in material.heard if one.problem), "no sound")
+        raise InvalidInputError(f"no recording of {dataset.source} can be used: {reason}")
     teaches = learnt_from(cases, settings)
     labels = _labels([case for case, may in zip(cases, teaches, strict=True) if may], base)
     if strangers := sorted(set(settings.thresholds) - set(labels)):
@@ -192,20 +191,15 @@ def train(
     usable, teaches = usable[known], teaches[known]
     cases = [material.cases[index] for index in usable]
     groups = material.groups[usable]
-    events = events_of(cases, groups)
-    events = events.rows(teaches[events.case])
-    if made is not None:
-        clips = real_clips(material, usable[teaches], groups[teaches])
-        events = concatenate_events(events, made(material.settings, clips, progress))
-        events = events.rows(np.isin(events.labels, labels))
     folds = case_folds(cases, groups, settings.folds, settings.seed)
+    problem = learning_problem(material, usable, groups, labels, folds, teaches, made, progress)
     data_warnings = [
         *material.data_warnings,
         *silence_warning(cases),
         *_base_warning(base, material),
     ]
-    deciding = _deciding_of(material, usable, folds, labels, settings)
-    if settings.takes and deciding is None:
+    deciding = _deciding_of(problem, settings)
+    if settings.takes and not deciding:
         settings = replace(settings, takes=0)
         text = (
             "no takes can be made: two parts of the recordings would need a pop, a grating and "
@@ -215,24 +209,19 @@ def train(
     validation = None
     if folds:
         validation = cross_validate(
-            cases,
-            events,
-            labels,
+            problem,
             settings,
-            material.settings,
-            folds,
-            groups,
             forest,
-            _recordings_of(material, usable, folds, labels, settings),
+            _recordings_of(problem, settings),
             deciding,
             lambda done, total: progress and progress("Cross-validating", done, total),
         )
     else:
-        data_warnings.append(_no_split(cases, material, usable.tolist()))
+        data_warnings.append(_no_split(problem))
     evaluation = None
-    metrics = _no_metrics(material, usable, settings)
+    metrics = _no_metrics(problem)
     if validation:
-        evaluation = evaluation_of(validation, material, usable, settings, labels)
+        evaluation = evaluation_of(validation, problem, settings)
         if settings.controls:
             asked = ControlSettings(settings.estimator, settings.params, seed=settings.seed)
             evaluation = with_controls(evaluation, asked)
@@ -242,12 +231,12 @@ def train(
         ]
     if progress:
         progress("Fitting the model", 0, 1)
-    selection = select_model(events, labels, settings, material.settings.context, forest)
+    selection = select_model(problem.events, labels, settings, material.settings.context, forest)
     if validation and validation.decision:
         selection = replace(selection, **vars(validation.decision))
     curve: list[CurvePoint] = []
     if validation and base is None:
-        curve = learning_curve(validation, cases, events, labels, settings, selection.params)
+        curve = learning_curve(validation, problem, settings, selection.params)
     if progress:
         progress("Fitting the model", 1, 1)
     name = settings.name or f"model-{material.digest[:12]}"
@@ -260,7 +249,7 @@ def train(
         )
         data_warnings.append(DataWarning("needs_trust", text))
     description = {
-        "training": _provenance(material, usable[teaches], settings, selection, events, base),
+        "training": _provenance(problem, usable[teaches], settings, selection, base),
         "versions": versions(),
         "metrics": metrics,
         "warnings": [{"code": one.code, "text": one.text} for one in data_warnings],
@@ -280,12 +269,6 @@ def check_recipe(settings: TrainingSettings) -> None:
     make_classifier(settings.estimator, random_state=settings.seed, **dict(settings.params))
 
 
-def _base_forest(base: Classifier | None) -> BaseEstimator | None:
-    if base is None:
-        return None
-    return base_forest(base.estimator, base.name)
-
-
 def _kind(selection: Selection) -> str:
     return type(last_step(selection.estimator)).__name__
 
@@ -300,23 +283,48 @@ def _labels(cases: Sequence[Example], base: Classifier | None) -> tuple[str, ...
     return tuple(labels)
 
 
-def real_clips(
-    material: TrainingData, learnt: NDArray[np.int64], groups: NDArray[np.str_]
-) -> list[RealClip]:
-    """Return the recordings of these cases that have one label as a whole.
+def learning_problem(
+    material: TrainingData,
+    kept: NDArray[np.int64],
+    groups: NDArray[np.str_],
+    labels: Sequence[str],
+    folds: Sequence[Fold],
+    teaches: NDArray[np.bool_],
+    made: MadeEvents | None = None,
+    progress: Progress | None = None,
+) -> LearningProblem:
+    """Return what models learn from: events of cases, and what is made besides.
 
     Parameters
     ----------
-    material : TrainingData
-    learnt : int64 array, shape (n,)
-    groups : str array, shape (n,)
-        Of these cases, as the folds name them: what is made of a clip is left out with its group.
+    material, kept, groups, labels, folds
+        As of :class:`~audio_pipeline.model.crossvalidation.LearningProblem`.
+    teaches : bool array, shape (n_cases,)
+        Which of these cases are learnt from.
+    made : callable or None
+        Makes further events, also of the recordings that have one label as a whole. What is made of
+        a clip is left out with its group, as the folds name it.
+    progress : callable or None
     """
-    paths = {clip.name: clip.path for clip in material.dataset.clips}
+    events = events_of([material.cases[index] for index in kept], groups)
+    events = events.rows(teaches[events.case])
+    if made is not None:
+        clips = _whole_clips(material, kept[teaches], groups[teaches])
+        events = concatenate_events(events, made(material.settings, clips, progress))
+        events = events.rows(np.isin(events.labels, labels))
+    return LearningProblem(material, kept, groups, labels, folds, events)
+
+
+def _whole_clips(
+    material: TrainingData, kept: NDArray[np.int64], groups: NDArray[np.str_]
+) -> list[LabelledClip]:
+    """Return the recordings of some cases that have one label as a whole, with these groups."""
+    cases = [material.cases[index] for index in kept]
     return [
-        RealClip(paths[case.name], case.label, str(group))
-        for index, group in zip(learnt, groups, strict=True)
-        for case in [material.cases[index]]
+        LabelledClip(
+            material.paths[case.name], case.name, case.label, str(group), columns=case.columns
+        )
+        for case, group in zip(cases, groups, strict=True)
         if case.stretch is None
     ]
 
@@ -333,13 +341,13 @@ def _base_warning(base: Classifier | None, material: TrainingData) -> list[DataW
     return [DataWarning("overlap", text)]
 
 
-def _no_split(
-    cases: Sequence[Example], material: TrainingData, usable: Sequence[int]
-) -> DataWarning:
-    groups: dict[str, set[str]] = {}
-    for case, index in zip(cases, usable, strict=True):
-        groups.setdefault(case.label, set()).add(str(material.groups[index]))
-    lonely = [label for label, names in sorted(groups.items()) if len(names) < 2]
+def _no_split(problem: LearningProblem) -> DataWarning:
+    given = np.array([case.label for case in problem.cases])
+    lonely = [
+        str(label)
+        for label in np.unique(given)
+        if np.unique(problem.groups[given == label]).size < 2
+    ]
     text = (
         f"no accuracy is reported: {', '.join(lonely)} comes from a single group, which would sit "
         "on both sides of every split; record another person, or pass --ignore-groups"
@@ -348,39 +356,28 @@ def _no_split(
 
 
 def evaluation_of(
-    validation: CrossValidation,
-    material: TrainingData,
-    kept: NDArray[np.int64],
-    settings: TrainingSettings,
-    labels: Sequence[str],
+    validation: CrossValidation, problem: LearningProblem, settings: TrainingSettings
 ) -> Evaluation:
     """Score what models of the other groups answered, by the scorer of `evaluate`."""
-    n_groups = int(np.unique(material.groups[kept]).size)
     evaluation = assemble(
-        material,
-        kept,
+        problem.material,
+        problem.kept,
         validation.predictions,
         validation.analyses,
-        labels,
-        _scheme(validation, settings, n_groups),
-        unguided=validation.unguided,
+        problem.labels,
+        _scheme(validation, problem, settings),
         seed=settings.seed,
     )
     return replace(evaluation, trade=tuple(validation.trade))
 
 
-def _no_metrics(
-    material: TrainingData, kept: NDArray[np.int64], settings: TrainingSettings
-) -> dict[str, Any]:
+def _no_metrics(problem: LearningProblem) -> dict[str, Any]:
     """Return the same names without a figure: there is no honest one."""
     ends = [f"{name}_{end}" for name in _WITH_INTERVAL for end in ("low", "high")]
     return {
         **dict.fromkeys([*FIGURES, *ends, "shortcut_balanced_accuracy", "weighed_by"]),
-        "n_recordings": len({material.cases[index].name for index in kept}),
-        "n_cases": len(kept),
-        "n_events": sum(len(material.cases[index].table) for index in kept),
-        "n_groups": int(np.unique(material.groups[kept]).size),
-        "scheme": _scheme(None, settings, 0),
+        **sizes(problem.cases, problem.groups),
+        "scheme": "none: no honest split exists",
     }
 
 
@@ -398,79 +395,55 @@ def learnt_from(cases: Sequence[Example], settings: TrainingSettings) -> NDArray
 
 
 def _recordings_of(
-    material: TrainingData,
-    kept: NDArray[np.int64],
-    folds: Sequence[Fold],
-    labels: Sequence[str],
-    settings: TrainingSettings,
-) -> Callable[[Fold], list[AnnotatedRecording]]:
-    """Return what gives the whole recordings of a fold: its own, and takes made of its clips."""
-    parts = [kept[fold.test] for fold in folds]
-    takes = _takes_of(material, parts, labels, settings, settings.seed) or [[] for _ in folds]
-    by_test = {id(fold): number for number, fold in enumerate(folds)}
-
-    def heard(fold: Fold) -> list[AnnotatedRecording]:
-        names = {material.cases[kept[index]].name for index in fold.test}
-        own = [one for one in material.heard if one.name in names]
-        return [*own, *takes[by_test[id(fold)]]]
-
-    return heard
+    problem: LearningProblem, settings: TrainingSettings
+) -> list[list[AnnotatedRecording]]:
+    """Return the whole recordings of each fold: its own, and takes made of its clips."""
+    own = []
+    for fold in problem.folds:
+        names = {problem.cases[index].name for index in fold.test}
+        own.append([one for one in problem.material.heard if one.name in names])
+    takes = _takes_of(problem, settings, settings.seed) or [[] for _ in own]
+    return [[*heard, *made] for heard, made in zip(own, takes, strict=True)]
 
 
-def _deciding_of(
-    material: TrainingData,
-    kept: NDArray[np.int64],
-    folds: Sequence[Fold],
-    labels: Sequence[str],
-    settings: TrainingSettings,
-) -> Callable[[Fold], Deciding] | None:
-    """Return what gives the clips of a fold and takes made of them, if there are any."""
-    sure = np.array([not in_doubt(material.cases[index].columns) for index in kept], bool)
-    parts = [kept[fold.test[sure[fold.test]]] for fold in folds]
-    takes = _takes_of(material, parts, labels, settings, settings.seed + 1)
-    if not takes:
-        return None
-    by_test = {id(fold): number for number, fold in enumerate(folds)}
-
-    def deciding(fold: Fold) -> Deciding:
-        number = by_test[id(fold)]
-        return [material.cases[index] for index in parts[number]], takes[number]
-
-    return deciding
+def _deciding_of(problem: LearningProblem, settings: TrainingSettings) -> list[Deciding]:
+    """Return the clips of each fold and takes made of them; empty where none can be made."""
+    takes = _takes_of(problem, settings, settings.seed + 1)
+    sure = [not in_doubt(case.columns) for case in problem.cases]
+    return [
+        ([problem.cases[index] for index in fold.test if sure[index]], made)
+        for fold, made in zip(problem.folds, takes, strict=False)
+    ]
 
 
 def _takes_of(
-    material: TrainingData,
-    parts: Sequence[NDArray[np.int64]],
-    labels: Sequence[str],
-    settings: TrainingSettings,
-    seed: int,
+    problem: LearningProblem, settings: TrainingSettings, seed: int
 ) -> list[list[AnnotatedRecording]]:
-    """Make takes of the clips of each part that has every label; none with fewer than two such."""
-    paths = {clip.name: clip.path for clip in material.dataset.clips}
+    """Make takes of the clips of each fold that has every label; none with fewer than two such."""
     clips = [
         [
-            take_clip(paths[case.name], case.label, str(material.groups[index]), case.columns)
-            for index in part
-            for case in [material.cases[index]]
-            if case.stretch is None and not in_doubt(case.columns)
+            clip
+            for clip in _whole_clips(
+                problem.material, problem.kept[fold.test], problem.groups[fold.test]
+            )
+            if not in_doubt(clip.columns)
         ]
-        for part in parts
+        for fold in problem.folds
     ]
-    if not (settings.takes and parts and set(labels) == set(LABELS)):
+    if not (settings.takes and clips and set(problem.labels) == set(LABELS)):
         return []
     complete = [{clip.label for clip in one} == set(LABELS) for one in clips]
     if sum(complete) < 2:
         return []
     whole = [one for one, full in zip(clips, complete, strict=True) if full]
-    made = iter(heard_takes(whole, settings.takes, seed, material.settings))
+    made = iter(heard_takes(whole, settings.takes, seed, problem.material.settings))
     return [next(made) if full else [] for full in complete]
 
 
-def _scheme(validation: CrossValidation | None, settings: TrainingSettings, n_groups: int) -> str:
-    if validation is None:
-        return "none: no honest split exists"
-    n = len(validation.folds)
+def _scheme(
+    validation: CrossValidation, problem: LearningProblem, settings: TrainingSettings
+) -> str:
+    n, n_groups = len(problem.folds), np.unique(problem.groups).size
     outer = "leave one group out" if n == n_groups else f"{n} folds of whole groups"
     group = "recordings, groups ignored" if settings.ignore_groups else "groups"
     inside = f"inside on {settings.inner_folds} folds of the other groups"
@@ -484,11 +457,10 @@ def _scheme(validation: CrossValidation | None, settings: TrainingSettings, n_gr
 
 
 def _provenance(
-    material: TrainingData,
+    problem: LearningProblem,
     learnt: NDArray[np.int64],
     settings: TrainingSettings,
     selection: Selection,
-    events: Events,
     base: Classifier | None,
 ) -> dict[str, Any]:
     """Return what a model was trained on and how, for ``model.json``.
@@ -496,6 +468,7 @@ def _provenance(
     Recordings are named by the digest of their sound and groups by a mark, so that an evaluation
     notices what the model has seen before, wherever it lies.
     """
+    material = problem.material
     usable = [material.cases[index] for index in learnt]
     groups = sorted({group_mark(case.group) for case in usable})
     inherited = base.description.get("training", {}) if base else {}
@@ -511,7 +484,7 @@ def _provenance(
             {*(groups if material.dataset.has_groups else ()), *inherited.get("groups", ())}
         ),
         "label_counts": dict(sorted(Counter(case.label for case in usable).items())),
-        "made_events": int((events.case < 0).sum()),
+        "made_events": int((problem.events.case < 0).sum()),
         "judge_only": settings.judge_only,
         "seed": settings.seed,
         "estimator": given if isinstance(given, str) else type(last_step(given)).__name__,
@@ -548,13 +521,9 @@ def made_by(recipe: MadeSettings, embed: bool) -> MadeEvents:
     embed : bool
         Also put the real clips into new surroundings.
     """
-
-    def make(
-        settings: AnalysisConfig, clips: Sequence[RealClip], progress: Progress | None
-    ) -> Events:
-        return made_events(settings, recipe, clips if embed else (), progress)
-
-    return make
+    return lambda settings, clips, progress: made_events(
+        settings, recipe, clips if embed else (), progress
+    )
 
 
 @contextmanager

@@ -119,12 +119,8 @@ class Interview:
 
         Who says yes to something may be asked a few more.
         """
-        ahead = Interview()
-        ahead.sound, ahead._values, ahead._details = (
-            self.sound,
-            dict(self._values),
-            set(self._details),
-        )
+        ahead = Interview(sound=self.sound)
+        ahead._values, ahead._details = dict(self._values), set(self._details)
         count = 0
         while screen := ahead.next_screen(emergency_only=emergency_only):
             ahead.give(screen, {each.id: _nothing_found(each) for each in screen.questions})
@@ -151,8 +147,7 @@ class Interview:
         self._values |= {
             name: value for name, value in given.items() if not (screen.detail and value is None)
         }
-        for question in screen.questions:
-            self._details.discard(question.id)
+        self._details -= {question.id for question in screen.questions}
         if screen.ticked:
             self._details |= {
                 question.id

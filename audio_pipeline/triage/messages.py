@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -127,32 +127,27 @@ def missing_messages(messages: Mapping[str, Any], tables: Tables) -> list[str]:
         "disagreements": [entry.id for entry in tables.disagreements],
         "groups": sorted({each.group for each in tables.questions.values() if each.group}),
     }
-    absent = [
-        f"{section}.{key}"
-        for section, keys in wanted.items()
-        for key in keys
-        if not messages.get(section, {}).get(key)
-    ]
+    absent: list[str] = []
+
+    def need(where: str, entry: Mapping[str, Any], keys: Iterable[str]) -> None:
+        absent.extend(f"{where}.{key}" for key in keys if not entry.get(key))
+
+    for section, keys in wanted.items():
+        need(section, messages.get(section, {}), keys)
     for section, fields in (("levels", LEVEL_FIELDS), ("regions", EMERGENCY_FIELDS)):
         for key, entry in messages.get(section, {}).items():
-            absent += [f"{section}.{key}.{field}" for field in fields if not entry.get(field)]
+            need(f"{section}.{key}", entry, fields)
     english = read_messages(MESSAGES / f"{DEFAULT_LANGUAGE}.toml")["web"]
     for section, entries in english.items():
-        own = messages.get("web", {}).get(section, {})
-        absent += [f"web.{section}.{key}" for key in entries if not own.get(key)]
+        need(f"web.{section}", messages.get("web", {}).get(section, {}), entries)
     for question in tables.questions.values():
         worded = messages.get("questions", {}).get(question.id, {})
         needed = ["text", "topic", "why"]
         needed += ["tick"] if question.group else []
         needed += ["detail"] if question.group and question.details else []
         needed += ["urgent"] if question.emergency else []
-        absent += [f"questions.{question.id}.{field}" for field in needed if not worded.get(field)]
-        options = worded.get("options", {})
-        absent += [
-            f"questions.{question.id}.options.{option}"
-            for option in question.answers
-            if not options.get(option)
-        ]
+        need(f"questions.{question.id}", worded, needed)
+        need(f"questions.{question.id}.options", worded.get("options", {}), question.answers)
     return absent
 
 

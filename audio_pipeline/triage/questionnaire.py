@@ -141,6 +141,7 @@ def _comment(text: str) -> list[str]:
 
 
 SYSTEM = "urn:crepitus:triage"
+_CANONICAL = f"{SYSTEM}:questionnaire"
 ABSENT = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
 LOINC = "http://loinc.org"
 _LOINC_CODES = {"severity": ("72514-3", "Pain severity - 0-10 verbal numeric rating [Score]")}
@@ -159,7 +160,7 @@ def questionnaire_resource(
     tables = load_tables()
     return {
         "resourceType": "Questionnaire",
-        "url": _canonical(),
+        "url": _CANONICAL,
         "version": tables.version,
         "name": "CrepitusTriage",
         "title": "Crepitus: questions about a cracking back",
@@ -206,15 +207,11 @@ def response_resource(
             items.append({**item, "extension": [absent]})
     resource: Resource = {
         "resourceType": "QuestionnaireResponse",
-        "questionnaire": f"{_canonical()}|{tables.version}",
+        "questionnaire": f"{_CANONICAL}|{tables.version}",
         "status": "in-progress" if answers.unanswered() else "completed",
         "authored": authored,
     }
     return {**resource, "item": items} if items else resource
-
-
-def _canonical() -> str:
-    return f"{SYSTEM}:questionnaire"
 
 
 def _item(question: Question, words: Catalogue) -> Resource:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.triage.answers import Answers
@@ -40,10 +40,6 @@ from audio_pipeline.triage.rules import (
     in_band,
     load_tables,
 )
-
-if TYPE_CHECKING:
-    from audio_pipeline.triage.answers import Answers
-
 
 HIGH_CONFIDENCE = 0.80
 """From here on a grinding sound counts: with 5 % true grinding it still is wrong about half the

@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -248,8 +249,7 @@ def build_tables(documents: Mapping[str, Mapping[str, Any]], digest: str = "") -
     scales = {question.id: question.options for question in questions.values() if question.options}
     for flag in flags.values():
         scales[flag.id] = ("no", SKIP, "yes") if flag.values else ("no", "yes")
-    for each in combined.values():
-        scales[each.id] = questions[each.question].options
+    scales |= {each.id: questions[each.question].options for each in combined.values()}
     scales[AUDIO_SCALE] = AUDIO_OPTIONS
     for entry in asked["question"]:
         if text := entry.get("asked_when"):
@@ -319,12 +319,9 @@ def _flag(entry: dict[str, Any], questions: Mapping[str, Question]) -> Flag:
     where = f"derived {entry['id']}"
     _only(entry, where, {"id", "question", "values", "below", "from", "unless_no"})
     flag = Flag(
-        entry["id"],
-        entry["question"],
-        tuple(entry.get("values", ())),
-        entry.get("below"),
-        entry.get("from"),
-        entry.get("unless_no"),
+        **{key: value for key, value in entry.items() if key not in ("values", "from")},
+        values=tuple(entry.get("values", ())),
+        at_least=entry.get("from"),
     )
     for question in (flag.question, flag.unless_no):
         if question is not None and question not in questions:
@@ -357,22 +354,28 @@ def _source(key: str, entry: dict[str, Any]) -> Source:
     return Source(key, entry["title"], entry["url"], entry["read"])
 
 
-def _rule(entry: dict[str, Any], scales: Scales, sources: Mapping[str, Source]) -> Rule:
-    where = f"rule {entry['id']}"
-    _only(entry, where, {"id", "level", "when", "sources", "added", "call"})
-    if entry.get("level") not in LEVELS:
-        raise ValueError(f"{where}: unknown level {entry.get('level')!r}")
+def _sources_of(
+    entry: dict[str, Any], sources: Mapping[str, Source], where: str
+) -> tuple[Source, ...]:
     if not entry.get("sources"):
         raise ValueError(f"{where}: it names no source")
     for key in entry["sources"]:
         if key not in sources:
             raise ValueError(f"{where}: unknown source {key!r}")
+    return tuple(sources[key] for key in entry["sources"])
+
+
+def _rule(entry: dict[str, Any], scales: Scales, sources: Mapping[str, Source]) -> Rule:
+    where = f"rule {entry['id']}"
+    _only(entry, where, {"id", "level", "when", "sources", "added", "call"})
+    if entry.get("level") not in LEVELS:
+        raise ValueError(f"{where}: unknown level {entry.get('level')!r}")
     return Rule(
         entry["id"],
         entry["level"],
         entry["when"],
         _condition(entry["when"], scales, where),
-        tuple(sources[key] for key in entry["sources"]),
+        _sources_of(entry, sources, where),
         entry.get("added", ""),
         call=entry.get("call", False),
     )
@@ -413,10 +416,9 @@ def _item(entry: dict[str, Any], sources: Mapping[str, Source]) -> Item:
     heard = frozenset(entry.get("heard", ()))
     if unknown := heard - set(HEARD):
         raise ValueError(f"{where}: unknown sound {min(unknown)!r}")
-    if not entry.get("sources") or not set(entry["sources"]) <= set(sources):
-        raise ValueError(f"{where}: it names no source, or an unknown one")
-    found = tuple(sources[key] for key in entry["sources"])
-    return Item(entry["id"], heard, entry.get("reassures", False), found)
+    return Item(
+        entry["id"], heard, entry.get("reassures", False), _sources_of(entry, sources, where)
+    )
 
 
 def _disagreement(entry: dict[str, Any], questions: Mapping[str, Question]) -> Disagreement:
@@ -447,17 +449,14 @@ def _refuse_dead(rule: Rule, flags: Mapping[str, Flag], scales: Scales) -> None:
     edges = {flag.below for flag in flags.values()} | {flag.at_least for flag in flags.values()}
     ages = sorted({edge - step for edge in edges if edge is not None for step in (0, 1)})
     durations = sorted({value for flag in flags.values() for value in flag.values})
-    for age in ages:
-        for duration in durations:
-            ranks = dict(top)
-            for name in read:
-                flag = flags[name]
-                if flag.values:
-                    ranks[name] = 2 if duration in flag.values else 0
-                else:
-                    ranks[name] = int(in_band(flag, age))
-            if rule.condition.holds(ranks):
-                return
+    for age, duration in product(ages, durations):
+        bands = {
+            flag.id: 2 * (duration in flag.values) if flag.values else int(in_band(flag, age))
+            for flag in flags.values()
+            if flag.id in read
+        }
+        if rule.condition.holds(top | bands):
+            return
     raise ValueError(f"rule {rule.id}: it can never fire: {rule.text}")
 
 
@@ -487,30 +486,21 @@ class AtLeast:
 
 
 @dataclass(frozen=True, slots=True)
-class Every:
-    """All parts hold."""
+class Joined:
+    """Parts joined by ``AND``, which all hold, or by ``OR``, of which at least one does."""
 
+    joint: str
     parts: tuple[Condition, ...]
 
     def holds(self, ranks: Ranks) -> bool:
-        """Return whether all parts hold."""
-        return all(part.holds(ranks) for part in self.parts)
+        """Return whether the parts that must hold do."""
+        held = (part.holds(ranks) for part in self.parts)
+        return all(held) if self.joint == "AND" else any(held)
 
 
-@dataclass(frozen=True, slots=True)
-class AnyOf:
-    """At least one part holds."""
+Condition = AtLeast | Joined
 
-    parts: tuple[Condition, ...]
-
-    def holds(self, ranks: Ranks) -> bool:
-        """Return whether one part holds."""
-        return any(part.holds(ranks) for part in self.parts)
-
-
-Condition = AtLeast | Every | AnyOf
-
-_TOKEN = re.compile(r"\s*(?:(>=)|(\()|(\))|([A-Za-z0-9_-]+))")
+_TOKEN = re.compile(r">=|[()]|[A-Za-z0-9_-]+|(?P<rest>\S.*)", re.DOTALL)
 
 
 def parse_condition(text: str, scales: Scales) -> Condition:
@@ -537,14 +527,11 @@ def parse_condition(text: str, scales: Scales) -> Condition:
 
 
 def _tokens(text: str) -> list[str]:
-    tokens: list[str] = []
-    position = 0
-    while position < len(text.rstrip()):
-        match = _TOKEN.match(text, position)
-        if match is None:
-            raise ValueError(f"cannot read {text[position:].strip()!r} in {text!r}")
-        tokens.append(match.group().strip())
-        position = match.end()
+    tokens = []
+    for match in _TOKEN.finditer(text):
+        if match["rest"]:
+            raise ValueError(f"cannot read {match['rest'].rstrip()!r} in {text!r}")
+        tokens.append(match[0])
     return tokens
 
 
@@ -558,9 +545,7 @@ def _parse_parts(tokens: list[str], position: int, scales: Scales) -> tuple[Cond
         joint = tokens[position]
         part, position = _parse_one(tokens, position + 1, scales)
         parts.append(part)
-    if len(parts) == 1:
-        return parts[0], position
-    return (Every(tuple(parts)) if joint == "AND" else AnyOf(tuple(parts))), position
+    return (Joined(joint, tuple(parts)) if joint else part), position
 
 
 def _parse_one(tokens: list[str], position: int, scales: Scales) -> tuple[Condition, int]:
@@ -611,7 +596,7 @@ def deciding(condition: Condition, ranks: Ranks, told: Ranks) -> list[AtLeast]:
     if isinstance(condition, AtLeast):
         return [condition]
     parts = [part for part in condition.parts if part.holds(ranks)]
-    if isinstance(condition, AnyOf):
+    if condition.joint == "OR":
         parts = [part for part in parts if part.holds(told)] or parts
     return [leaf for part in parts for leaf in deciding(part, ranks, told)]
 

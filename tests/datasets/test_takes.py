@@ -41,7 +41,7 @@ def takes(clips: Path) -> list[Take]:
 
 def test_folds_hold_whole_groups_and_no_doubt(clips: Path) -> None:
     given = take_clips(read_dataset(clips))
-    assert "egg" not in {clip.kind for clip in given}
+    assert "egg" not in {clip.columns["kind"] for clip in given}
     folds = clip_folds(given, 3, 0)
     assert sum(len(fold) for fold in folds) == len(given)
     owners = Counter(group for fold in folds for group in {clip.group for clip in fold})

@@ -16,10 +16,9 @@ from labelled_sounds import write_people
 
 from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.app.cli import app
-from audio_pipeline.datasets.augmentation import RealClip
 from audio_pipeline.datasets.examples import Events
 from audio_pipeline.datasets.loading import TrainingData, load_training_data
-from audio_pipeline.datasets.manifest import read_dataset
+from audio_pipeline.datasets.manifest import LabelledClip, read_dataset
 from audio_pipeline.exceptions import InvalidInputError
 from audio_pipeline.model.benchmark import (
     Splits,
@@ -165,7 +164,7 @@ class TestResults:
         class Seen(Exception):
             pass
 
-        def made(config: AnalysisConfig, clips: Sequence[RealClip], progress: Any) -> Events:
+        def made(config: AnalysisConfig, clips: Sequence[LabelledClip], progress: Any) -> Events:
             raise Seen(clips)
 
         groups = {case.recording: case.group for case in read_result(done / "logistic.json").cases}

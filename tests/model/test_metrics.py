@@ -50,7 +50,6 @@ def test_ties_count_half_in_the_auc() -> None:
 def test_abstaining_changes_coverage_and_strict_figures_only() -> None:
     truth = np.array([0, 0, 1, 1])
     answer = np.array([0, -1, 1, -1])
-    assert metrics.coverage(answer) == 0.5
     assert metrics.balanced_accuracy(truth, answer, 2) == 1.0
     assert metrics.strict_balanced_accuracy(truth, answer, 2) == 0.5
 
@@ -58,7 +57,6 @@ def test_abstaining_changes_coverage_and_strict_figures_only() -> None:
 def test_what_cannot_be_said_is_nan() -> None:
     none = np.zeros(0, np.int64)
     assert math.isnan(metrics.balanced_accuracy(none, none, 3))
-    assert math.isnan(metrics.coverage(none))
     assert math.isnan(metrics.macro_auc(np.zeros(3, np.int64), np.ones((3, 2))))
     assert math.isnan(metrics.calibration_error(np.zeros(0), np.zeros(0, bool)))
     assert metrics.plain(float("nan")) is None

@@ -144,7 +144,7 @@ def test_what_is_decided_by_is_what_is_scored(tmp_path: Path, model: Classifier)
     for number, odds in enumerate(ODDS[:2]):
         decided = replace(model, thresholds=thresholds, background_odds=odds)
         answers = analyze_annotated(takes, decided)
-        scores = score_findings([(one.cases[0].columns, found) for one, found in answers])
+        scores = score_findings([(one.cases[0].columns, found) for one, found, _ in answers])
         assert scores is not None
         sure = said.certainty[number, said.take] >= (thresholds["pop"], thresholds["grating"])
         truth = said.holds[said.take]
