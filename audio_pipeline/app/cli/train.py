@@ -33,7 +33,9 @@ synthetic_option = click.option(
     "--synthetic", default=0, metavar="N", help="Train on N made scenes as well."
 )
 embed_option = click.option(
-    "--embed", is_flag=True, help="Train on each recording in new surroundings as well."
+    "--embed",
+    is_flag=True,
+    help="Train on each recording in new surroundings too, and on gratings made of its impacts.",
 )
 sample_rate_option = click.option(
     "--sample-rate", type=click.IntRange(1000, 192_000), help="Hz to listen at."

@@ -33,6 +33,7 @@ from audio_pipeline.datasets.synthesis.scenes import (
     SceneSettings,
     clip,
     embed,
+    reassemble,
     scene,
 )
 from audio_pipeline.exceptions import InvalidInputError
@@ -213,12 +214,27 @@ def test_pops_can_become_cascades_and_nothing_else_does() -> None:
     assert grating.events[0].kind == "clip"
 
 
+@few
+@given(seed=seeds)
+def test_impacts_put_together_are_a_grating_of_that_clip(seed: int) -> None:
+    made = reassemble(np.random.default_rng(seed), knock(), 22_050)
+    check(made)
+    (event,) = made.events
+    assert (made.family, event.label) == ("real", "grating")
+    # By the definition: a regular train of six at least, a dense passage, or twenty impacts.
+    assert event.end - event.start > 0.08
+    louder = reassemble(np.random.default_rng(seed), 0.01 * knock(), 22_050)
+    np.testing.assert_allclose(made.samples, louder.samples, atol=2e-4)
+
+
 @pytest.mark.parametrize(
     "samples", [np.zeros(0), np.zeros(500), np.array([0.0, np.nan]), np.ones((4, 2))]
 )
 def test_a_clip_without_sound_is_refused(samples: np.ndarray) -> None:
     with pytest.raises(ValueError, match="clip"):
         embed(np.random.default_rng(0), samples, 8000, "pop")
+    with pytest.raises(ValueError, match="clip"):
+        reassemble(np.random.default_rng(0), samples, 8000)
 
 
 # --- datasets ------------------------------------------------------------------------------------
