@@ -38,8 +38,8 @@ class Scale:
     slow_files: int = 3
     rounds: int = 12
     lengths: tuple[float, ...] = (1.0, 5.0, 60.0, 300.0, 3600.0)
-    parallel_files: int = 400
-    parallel_rounds: int = 10
+    parallel_files: int = 2000
+    parallel_rounds: int = 3
     commands: int = 4
 
 
@@ -130,11 +130,17 @@ def by_length(scratch: Path, scale: Scale) -> dict[str, Any]:
 
 def by_jobs(scratch: Path, scale: Scale) -> dict[str, Any]:
     """Wall seconds of the command with one and two processes, start-up included."""
-    write_some(scratch / "many", scale.parallel_files, 5.0)
+    some = write_some(scratch / "some", min(scale.parallel_files, 200), 5.0)
+    many = scratch / "many"
+    many.mkdir(exist_ok=True)
+    for number in range(scale.parallel_files):
+        path = many / f"{number:05}.wav"
+        if not path.exists():
+            path.hardlink_to(some[number % len(some)])
     seconds: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(scale.parallel_rounds):
         for jobs, found in seconds.items():
-            found.append(batch_seconds(scratch / "many", jobs))
+            found.append(batch_seconds(many, jobs))
     return {str(jobs): min(found) for jobs, found in seconds.items()}
 
 

@@ -103,6 +103,8 @@ def main(arguments: list[str] | None = None) -> Any:
         sys.meta_path.insert(0, _WithoutPandas())
     _open_standard_streams()
     warnings.showwarning = _warn_once()
+    # joblib starts workers anew that have grown: nothing a person can do, and nothing is lost.
+    warnings.filterwarnings("ignore", "A worker stopped")
     code = _run(arguments)
     sys.exit(_flush(code))
 
