@@ -20,10 +20,10 @@ from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.analysis.events import Event
 from audio_pipeline.analysis.pipeline import Analysis, Extraction, analyze_file, extract, printable
 from audio_pipeline.app.outputs import (
+    cell,
     check_new_folder,
     check_output,
     is_table,
-    parquet_header,
     replaced,
     table_header,
     write_parquet_table,
@@ -38,7 +38,7 @@ from audio_pipeline.datasets.manifest import (
 )
 from audio_pipeline.exceptions import CrepitusError, InvalidInputError, RecordingError
 from audio_pipeline.features.transformer import FEATURE_NAMES
-from audio_pipeline.files import csv_cell, csv_text, new_file, whole_text
+from audio_pipeline.files import csv_text, new_file, whole_text
 from audio_pipeline.model.classifier import Classifier
 
 if TYPE_CHECKING:
@@ -211,18 +211,9 @@ def _write_clips(
         stem = f"{name}/{name}_{len(rows) + 1:04d}"
         write_recording(folder / f"{stem}.wav", clip, "24-bit")
         _write_track(folder / stem, event, start, clip.sample_rate, settings.tracks)
-        probability = event.probabilities[event.label]
-        rows.append(
-            (
-                csv_cell(f"{stem}.wav"),
-                csv_cell(printable(analysis.source)),
-                f"{event.start:.4f}",
-                f"{event.end:.4f}",
-                csv_cell(event.label),
-                f"{probability:.4f}",
-                str(event.uncertain).lower(),
-            )
-        )
+        place = (f"{stem}.wav", printable(analysis.source), event.start, event.end)
+        heard = (event.label, event.probabilities[event.label], event.uncertain)
+        rows.append(tuple(map(cell, (*place, *heard))))
     return rows
 
 
@@ -262,15 +253,10 @@ def check_table(
     overwrite: bool = False,
 ) -> None:
     """Refuse a table that cannot be written, or that is somebody's; called before any work."""
-    is_csv = table.suffix.lower() != ".parquet"
-    if not is_csv and importlib.util.find_spec("pyarrow") is None:
+    if table.suffix.lower() == ".parquet" and not importlib.util.find_spec("pyarrow"):
         raise InvalidInputError("Parquet needs pyarrow: pip install 'crepitus[parquet]'")
-    ours = is_table(FEATURE_COLUMNS, LABELLED_COLUMNS) if is_csv else _is_our_parquet
+    ours = is_table(FEATURE_COLUMNS, LABELLED_COLUMNS)
     check_output(table, ours, endings=(".csv", ".parquet"), inputs=inputs, overwrite=overwrite)
-
-
-def _is_our_parquet(path: Path) -> bool:
-    return parquet_header(path) in (list(FEATURE_COLUMNS), list(LABELLED_COLUMNS))
 
 
 def write_features(
@@ -352,19 +338,13 @@ def _rows(extraction: Extraction) -> Iterator[tuple[Any, ...]]:
         yield name, segment.start, segment.end, len(segment.impacts), *row.tolist()
 
 
-def _cell(value: str | float | int) -> str | int:
-    if isinstance(value, str):
-        return csv_cell(value)
-    return value if isinstance(value, int) else f"{value:.4f}"
-
-
 def _write_csv(file: IO[bytes], columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> int:
     count, n_features = 0, len(FEATURE_NAMES)
     text = io.TextIOWrapper(file, encoding="utf-8", newline="")
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(columns)
     for row in rows:
-        facts = map(_cell, row[:-n_features])
+        facts = map(cell, row[:-n_features])
         writer.writerow([*facts, *(f"{value:.7g}" for value in row[-n_features:])])
         count += 1
     text.detach()

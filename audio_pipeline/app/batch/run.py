@@ -23,7 +23,6 @@ from audio_pipeline.app.batch.export import (
     FORMATS,
     RECOMMENDATION_COLUMNS,
     SCHEMA_VERSION,
-    cell,
     check_exports,
     parse_formats,
     write_tables,
@@ -39,7 +38,7 @@ from audio_pipeline.app.batch.workers import (
     failure,
     processors,
 )
-from audio_pipeline.app.outputs import remove_leftovers, write_json, written
+from audio_pipeline.app.outputs import remove_leftovers, write_json, write_rows
 from audio_pipeline.app.text import BatchProgress
 from audio_pipeline.audio.discovery import discover, readable
 from audio_pipeline.exceptions import CrepitusError, InvalidInputError, one_line
@@ -428,20 +427,15 @@ class AnswersTable:
 
     def write_recommendations(self, store: StoreReader, out: Path) -> None:
         """Write ``recommendations.csv``, a row for every recording, failed ones too."""
-        with written(out / "recommendations.csv") as file:
-            table = csv.writer(file)
-            table.writerow(RECOMMENDATION_COLUMNS)
-            for row in store.rows():
-                recommendation = self.recommend(row)
-                rules = ";".join(dict.fromkeys(reason.rule for reason in recommendation.reasons))
-                values = (
-                    row.recording,
-                    recommendation.level,
-                    recommendation.incomplete,
-                    recommendation.no_self_manipulation,
-                    rules,
-                )
-                table.writerow(map(cell, values))
+        write_rows(
+            out / "recommendations.csv", RECOMMENDATION_COLUMNS, map(self._values, store.rows())
+        )
+
+    def _values(self, row: Row) -> tuple[Any, ...]:
+        """Return a recording's values for :data:`RECOMMENDATION_COLUMNS`."""
+        told = self.recommend(row)
+        rules = ";".join(dict.fromkeys(reason.rule for reason in told.reasons))
+        return row.recording, told.level, told.incomplete, told.no_self_manipulation, rules
 
     def recommend(self, row: Row) -> Recommendation:
         """Return the recommendation for one recording."""

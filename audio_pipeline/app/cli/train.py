@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +20,8 @@ from audio_pipeline.app.cli.options import (
     trust_option,
     where_option,
 )
-from audio_pipeline.app.outputs import check_new_folder, check_output, check_page, written
+from audio_pipeline.app.outputs import check_new_folder, check_output, check_page, write_rows
 from audio_pipeline.app.text import show, show_json, visible
-from audio_pipeline.files import csv_cell
 
 if TYPE_CHECKING:
     from audio_pipeline.model.evaluation import Evaluation
@@ -201,14 +199,14 @@ def _write_predictions(table: Path, evaluation: Evaluation) -> None:
     """Write a row for every recording or labelled stretch that was judged out of fold."""
     labels = evaluation.table.labels
     facts = ("recording", "start", "end", "label", "group", "answer")
-    with written(table) as file:
-        writer = csv.writer(file, lineterminator="\r\n")
-        writer.writerow([*facts, *(f"p_{label}" for label in labels)])
-        for row in evaluation.recordings:
-            cells = [csv_cell("" if row[name] is None else str(row[name])) for name in facts]
-            chances = [row["probabilities"][label] for label in labels]
-            shown = ["" if chance is None else f"{chance:.4f}" for chance in chances]
-            writer.writerow([*cells, *shown])
+    rows = (
+        [
+            *("" if row[name] is None else str(row[name]) for name in facts),
+            *(row["probabilities"][label] for label in labels),
+        ]
+        for row in evaluation.recordings
+    )
+    write_rows(table, [*facts, *(f"p_{label}" for label in labels)], rows)
 
 
 def _learn_from(given: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
