@@ -37,28 +37,35 @@ allow_outside_option = click.option(
 )
 
 
-def _conditions(
-    context: click.Context, parameter: click.Parameter, given: tuple[str, ...]
-) -> dict[str, str]:
-    """Read COLUMN=VALUE pairs."""
-    pairs = [pair.partition("=") for pair in given]
-    for column, equals, _ in pairs:
-        if not column or not equals:
-            raise click.UsageError(f"--where {column}: write COLUMN=VALUE", context)
-    return {column: value for column, _, value in pairs}
+def _pairs(example: str, read: Callable[[str], Any] = str) -> Callable[..., dict[str, Any]]:
+    """Return a callback that reads options like `example` into a dict."""
+
+    def read_all(
+        context: click.Context, parameter: click.Parameter, given: tuple[str, ...]
+    ) -> dict[str, Any]:
+        pairs = [pair.partition("=") for pair in given]
+        for name, equals, _ in pairs:
+            if not name or not equals:
+                raise click.UsageError(f"{parameter.opts[0]} {name}: write {example}", context)
+        return {name: read(value) for name, _, value in pairs}
+
+    return read_all
 
 
-def where_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--where COLUMN=VALUE``, a dict by the time the command sees it."""
-    return click.option(
-        "--where",
-        multiple=True,
-        callback=_conditions,
-        metavar="COLUMN=VALUE",
-        help="Only rows with this value in a manifest's column; COLUMN= asks for an empty one.",
-    )(command)
-
-
+where_option = click.option(
+    "--where",
+    multiple=True,
+    callback=_pairs("COLUMN=VALUE"),
+    metavar="COLUMN=VALUE",
+    help="Only rows with this value in a manifest's column; COLUMN= asks for an empty one.",
+)
+learn_from_option = click.option(
+    "--learn-from",
+    multiple=True,
+    callback=_pairs("COLUMN=VALUE,VALUE", lambda values: tuple(values.split(","))),
+    metavar="COLUMN=VALUE,...",
+    help="Only rows with one of these values teach; the others judge.",
+)
 overwrite_option = click.option(
     "--overwrite", is_flag=True, help="Replace a file that is there, whoever made it."
 )
@@ -93,6 +100,12 @@ def port_option(default: int) -> Callable[[Callable[..., Any]], Callable[..., An
     )
 
 
+def formats_option(**given: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add ``--format NAMES``: the argument `formats`."""
+    text = "Of csv, parquet, jsonl, audacity, raven; separated by commas."
+    return click.option("--format", "formats", metavar="NAMES", help=text, **given)
+
+
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--json``: the argument `as_json`."""
     text = "Print one JSON document; ask nothing."
@@ -110,12 +123,6 @@ answers_option = click.option(
 )
 device_option = click.option(
     "--device", metavar="NAME", help="Microphone: its name, part of it, or its number."
-)
-learn_from_option = click.option(
-    "--learn-from",
-    multiple=True,
-    metavar="COLUMN=VALUE,...",
-    help="Only rows with one of these values teach; the others judge.",
 )
 controls_option = click.option(
     "--controls/--no-controls",

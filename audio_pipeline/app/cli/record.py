@@ -33,6 +33,7 @@ from audio_pipeline.app.reporting.terminal import (
     read,
     read_line,
     say,
+    show_assessment,
     show_recommendation,
 )
 from audio_pipeline.app.text import show, show_json, visible
@@ -144,7 +145,12 @@ def record_command(
         return
     assessment, recorded, highest_reached = result
     classifier = loading.result()
-    _show(assessment, classifier, as_json, highest_reached)
+    if as_json:
+        from audio_pipeline.analysis.assessment import analyses_to_dict
+
+        show_json(analyses_to_dict([assessment], classifier), 2)
+    else:
+        show_assessment(assessment, highest_reached)
     if session.asks and output is None and recorded.take.frames:
         _offer_to_keep(recorded)
     if report:
@@ -378,24 +384,6 @@ def _offer_to_keep(recorded: _Recorded) -> None:
             continue
         say(f"Kept: {visible(name)}")
         return
-
-
-def _show(
-    assessment: Assessment, classifier: Classifier, as_json: bool, highest_reached: str | None
-) -> None:
-    if as_json:
-        from audio_pipeline.analysis.assessment import analyses_to_dict
-
-        show_json(analyses_to_dict([assessment], classifier), 2)
-        return
-    from audio_pipeline.app.reporting.terminal import analysis_page
-
-    if assessment.recommendation is not None:
-        show_recommendation(assessment.recommendation, highest_reached)
-        if assessment.recommendation.level == "emergency":
-            return
-        click.echo()
-    show(analysis_page(assessment.analysis))
 
 
 def _show_nothing(moment: Moment) -> None:

@@ -20,8 +20,15 @@ from audio_pipeline.app.cli.options import (
     trust_option,
     where_option,
 )
-from audio_pipeline.app.outputs import check_new_folder, check_output, check_page, write_rows
-from audio_pipeline.app.text import show, show_json, visible
+from audio_pipeline.app.outputs import (
+    check_new_folder,
+    check_output,
+    check_page,
+    write_json,
+    write_page,
+    write_rows,
+)
+from audio_pipeline.app.text import show, show_json, steps, visible
 
 if TYPE_CHECKING:
     from audio_pipeline.model.evaluation import Evaluation
@@ -123,7 +130,6 @@ def train_command(
     allow_outside: bool,
     synthetic: int,
     embed: bool,
-    learn_from: tuple[str, ...],
     permissive: bool,
     thresholds: tuple[str, ...],
     predictions: Path | None,
@@ -137,7 +143,6 @@ def train_command(
     with --synthetic, made sounds are all there is.
     """
     from audio_pipeline.app.reporting.model_card import card_and_plots
-    from audio_pipeline.app.text import steps
     from audio_pipeline.datasets.augmentation import MadeSettings
     from audio_pipeline.datasets.loading import fail_for_unreadable
     from audio_pipeline.datasets.manifest import permissive_only
@@ -156,7 +161,6 @@ def train_command(
     settings = TrainingSettings(
         params=parse_params(params),
         thresholds=_thresholds(thresholds),
-        learn_from=_learn_from(learn_from),
         **simple,
     )
     check_recipe(settings)
@@ -207,14 +211,6 @@ def _write_predictions(table: Path, evaluation: Evaluation) -> None:
         for row in evaluation.recordings
     )
     write_rows(table, [*facts, *(f"p_{label}" for label in labels)], rows)
-
-
-def _learn_from(given: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-    """Read COLUMN=VALUE,... pairs."""
-    pairs = [pair.partition("=") for pair in given]
-    if not all(column and equals for column, equals, _ in pairs):
-        raise click.UsageError("--learn-from: write COLUMN=VALUE,VALUE")
-    return {column: tuple(values.split(",")) for column, _, values in pairs}
 
 
 def _thresholds(given: tuple[str, ...]) -> dict[str, float]:
@@ -275,7 +271,6 @@ def evaluate_command(
     column `doubt` says yes are shown apart, and recordings whose column `finding` says what should
     be found in them (see `takes`) are judged as wholes.
     """
-    from audio_pipeline.app.text import steps
     from audio_pipeline.datasets.loading import fail_for_unreadable
     from audio_pipeline.datasets.manifest import read_dataset
     from audio_pipeline.model.classifier import load_classifier
@@ -297,7 +292,6 @@ def evaluate_command(
             progress("Asking what holds no sound", 0, 1)
             evaluation = with_controls(evaluation, classifier=classifier)
     if report is not None:
-        from audio_pipeline.app.outputs import write_page
         from audio_pipeline.app.reporting.pages import evaluation_page
 
         write_page(report, evaluation_page(evaluation), read, overwrite=overwrite)
@@ -367,7 +361,7 @@ def benchmark_command(
     where: dict[str, str],
     group_by: str,
     allow_outside: bool,
-    learn_from: tuple[str, ...],
+    learn_from: dict[str, tuple[str, ...]],
     synthetic: int,
     embed: bool,
     sample_rate: int | None,
@@ -382,9 +376,7 @@ def benchmark_command(
     ranked again and nothing is judged.
     """
     from audio_pipeline.analysis.config import AnalysisConfig
-    from audio_pipeline.app.outputs import check_page, write_json, write_page
     from audio_pipeline.app.reporting.pages import benchmark_page
-    from audio_pipeline.app.text import steps
     from audio_pipeline.datasets.augmentation import MadeSettings
     from audio_pipeline.datasets.loading import fail_for_unreadable, load_training_data
     from audio_pipeline.datasets.manifest import read_dataset
@@ -399,7 +391,7 @@ def benchmark_command(
         TrainingSettings(
             estimator=name,
             params=parse_params(params),
-            learn_from=_learn_from(learn_from),
+            learn_from=learn_from,
             controls=controls,
             sample_rate=sample_rate,
             seed=seed,
@@ -506,7 +498,6 @@ def takes_command(
     or two joint sounds; half are guided, as `record` makes them. `evaluate` then says how often the
     finding is right, uncertain or wrong.
     """
-    from audio_pipeline.app.text import steps
     from audio_pipeline.datasets.manifest import read_dataset
     from audio_pipeline.datasets.takes import TakeSettings, write_takes
 
@@ -546,17 +537,12 @@ def synthesize_command(folder: Path, count: int, seed: int, as_json: bool) -> No
     Scenes of about 7 seconds and short clips, in WAV's lossless sibling FLAC, with a manifest
     that `train` and `evaluate` read. Figures on made sounds say nothing about real recordings.
     """
-    from rich.console import Console
-    from rich.progress import Progress
-
     from audio_pipeline.datasets.synthesis.dataset import write_dataset
 
     check_new_folder(folder)
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("Making sounds", total=count)
+    with steps() as progress:
         summary = write_dataset(
-            folder, count, seed, progress=lambda done: bar.update(task, completed=done)
+            folder, count, seed, progress=lambda done: progress("Making sounds", done, count)
         )
     if as_json:
         show_json(summary)

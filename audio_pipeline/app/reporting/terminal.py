@@ -17,6 +17,7 @@ import click
 from audio_pipeline.app.text import show, visible
 
 if TYPE_CHECKING:
+    from audio_pipeline.analysis.assessment import Assessment
     from audio_pipeline.analysis.events import Event
     from audio_pipeline.analysis.pipeline import Analysis
     from audio_pipeline.audio.quality import Quality
@@ -40,6 +41,10 @@ GUIDED_PLAN: Final = (
 FREE_PLAN: Final = "Record as long as you like. Enter stops."
 TIMED_PLAN: Final = "It records for {seconds:g} seconds. Enter stops earlier."
 
+ONLY_THE_SOUND: Final = """
+This is only about the sound. Your symptoms decide what to do: run crepitus triage,
+or give --answers. Crepitus cannot examine you; it is a demonstration and not a
+medical device."""
 OFFER_QUESTIONS: Final = (
     "This is only about the sound. Your symptoms decide what to do. A few questions, about 15 "
     "short screens, can say what that is. Press Enter to begin, or type n to leave."
@@ -223,3 +228,14 @@ def show_recommendation(
         answered_at=answered_at,
     )
     click.echo(page, nl=False)
+
+
+def show_assessment(assessment: Assessment, highest_reached: str | None = None) -> None:
+    """Print what to do, and what was heard; an emergency stands alone."""
+    recommendation = assessment.recommendation
+    if recommendation is not None:
+        show_recommendation(recommendation, highest_reached)
+        if recommendation.level == "emergency":
+            return
+        click.echo()
+    show(analysis_page(assessment.analysis))
