@@ -90,19 +90,15 @@ class ReviewStore:
         """Give the file to change; all of it happens, or nothing where the block fails."""
         with self._open() as base:
             base.execute("BEGIN IMMEDIATE")
-            base.execute(
-                "CREATE TABLE IF NOT EXISTS acts (number INTEGER PRIMARY KEY AUTOINCREMENT, "
-                "rater TEXT NOT NULL, file TEXT NOT NULL, start REAL NOT NULL, "
-                '"end" REAL NOT NULL, label TEXT NOT NULL, note TEXT NOT NULL)'
-            )
-            base.execute("CREATE TABLE IF NOT EXISTS exports (sha256 TEXT PRIMARY KEY)")
-            base.execute(f"PRAGMA application_id = {_APPLICATION}")
-            try:
+            with base:
+                base.execute(
+                    "CREATE TABLE IF NOT EXISTS acts (number INTEGER PRIMARY KEY AUTOINCREMENT, "
+                    "rater TEXT NOT NULL, file TEXT NOT NULL, start REAL NOT NULL, "
+                    '"end" REAL NOT NULL, label TEXT NOT NULL, note TEXT NOT NULL)'
+                )
+                base.execute("CREATE TABLE IF NOT EXISTS exports (sha256 TEXT PRIMARY KEY)")
+                base.execute(f"PRAGMA application_id = {_APPLICATION}")
                 yield base
-            except BaseException:
-                base.execute("ROLLBACK")
-                raise
-            base.execute("COMMIT")
 
     def acts(self) -> list[Act]:
         """Return what is kept, in the order in which it was made."""

@@ -8,7 +8,7 @@ import platform
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
@@ -308,7 +308,7 @@ class _Batch:
                 "failed": totals.failed,
                 "unusable": totals.unusable,
             },
-            "recovered": store.recovery and store.recovery.to_dict(),
+            "recovered": store.recovery and asdict(store.recovery),
             "unreadable_folders": [name for name, _ in self._unreadable],
             "answers_without_recording": list(
                 request.answers.without_recording(store) if request.answers else ()

@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
@@ -102,7 +102,7 @@ def examine_all(
     heard = []
     for pending in chunk:
         before(pending)
-        heard.append(_guarded(pending, lambda one: _hear(one, settings, verify=verify)))
+        heard.append(_guarded(pending, settings, verify=verify))
     known = [one.hearing for one in heard if one.hearing is not None]
     try:
         described = iter(extract_features(known, settings))
@@ -115,11 +115,6 @@ def examine_all(
     ]
 
 
-def examine(pending: Pending, settings: AnalysisConfig, *, verify: bool = False) -> Outcome:
-    """Look at one recording, as :func:`examine_all`."""
-    return examine_all([pending], settings, verify)[0]
-
-
 @dataclass(frozen=True, slots=True)
 class _Heard:
     """An outcome under way; no hearing where the earlier result stands."""
@@ -129,10 +124,10 @@ class _Heard:
     hearing: SegmentedRecording | None
 
 
-def _guarded(pending: Pending, hear_one: Callable[[Pending], _Heard]) -> _Heard:
-    """Turn whatever goes wrong with a recording into a failed one."""
+def _guarded(pending: Pending, settings: AnalysisConfig, *, verify: bool) -> _Heard:
+    """Hear a recording; turn whatever goes wrong with it into a failed one."""
     try:
-        return hear_one(pending)
+        return _hear(pending, settings, verify=verify)
     except MemoryError:
         reason = "there is not enough memory for it"
     except CrepitusError as error:
@@ -171,34 +166,19 @@ def _hear_file(
     """Hear an open recording."""
     digest = None
     if verify:
-        digest = _sha256(file)
+        digest = hashlib.file_digest(cast(Any, file), "sha256").hexdigest()
         if digest == pending.digest:
             return _Heard(pending, digest, None)
     return _Heard(pending, digest, segment_recording(file, settings))
 
 
-def _sha256(file: BinaryIO) -> str:
-    """Return the hash of a file's content, in hexadecimal."""
-    hashed = hashlib.sha256()
-    while block := file.read(2**20):
-        hashed.update(block)
-    return hashed.hexdigest()
-
-
-@contextmanager
-def _opened(path: bytes) -> Iterator[BinaryIO | None]:
-    """Open an ordinary file; give None for anything else, which `hear` then finds words for."""
-    try:
+def _opened(path: bytes) -> AbstractContextManager[BinaryIO | None]:
+    """Open an ordinary file; give None for anything else, which `_hear` then finds words for."""
+    with suppress(OSError):
         # Opening a pipe would wait for somebody to write into it.
-        ordinary = stat.S_ISREG(os.stat(path).st_mode)
-        file = open(path, "rb", buffering=0) if ordinary else None  # noqa: SIM115
-    except OSError:
-        file = None
-    try:
-        yield file
-    finally:
-        if file is not None:
-            file.close()
+        if stat.S_ISREG(os.stat(path).st_mode):
+            return open(path, "rb", buffering=0)
+    return nullcontext()
 
 
 def failure(pending: Pending, reason: str) -> Outcome:
@@ -334,7 +314,7 @@ class LocalWorkers:
         waiting = Chunks(pending, count=_CHUNK, size=_CHUNK_BYTES, consumers=len(self._workers))
         tried: set[bytes] = set()
         for worker in self._workers:
-            worker.send_config(settings, verify)
+            worker.send((settings, verify))
         then = time.monotonic()
         while True:
             for worker in self._workers:
@@ -376,7 +356,7 @@ class LocalWorkers:
         worker.end()
         fresh = _start()
         self._workers[self._workers.index(worker)] = fresh
-        fresh.send_config(settings, verify)
+        fresh.send((settings, verify))
 
     def close(self) -> None:
         """End all workers, whatever they are doing."""
@@ -436,10 +416,6 @@ class _Worker:
         self.dead = False
         self._busy = 0.0
 
-    def send_config(self, settings: AnalysisConfig, verify: bool) -> None:
-        """Send what holds for all recordings."""
-        self._send((settings, verify))
-
     @property
     def wants_more(self) -> bool:
         """Whether it may run out of work before its next answer has been dealt with."""
@@ -451,9 +427,9 @@ class _Worker:
     def give(self, chunk: list[Pending]) -> None:
         """Hand over some recordings."""
         self.todo.append(chunk)
-        self._send(chunk)
+        self.send(chunk)
 
-    def _send(self, message: object) -> None:
+    def send(self, message: object) -> None:
         """Send; a worker that is gone shows when its answer is waited for."""
         with suppress(OSError):
             self.pipe.send(message)
