@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import uvicorn
@@ -81,14 +81,6 @@ _ERRORS: dict[int, str] = {
     422: "The recording cannot be decoded, or the answers are wrong.",
     503: "Too many recordings at once; see Retry-After.",
 }
-
-
-@dataclass(frozen=True)
-class Asset:
-    """One file of the page."""
-
-    body: bytes
-    media_type: str
 
 
 def _responses(model: type | None, *codes: int) -> dict[int | str, dict[str, Any]]:
@@ -220,7 +212,7 @@ def add_page(app: FastAPI, pages: Mapping[str, str]) -> None:
     def answer(name: str) -> Response:
         if name not in assets or name.endswith(".html"):  # a template, with an address of its own
             raise _unknown_path()
-        return Response(assets[name].body, media_type=assets[name].media_type)
+        return Response(assets[name], media_type=MEDIA_TYPES[PurePath(name).suffix])
 
     for path, name in pages.items():
         handler = _answer_page if name.endswith(".html") else answer
@@ -228,18 +220,18 @@ def add_page(app: FastAPI, pages: Mapping[str, str]) -> None:
     app.add_api_route("/static/{name}", answer, include_in_schema=False)
 
 
-def load_assets() -> dict[str, Asset]:
+def load_assets() -> dict[str, bytes]:
     """Read the page's files from the package; nothing else on disk can be asked for.
 
     Name without folder to content; files of other kinds are left out.
     """
     folder = resources.files("audio_pipeline.app.server") / "static"
-    assets = {}
-    for entry in folder.iterdir():
-        suffix = "." + entry.name.rpartition(".")[2]
-        if suffix in MEDIA_TYPES:
-            assets[entry.name] = Asset(entry.read_bytes(), MEDIA_TYPES[suffix])
-    return assets
+    files = {entry.name: entry for entry in folder.iterdir()}
+    return {
+        name: entry.read_bytes()
+        for name, entry in files.items()
+        if PurePath(name).suffix in MEDIA_TYPES
+    }
 
 
 async def _answer_page(name: str, request: Request) -> Response:
@@ -251,7 +243,7 @@ async def _answer_page(name: str, request: Request) -> Response:
 @cache
 def written_page(name: str, language: str) -> str:
     """Return a page in a language; all its words are inside, so that it also works alone."""
-    template = load_assets()[name].body.decode("utf-8")
+    template = load_assets()[name].decode("utf-8")
     named = {one: load_catalogue(language=one).messages["language"]["name"] for one in languages()}
     [go, *_] = load_tables().watch  # what to call for, also while the server cannot be reached
     regions, watch = {}, []
