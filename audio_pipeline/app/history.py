@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from audio_pipeline.app.reporting.terminal import finding_words, label_words, strength
 from audio_pipeline.app.text import visible
 from audio_pipeline.exceptions import CrepitusError, InvalidInputError
 from audio_pipeline.files import whole_file
@@ -429,8 +430,6 @@ def _day(date: datetime.date) -> str:
 
 def _shown(entry: Entry, before: Mapping[str, Any], words: Catalogue) -> dict[str, Any]:
     """Return an entry in words, with the answers that differ from those of the one before."""
-    from audio_pipeline.app.reporting.terminal import NAMES, strength
-
     answers = entry.answers or {}
     changed = {name: value for name, value in answers.items() if before.get(name) != value}
     events = [event for event in entry.recording.get("events", ()) if not event["uncertain"]]
@@ -441,7 +440,7 @@ def _shown(entry: Entry, before: Mapping[str, Any], words: Catalogue) -> dict[st
         "events": [
             {
                 "time": f"{event['start']:.1f}",
-                "label": NAMES.get(event["label"], visible(event["label"])),
+                "label": label_words(event["label"]),
                 "sure": strength(event["probabilities"][event["label"]]),
             }
             for event in events
@@ -453,11 +452,7 @@ def _shown(entry: Entry, before: Mapping[str, Any], words: Catalogue) -> dict[st
 
 def finding_text(entry: Entry) -> str:
     """Return the finding of an entry in a sentence."""
-    from audio_pipeline.app.reporting.terminal import SENTENCES
-
-    count = entry.count("pop")
-    known = SENTENCES.get(entry.finding, f"Likeliest sound: {visible(entry.finding)}.")
-    return known.replace("{pops}", "1 pop" if count == 1 else f"{count} pops")
+    return finding_words(entry.finding, entry.count("pop"))
 
 
 def _answer(name: str, value: Any, words: Catalogue) -> dict[str, str]:

@@ -171,10 +171,15 @@ def replaced(path: Path, **options: bool) -> Iterator[Any]:
         yield file
 
 
+def write_text(path: Path, text: str, **options: bool) -> None:
+    """Write a text as it stands."""
+    with written(path, newline="\n", **options) as file:
+        file.write(text)
+
+
 def write_json(path: Path, document: Any) -> None:
     """Write one JSON document."""
-    with written(path, newline="\n") as file:
-        file.write(json_text(document, 2) + "\n")
+    write_text(path, json_text(document, 2) + "\n")
 
 
 def write_page(
@@ -189,8 +194,7 @@ def write_page(
     Raises InvalidInputError when something is there that Crepitus did not write.
     """
     check_page(path, inputs, overwrite=overwrite)  # again: it may be long since the command began
-    with written(Path(path), newline="\n") as file:
-        file.write(page)
+    write_text(Path(path), page)
 
 
 @contextmanager

@@ -32,8 +32,8 @@ from audio_pipeline.app.outputs import (
     read_table,
     table_header,
     write_table,
+    write_text,
     writing,
-    written,
 )
 from audio_pipeline.audio.recording import Recording, open_recording, write_recording
 from audio_pipeline.exceptions import InvalidInputError, first_problem
@@ -176,6 +176,10 @@ class Study:
         number = self.settings.consent_version if version is None else version
         return read_text(self.folder / f"consent-{number}.md")
 
+    def consent_digest(self, version: int) -> str:
+        """Return the SHA-256 of a version of the consent text."""
+        return hashlib.sha256(self.consent_text(version).encode()).hexdigest()
+
     def participants(self) -> tuple[str, ...]:
         """Return the codes of everybody who has not left, in the order in which they came."""
         gone = self.withdrawn()
@@ -239,12 +243,12 @@ class Study:
         Raises InvalidInputError when there is no such person, or they share what they do not give
         to research.
         """
-        self._known(participant)
+        self._check_among(participant, self.participants())
         if (research and not use) or (share and not research):
             raise InvalidInputError("research needs a yes to use, and sharing a yes to research")
         said = ["yes" if one else "no" for one in (use, research, share)]
-        digest = hashlib.sha256(self.consent_text().encode()).hexdigest()
-        row = (participant, str(self.settings.consent_version), digest, *said, _now())
+        version = self.settings.consent_version
+        row = (participant, str(version), self.consent_digest(version), *said, _now())
         with self._lock:
             append_row(self.folder / CONSENTS[0], row)
 
@@ -348,8 +352,7 @@ class Study:
                     uploaded_as=uploaded_as,
                 )
                 text = note.model_dump_json(indent=2) + "\n"
-                with written(path.with_suffix(".json"), newline="\n", replace=False) as file:
-                    file.write(text)
+                write_text(path.with_suffix(".json"), text, replace=False)
             except BaseException as error:
                 path.unlink(missing_ok=True)
                 if isinstance(error, ValidationError):
@@ -395,15 +398,12 @@ class Study:
         """Raise InvalidInputError when there never was such a person."""
         self._check_among(participant, (row["participant"] for row in self._rows(*PARTICIPANTS)))
 
-    def _known(self, participant: str) -> None:
-        self._check_among(participant, self.participants())
-
     def _check_among(self, participant: str, people: Iterable[str]) -> None:
         if participant not in people:
             raise InvalidInputError(f"{self.folder} has no person {participant!r:.60}")
 
     def _needs_research(self, participant: str) -> None:
-        self._known(participant)
+        self._check_among(participant, self.participants())
         consent = self.consents().get(participant)
         if consent is None or not consent.research:
             raise InvalidInputError(f"{participant} has not said yes to research: nothing is kept")
@@ -435,7 +435,7 @@ def new_study(folder: Path, title: str, owner: str) -> Study:
         folder.mkdir(exist_ok=True)
         for name in (TAKES, LABELS):
             (folder / name).mkdir()
-    _write(folder / SETTINGS, _settings_text(settings))
+    write_text(folder / SETTINGS, _settings_text(settings), replace=False)
     words = {
         "title": title,
         "owner": owner,
@@ -445,14 +445,13 @@ def new_study(folder: Path, title: str, owner: str) -> Study:
         "folder": folder.name,
         "key": key.name,
     }
-    _write(folder / "consent-1.md", template("study-consent.md").format(**words))
-    _write(folder / "README.md", template("study-readme.md").format(**words))
+    for name, form in (("consent-1.md", "study-consent.md"), ("README.md", "study-readme.md")):
+        write_text(folder / name, template(form).format(**words), replace=False)
     for table, columns in (PARTICIPANTS, CONSENTS, WITHDRAWN, EXPORTS):
         write_table(folder / table, columns, ())
     fields = (*settings.questions, *(one.name for one in settings.outcomes))
     write_table(folder / ANSWERS, (*_ANSWER_KEYS, *fields), ())
-    with written(key, replace=False, private=True) as file:
-        file.write("participant,name,note\r\n")
+    write_text(key, "participant,name,note\r\n", replace=False, private=True)
     return open_study(folder)
 
 
@@ -550,11 +549,6 @@ def _settings_text(settings: StudySettings) -> str:
         settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100
     )
     return f"# The settings of a study; see README.md. Written by crepitus {__version__}.\n{lines}"
-
-
-def _write(path: Path, text: str) -> None:
-    with written(path, newline="\n", replace=False) as file:
-        file.write(text)
 
 
 def read_text(path: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import json
 import os
 import secrets
@@ -11,6 +10,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,13 @@ import numpy as np
 from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.analysis.events import JOINT_LABELS
 from audio_pipeline.analysis.guided import Phase, cues_in_comment, planned_phases
-from audio_pipeline.app.outputs import check_new_folder, write_json, write_table, writing, written
+from audio_pipeline.app.outputs import (
+    check_new_folder,
+    write_json,
+    write_table,
+    write_text,
+    writing,
+)
 from audio_pipeline.app.study import (
     LABELS,
     TAKES,
@@ -71,65 +77,14 @@ class Check:
         """Whether a recording is lost, unreadable or was changed."""
         return any(one.code in {"unreadable", "altered", "no_recording"} for one in self.problems)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return {
-            "people": self.people,
-            "sessions": self.sessions,
-            "takes": self.takes,
-            "problems": [vars(one) for one in self.problems],
-            "speech": {name: [list(pair) for pair in found] for name, found in self.speech.items()},
-        }
-
 
 def check_study(study: Study, progress: Step | None = None) -> Check:
     """Say what is missing, what was recorded otherwise than planned, and where speech is heard."""
-    problems: list[Problem] = []
     speech: dict[str, tuple[tuple[float, float], ...]] = {}
-    settings, consents, answers = study.settings, study.consents(), study.answers()
-    takes = study.takes()
-    if study.key.parent == Path(os.path.abspath(study.folder)) or any(
-        study.folder.rglob("*-key.csv")
-    ):
-        problems.append(Problem("key_inside", str(study.folder), "The key lies in the folder."))
-    problems += _stray_files(study)
-    texts: dict[int, str] = {}
-    for person in study.participants():
-        consent = consents.get(person)
-        own = [one.note for one in takes if one.note.participant == person]
-        if consent is None:
-            problems.append(Problem("no_consent", person, "Nobody noted a consent."))
-        elif own and not consent.research:
-            problems.append(
-                Problem("no_consent", person, "There are takes, but no yes to research.")
-            )
-        else:
-            if consent.version not in texts:
-                text = study.consent_text(consent.version)
-                texts[consent.version] = hashlib.sha256(text.encode()).hexdigest()
-            if texts[consent.version] != consent.sha256:
-                problems.append(
-                    Problem("consent_changed", person, "The consent text is not the one they saw.")
-                )
-            elif consent.version != settings.consent_version:
-                problems.append(
-                    Problem("old_consent", person, f"They saw version {consent.version} of it.")
-                )
-        if not own and (consent is None or consent.research):
-            problems.append(Problem("no_takes", person, "There is no take."))
-        for session in sorted({note.session for note in own}):
-            problems += _session_problems(
-                study, person, [note for note in own if note.session == session]
-            )
-            row = answers.get((person, session), {})
-            asked = (*settings.questions, *(one.name for one in settings.outcomes))
-            open_ones = [name for name in asked if not row.get(name)]
-            if open_ones:
-                first = ", ".join(open_ones[:3]) + (", ..." if len(open_ones) > 3 else "")
-                text = f"Not answered: {len(open_ones)} of {len(asked)} ({first})."
-                problems.append(Problem("open_answers", f"{person}, session {session}", text))
+    takes, people = study.takes(), study.participants()
+    problems = [*_stray_files(study), *_people_problems(study, takes)]
     for number, take in enumerate(takes, 1):
-        problems += _take_problems(take, settings)
+        problems += _take_problems(take, study.settings)
         try:
             heard = take_speech(take.path)
         except RecordingError:
@@ -142,11 +97,43 @@ def check_study(study: Study, progress: Step | None = None) -> Check:
         if progress:
             progress("Checking takes", number, len(takes))
     sessions = {(one.note.participant, one.note.session) for one in takes}
-    return Check(len(study.participants()), len(sessions), len(takes), tuple(problems), speech)
+    return Check(len(people), len(sessions), len(takes), tuple(problems), speech)
+
+
+def _people_problems(study: Study, takes: Sequence[Take]) -> Iterator[Problem]:
+    """Yield what is amiss with each person's consent, takes and answers."""
+    settings, consents, answers = study.settings, study.consents(), study.answers()
+    digest = cache(study.consent_digest)
+    asked = (*settings.questions, *(one.name for one in settings.outcomes))
+    for person in study.participants():
+        consent = consents.get(person)
+        own = [one.note for one in takes if one.note.participant == person]
+        if consent is None:
+            yield Problem("no_consent", person, "Nobody noted a consent.")
+        elif own and not consent.research:
+            yield Problem("no_consent", person, "There are takes, but no yes to research.")
+        elif digest(consent.version) != consent.sha256:
+            yield Problem("consent_changed", person, "The consent text is not the one they saw.")
+        elif consent.version != settings.consent_version:
+            yield Problem("old_consent", person, f"They saw version {consent.version} of it.")
+        if not own and (consent is None or consent.research):
+            yield Problem("no_takes", person, "There is no take.")
+        for session in sorted({note.session for note in own}):
+            notes = [note for note in own if note.session == session]
+            yield from _session_problems(study, person, notes)
+            row = answers.get((person, session), {})
+            open_ones = [name for name in asked if not row.get(name)]
+            if open_ones:
+                first = ", ".join(open_ones[:3]) + (", ..." if len(open_ones) > 3 else "")
+                text = f"Not answered: {len(open_ones)} of {len(asked)} ({first})."
+                yield Problem("open_answers", f"{person}, session {session}", text)
 
 
 def _stray_files(study: Study) -> Iterator[Problem]:
-    """Yield recordings without a note, and notes without a recording."""
+    """Yield a key in the folder, recordings without a note, and notes without a recording."""
+    outside = study.key.parent != Path(os.path.abspath(study.folder))
+    if not outside or any(study.folder.rglob("*-key.csv")):
+        yield Problem("key_inside", str(study.folder), "The key lies in the folder.")
     for path in sorted((study.folder / TAKES).rglob("*")):
         name = path.relative_to(study.folder / TAKES).as_posix()
         if path.is_dir():
@@ -380,39 +367,31 @@ def _export_take(
     if digest_of(take.path) != take.note.sha256:
         raise _AlteredError
     speech = _speech(recording, comment)
-    joint = [
-        (clip.start, clip.end)
-        for clip in clips
-        if clip.label in JOINT_LABELS and clip.start is not None and clip.end is not None
-    ]
-    muted = 0.0
-    if mute and speech:
-        recording, muted = silenced(recording, speech, joint)
-    path = folder / "audio" / take.name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_recording(path, recording, metadata=_shareable(comment))
     regions = [
         Region(clip.start, clip.end, clip.label)
         for clip in clips
         if clip.start is not None and clip.end is not None
     ]
+    muted = 0.0
+    if mute and speech:
+        joint = [(one.start, one.end) for one in regions if one.label in JOINT_LABELS]
+        recording, muted = silenced(recording, speech, joint)
+    path = folder / "audio" / take.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_recording(path, recording, metadata=_shareable(comment))
     if regions:
-        with written(path.with_suffix(".txt"), newline="\n") as file:
-            file.write(audacity_track(regions))
+        write_text(path.with_suffix(".txt"), audacity_track(regions))
     note = take.note
-    own = [one.note.recorded_at for one in takes if one.note.participant == note.participant]
-    session = [
-        one.note.recorded_at
-        for one in takes
-        if (one.note.participant, one.note.session) == (note.participant, note.session)
-    ]
+    own = [one.note for one in takes if one.note.participant == note.participant]
+    first = min(one.recorded_at for one in own)
+    first_of_session = min(one.recorded_at for one in own if one.session == note.session)
     return {
         "file": f"audio/{take.name}",
         "group": note.participant,
         **{name: getattr(note, name) for name in ("session", "take", "duration", "sample_rate")},
         # No date leaves the study, only how far apart things were.
-        "day": (note.recorded_at.date() - min(own).date()).days,
-        "minute": round((note.recorded_at - min(session)).total_seconds() / 60),
+        "day": (note.recorded_at.date() - first.date()).days,
+        "minute": round((note.recorded_at - first_of_session).total_seconds() / 60),
         **{name: getattr(note, name) for name in ("device", "distance_cm", "posture")},
         "speech_seconds": f"{sum(end - start for start, end in speech):.2f}",
         "muted_seconds": f"{muted:.2f}",
@@ -494,8 +473,7 @@ def _write_tables(
     numbers = ((one.name, one.label, one.minimum, one.maximum) for one in settings.outcomes)
     dictionary = redcap_rows(settings.questions, numbers, load_catalogue(settings.region))
     write_table(folder / "redcap_dictionary.csv", REDCAP, dictionary)
-    with written(folder / "README.md", newline="\n") as file:
-        file.write(_card(study, archive, rows))
+    write_text(folder / "README.md", _card(study, archive, rows))
     write_json(folder / "croissant.json", croissant(settings, archive, folder, tables))
 
 

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _JOINERS = "\u200c\u200d"
 """They shape letters and emoji, and hide nothing."""
 
@@ -124,16 +123,9 @@ def _is_hidden(character: str) -> bool:
 
 
 def _shown(character: str) -> str:
-    if character in _SHORT:
-        return _SHORT[character]
-    if not _is_hidden(character):
-        return character
-    code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte of a path that is no UTF-8
-        return f"\\x{code - 0xDC00:02x}"
-    if code < 0x100:
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    if "\udc80" <= character <= "\udcff":  # a byte of a path that is no UTF-8
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode() if _is_hidden(character) else character
 
 
 PLAIN_SECONDS = 10.0

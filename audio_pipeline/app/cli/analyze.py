@@ -135,11 +135,7 @@ def _with_answers(assessment: Assessment, region: str) -> Assessment:
     return Assessment(assessment.analysis, recommendation)
 
 
-@click.command(
-    "batch",
-    epilog="Example: crepitus batch recordings/ -o results --format csv,raven",
-    short_help="Classify many recordings; resumable.",
-)
+@click.command(epilog="Example: crepitus batch recordings/ -o results --format csv,raven")
 @click.argument("inputs", nargs=-1, metavar="DIR|FILE|URL...")
 @click.option("-o", "--out", required=True, metavar="OUT", help="Folder for the results.")
 @click.option(
@@ -265,11 +261,7 @@ def _write_report(
         write_batch_report(file, documents(store), inputs=inputs, overwrite=overwrite)
 
 
-@click.command(
-    "export",
-    epilog="Example: crepitus export results --format parquet,audacity",
-    short_help="Write the results of a batch in other formats.",
-)
+@click.command(epilog="Example: crepitus export results --format parquet,audacity")
 @click.argument("out", metavar="OUT")
 @formats_option(required=True)
 @click.option(

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -292,7 +293,7 @@ def check(study: Study, as_json: bool) -> None:
     with steps() as progress:
         found = check_study(study, progress)
     if as_json:
-        show_json(found.to_dict())
+        show_json(asdict(found))
     else:
         show(
             f"{found.people} people, {found.sessions} sessions, {found.takes} takes;"
@@ -423,8 +424,6 @@ def status(
     From three people on, a simulation draws studies of more people like those of the pilot and
     says how wide the 95 % interval would be.
     """
-    from dataclasses import asdict
-
     from audio_pipeline.model.metrics import plan_people
 
     if plot is not None:

@@ -16,7 +16,7 @@ from audio_pipeline.app.cli.options import (
     overwrite_option,
     region_option,
 )
-from audio_pipeline.app.outputs import check_output, written
+from audio_pipeline.app.outputs import check_output, write_text
 from audio_pipeline.app.text import show, show_json
 from audio_pipeline.triage.answers import Answers, load_answers
 from audio_pipeline.triage.messages import default_region, load_catalogue
@@ -103,7 +103,9 @@ def _save_answers(answers: Answers, path: str, region: str, overwrite: bool) -> 
     from audio_pipeline.triage.messages import load_catalogue
     from audio_pipeline.triage.questionnaire import answers_file
 
-    _write(path, answers_file(load_catalogue(region), answers), overwrite)
+    text = answers_file(load_catalogue(region), answers)
+    # Only its owner may read it: answers are health data.
+    write_text(Path(path), text, replace=overwrite, private=True)
 
 
 def _save_response(
@@ -115,13 +117,8 @@ def _save_response(
 
     authored = datetime.now().astimezone().isoformat(timespec="seconds")
     resource = response_resource(answers, authored=authored, declined=declined, region=region)
-    _write(path, json.dumps(resource, ensure_ascii=False, indent=2) + "\n", overwrite)
-
-
-def _write(path: str, text: str, overwrite: bool) -> None:
-    """Write a file only its owner can read; answers are health data."""
-    with written(Path(path), newline="\n", replace=overwrite, private=True) as file:
-        file.write(text)
+    text = json.dumps(resource, ensure_ascii=False, indent=2) + "\n"
+    write_text(Path(path), text, replace=overwrite, private=True)
 
 
 @click.command(epilog="Example: crepitus questions --format yaml > answers.yaml")

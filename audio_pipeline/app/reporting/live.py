@@ -12,8 +12,7 @@ from rich.text import Text
 
 from audio_pipeline.analysis.guided import Phase, phase_at
 from audio_pipeline.app.capture.live import FLOOR_DBFS, Advice
-from audio_pipeline.app.reporting.terminal import NAMES, strength
-from audio_pipeline.app.text import visible
+from audio_pipeline.app.reporting.terminal import label_words, strength
 
 if TYPE_CHECKING:
     from audio_pipeline.analysis.pipeline import LiveEvent
@@ -55,7 +54,7 @@ def cue(phase: Phase, moment: float) -> tuple[str, float]:
 def describe(event: LiveEvent) -> str:
     """Return a heard event in a few words, such as ``7.1 s pop (likely)``."""
     heard = event.event
-    name = NAMES.get(heard.label) or visible(heard.label)
+    name = label_words(heard.label)
     sure = "unsure" if heard.uncertain else strength(heard.probabilities[heard.label])
     return f"{heard.start:.1f} s {name} ({sure})"
 

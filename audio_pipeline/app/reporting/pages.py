@@ -103,7 +103,6 @@ def write_batch_report(
     path: str | os.PathLike[str],
     recordings: Iterable[tuple[str, Mapping[str, Any]]],
     *,
-    title: str = "Crepitus: a batch of recordings",
     inputs: Iterable[str | bytes | os.PathLike[str] | None] = (),
     overwrite: bool = False,
 ) -> None:
@@ -118,10 +117,10 @@ def write_batch_report(
     summary = BatchSummary()
     for recording, document in recordings:
         summary.add(recording, document)
-    write_page(path, batch_page(summary, title), inputs, overwrite=overwrite)
+    write_page(path, batch_page(summary), inputs, overwrite=overwrite)
 
 
-def batch_page(summary: BatchSummary, title: str) -> str:
+def batch_page(summary: BatchSummary) -> str:
     """Return the page of a summary; self-contained, like every report."""
     facts = [
         f"{summary.recordings} recordings, {hours(summary.seconds)} of sound",
@@ -131,7 +130,7 @@ def batch_page(summary: BatchSummary, title: str) -> str:
     listen = sorted(summary.listen, key=lambda entry: entry[:2], reverse=True)
     return render_page(
         "batch.html",
-        title,
+        "Crepitus: a batch of recordings",
         facts=facts,
         counts=[
             ("What was found", _bars(summary.findings, FINDING_WORDS)),

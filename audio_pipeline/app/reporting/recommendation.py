@@ -254,11 +254,9 @@ def recommendation_page(
     return "\n".join(lines).rstrip() + "\n"
 
 
-def explanation_page(
-    explanation: Iterable[Explanation], words: Catalogue, *, width: int = PLAIN_WIDTH
-) -> str:
+def explanation_page(explanation: Iterable[Explanation], words: Catalogue) -> str:
     """Write why a back cracks, with its sources; lines joined by newlines, one at the end."""
-    width = max(width, 40)
+    width = PLAIN_WIDTH
     title = words.text("why", "title")
     lines = [title, "=" * min(len(title), width), ""]
     sources: dict[str, Source] = {}

@@ -120,17 +120,10 @@ def quality_verdict(analysis: Analysis) -> str:
     return "The recording is good."
 
 
-def finding_sentence(analysis: Analysis) -> str:
-    """Return the finding of an analysis that has one in one sentence for people."""
-    assert analysis.finding is not None
-    count = sum(event.label == "pop" and not event.uncertain for event in analysis.events)
-    pops = "1 pop" if count == 1 else f"{count} pops"
-    label = analysis.finding.label
-    return (
-        SENTENCES[label].format(pops=pops)
-        if label in SENTENCES
-        else f"Likeliest sound: {visible(label)}."
-    )
+def finding_words(label: str, pops: int) -> str:
+    """Return a finding in one sentence for people; ``pops``: how many sure ones there are."""
+    sentence = SENTENCES.get(label, f"Likeliest sound: {visible(label)}.")
+    return sentence.replace("{pops}", "1 pop" if pops == 1 else f"{pops} pops")
 
 
 def strength(confidence: float) -> str:
@@ -140,12 +133,12 @@ def strength(confidence: float) -> str:
 
 def event_line(event: Event) -> str:
     """Return one event in one line."""
-    name = NAMES.get(event.label) or visible(event.label)
+    name = label_words(event.label)
     sure = "unsure" if event.uncertain else strength(event.probabilities[event.label])
     return f"{event.start:7.2f} s  {name} ({sure}): {visible(' '.join(event.reasons))}"
 
 
-def analysis_page(analysis: Analysis, width: int = WIDTH) -> str:
+def analysis_page(analysis: Analysis) -> str:
     """Write what was heard in one recording, ending with a newline.
 
     A recording that failed is one line.
@@ -154,17 +147,18 @@ def analysis_page(analysis: Analysis, width: int = WIDTH) -> str:
     if analysis.finding is None or analysis.duration is None:
         return f"{name}: failed: {visible(analysis.error or '')}\n"
     title = f"{name} ({analysis.duration:.1f} s)"
-    lines = [title, "=" * min(len(title), width), ""]
-    lines += timeline(analysis.events, analysis.duration, width)
-    lines += _wrapped(finding_sentence(analysis), width)
+    lines = [title, "=" * min(len(title), WIDTH), ""]
+    lines += timeline(analysis.events, analysis.duration)
+    pops = sum(event.label == "pop" and not event.uncertain for event in analysis.events)
+    lines += _wrapped(finding_words(analysis.finding.label, pops))
     for reason in analysis.finding.reasons[1:]:  # the first counts what the sentence has said
-        lines += _wrapped(visible(reason), width)
-    lines += _wrapped(MEANINGS.get(analysis.finding.label, ""), width)
+        lines += _wrapped(visible(reason))
+    lines += _wrapped(MEANINGS.get(analysis.finding.label, ""))
     shown = sorted(analysis.events, key=_interest)[:MOST_EVENTS]
     if shown:
         lines.append("")
         for event in sorted(shown, key=lambda one: one.start):
-            lines += _wrapped(event_line(event), width, " " * 11)
+            lines += _wrapped(event_line(event), " " * 11)
         left = len(analysis.events) - len(shown)
         if left:
             lines.append(f"         and {left} more; --json lists them all.")
@@ -172,7 +166,7 @@ def analysis_page(analysis: Analysis, width: int = WIDTH) -> str:
     if quality is not None and quality.warnings:
         lines += ["", "About the recording"]
         for warning in quality.warnings:
-            lines += _wrapped(f"- {visible(warning.text)}", width, "  ")
+            lines += _wrapped(f"- {visible(warning.text)}", "  ")
     return "\n".join(lines) + "\n"
 
 
@@ -181,26 +175,26 @@ def _interest(event: Event) -> tuple[bool, bool, float]:
     return event.label == "other", event.uncertain, -max(event.probabilities.values())
 
 
-def _wrapped(text: str, width: int, indent: str = "") -> list[str]:
-    return textwrap.wrap(text, width, subsequent_indent=indent, break_on_hyphens=False)
+def _wrapped(text: str, indent: str = "") -> list[str]:
+    return textwrap.wrap(text, WIDTH, subsequent_indent=indent, break_on_hyphens=False)
 
 
-def timeline(events: Sequence[Event], duration: float, width: int = WIDTH) -> list[str]:
+def timeline(events: Sequence[Event], duration: float) -> list[str]:
     """Draw the events over time: P a pop, G grinding, o other, ? unsure. Empty for no event."""
     if not events or duration <= 0:
         return []
-    places = width - 2
+    places = WIDTH - 2
     cells = ["."] * places
     for event in sorted(events, key=_interest, reverse=True):
         first = min(places - 1, int(event.start / duration * places))
         last = min(places - 1, int(event.end / duration * places))
-        mark = "?" if event.uncertain else _MARKS.get(event.label) or visible(event.label)[:1]
+        mark = "?" if event.uncertain else _mark(event.label)
         cells[first : last + 1] = [mark] * (last + 1 - first)
     end = f"{duration:.1f} s"
     used = [(mark, word) for mark, word in _legend(events) if mark in cells]
     return [
         f"|{''.join(cells)}|",
-        f"0 s{end:>{width - 3}}",
+        f"0 s{end:>{WIDTH - 3}}",
         "   ".join(f"{mark} {word}" for mark, word in used),
         "",
     ]
@@ -208,11 +202,16 @@ def timeline(events: Sequence[Event], duration: float, width: int = WIDTH) -> li
 
 def _legend(events: Sequence[Event]) -> list[tuple[str, str]]:
     labels = dict.fromkeys(event.label for event in events)
-    known = [
-        (_MARKS.get(label) or visible(label)[:1], NAMES.get(label) or visible(label))
-        for label in labels
-    ]
-    return [*known, ("?", "unsure")]
+    return [*((_mark(label), label_words(label)) for label in labels), ("?", "unsure")]
+
+
+def _mark(label: str) -> str:
+    return _MARKS.get(label) or visible(label)[:1]
+
+
+def label_words(label: str) -> str:
+    """Return a label in words; any text may be the label of another model."""
+    return NAMES.get(label) or visible(label)
 
 
 def show_recommendation(
