@@ -7,10 +7,11 @@ import importlib.util
 import io
 import os
 import shutil
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -165,16 +166,11 @@ def _folder_names(sources: Sequence[Path]) -> list[str]:
     """Return a name for each recording: its own without the ending, numbered where it is taken."""
     names: list[str] = []
     taken = {SEGMENTS_INDEX}
-    last: dict[str, int] = {}
+    numbers: defaultdict[str, Iterator[int]] = defaultdict(lambda: count(2))
     for source in sources:
-        stem = file_name(source.stem)
-        key = stem.casefold()  # some file systems hold A and a for the same
-        number = last.get(key, 1)
-        name = stem
-        while name.casefold() in taken:
-            number += 1
-            name = f"{stem}_{number}"
-        last[key] = number
+        name = stem = file_name(source.stem)
+        while name.casefold() in taken:  # some file systems hold A and a for the same
+            name = f"{stem}_{next(numbers[stem.casefold()])}"
         taken.add(name.casefold())
         names.append(name)
     return names
@@ -205,9 +201,8 @@ def _write_clips(
         (max(0.0, event.start - settings.around), event.end + settings.around)
         for event in analysis.events
     ]
-    for event, clip, start in zip(
-        analysis.events, clips_of(source, windows), (window[0] for window in windows), strict=True
-    ):
+    clips = zip(analysis.events, windows, clips_of(source, windows), strict=True)
+    for event, (start, _), clip in clips:
         stem = f"{name}/{name}_{len(rows) + 1:04d}"
         write_recording(folder / f"{stem}.wav", clip, "24-bit")
         _write_track(folder / stem, event, start, clip.sample_rate, settings.tracks)
@@ -324,12 +319,12 @@ def _write(
     kinds |= dict.fromkeys(("recording", "label", "group"), "string")
     with replaced(table) as file:
         if table.suffix.lower() == ".csv":
-            count = _write_csv(file, columns, rows)
+            written = _write_csv(file, columns, rows)
         else:
             typed = {name: kinds.get(name, "float32") for name in columns}
-            count = write_parquet_table(file, typed, rows)
+            written = write_parquet_table(file, typed, rows)
         check_table(table, inputs, overwrite=overwrite)  # again: that took its time
-    return count
+    return written
 
 
 def _rows(extraction: Extraction) -> Iterator[tuple[Any, ...]]:
@@ -339,13 +334,13 @@ def _rows(extraction: Extraction) -> Iterator[tuple[Any, ...]]:
 
 
 def _write_csv(file: IO[bytes], columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> int:
-    count, n_features = 0, len(FEATURE_NAMES)
+    written, n_features = 0, len(FEATURE_NAMES)
     text = io.TextIOWrapper(file, encoding="utf-8", newline="")
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(columns)
     for row in rows:
         facts = map(cell, row[:-n_features])
         writer.writerow([*facts, *(f"{value:.7g}" for value in row[-n_features:])])
-        count += 1
+        written += 1
     text.detach()
-    return count
+    return written

@@ -177,9 +177,9 @@ def write_text(path: Path, text: str, **options: bool) -> None:
         file.write(text)
 
 
-def write_json(path: Path, document: Any) -> None:
+def write_json(path: Path, document: Any, **options: bool) -> None:
     """Write one JSON document."""
-    write_text(path, json_text(document, 2) + "\n")
+    write_text(path, json_text(document, 2) + "\n", **options)
 
 
 def write_page(

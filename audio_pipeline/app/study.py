@@ -321,9 +321,7 @@ class Study:
         if posture not in self.settings.protocol.postures:
             allowed = ", ".join(self.settings.protocol.postures)
             raise InvalidInputError(f"the posture is {posture!r:.60}; allowed: {allowed}")
-        with open_recording(io.BytesIO(sound)) as reader:
-            recording = Recording(np.concatenate(list(reader.blocks())), reader.sample_rate)
-            comment = reader.comment
+        recording, comment = read_take(io.BytesIO(sound))
         at = at or (_clock() - datetime.timedelta(seconds=recording.duration))
         with self._lock, writing(self.folder):
             session, number = self.next_take(participant, at)
@@ -436,15 +434,7 @@ def new_study(folder: Path, title: str, owner: str) -> Study:
         for name in (TAKES, LABELS):
             (folder / name).mkdir()
     write_text(folder / SETTINGS, _settings_text(settings), replace=False)
-    words = {
-        "title": title,
-        "owner": owner,
-        "licence": settings.licence,
-        "takes": settings.protocol.takes_per_session,
-        "minutes": f"{settings.protocol.within_minutes:g}",
-        "folder": folder.name,
-        "key": key.name,
-    }
+    words = {"settings": settings, "folder": folder.name, "key": key.name}
     for name, form in (("consent-1.md", "study-consent.md"), ("README.md", "study-readme.md")):
         write_text(folder / name, template(form).format(**words), replace=False)
     for table, columns in (PARTICIPANTS, CONSENTS, WITHDRAWN, EXPORTS):
@@ -526,6 +516,13 @@ def models_that_saw(study: Study, participant: str, places: Sequence[Path]) -> l
                 if group_mark(participant) in groups or digests & known:
                     found.add(path.parent)
     return sorted(found)
+
+
+def read_take(source: Path | io.BytesIO) -> tuple[Recording, str]:
+    """Read a take and its comment, or raise RecordingError."""
+    with open_recording(source) as reader:
+        samples = np.concatenate(list(reader.blocks()))
+        return Recording(samples, reader.sample_rate), reader.comment
 
 
 def read_note(path: Path) -> TakeNote | None:

@@ -35,10 +35,11 @@ from audio_pipeline.app.study import (
     TakeNote,
     digest_of,
     read_note,
+    read_take,
     template,
 )
 from audio_pipeline.app.text import Step
-from audio_pipeline.audio.recording import Recording, open_recording, write_recording
+from audio_pipeline.audio.recording import Recording, write_recording
 from audio_pipeline.datasets.conditions import voice_stretches
 from audio_pipeline.datasets.manifest import (
     MANIFEST,
@@ -226,13 +227,7 @@ def take_speech(path: Path) -> tuple[tuple[float, float], ...]:
 
     Raises RecordingError when it cannot be read.
     """
-    return _speech(*_read(path))
-
-
-def _read(path: Path) -> tuple[Recording, str]:
-    with open_recording(path) as reader:
-        samples = np.concatenate(list(reader.blocks()))
-        return Recording(samples, reader.sample_rate), reader.comment
+    return _speech(*read_take(path))
 
 
 def _speech(recording: Recording, comment: str) -> tuple[tuple[float, float], ...]:
@@ -363,7 +358,7 @@ def _export_take(
     take: Take, takes: Sequence[Take], clips: Sequence[LabelledClip], folder: Path, mute: bool
 ) -> dict[str, Any]:
     """Write one recording and its label track; return its row of ``takes.csv``."""
-    recording, comment = _read(take.path)
+    recording, comment = read_take(take.path)
     if digest_of(take.path) != take.note.sha256:
         raise _AlteredError
     speech = _speech(recording, comment)
@@ -557,15 +552,12 @@ def croissant(
 
 
 def _card(study: Study, archive: Archive, rows: Sequence[Mapping[str, Any]]) -> str:
-    settings = study.settings
     devices = Counter(str(row["device"]) for row in rows)
     speech = sum(float(row["speech_seconds"]) - float(row["muted_seconds"]) for row in rows)
     seconds = sum(float(row["duration"]) for row in rows)
     labels = ", ".join(f"{count} {label}" for label, count in archive.labels.items())
     return template("study-card.md").format(
-        title=settings.title,
-        owner=settings.owner,
-        licence=settings.licence,
+        settings=study.settings,
         people=len(archive.people),
         takes=archive.takes,
         minutes=f"{seconds / 60:.1f}",
@@ -575,8 +567,4 @@ def _card(study: Study, archive: Archive, rows: Sequence[Mapping[str, Any]]) -> 
         muted=f"{sum(float(row['muted_seconds']) for row in rows):.1f}",
         withdrawn=len(study.withdrawn()),
         not_shared=sum(reason == "no yes to sharing" for reason in archive.left_out.values()),
-        protocol=settings.protocol.version,
-        per_session=settings.protocol.takes_per_session,
-        within=f"{settings.protocol.within_minutes:g}",
-        consent=settings.consent_version,
     )

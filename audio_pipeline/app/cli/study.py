@@ -174,15 +174,12 @@ def qr_code(text: str, *, colour: bool) -> str:
 @click.option("--json", "as_json", is_flag=True, help="Print --agreement as one JSON document.")
 def review_command(
     source: Path,
-    model: Path | None,
-    trusted: bool,
     rater: str,
     adjudicate: bool,
     agreement: bool,
-    unlabelled: bool,
     port: int,
-    allow_outside: bool,
     as_json: bool,
+    **simple: Any,
 ) -> None:
     """Label sounds by ear, one key each, the most informative first.
 
@@ -202,14 +199,7 @@ def review_command(
         from audio_pipeline.app.server.guards import ServerSettings
         from audio_pipeline.app.server.review import create_review_app, open_queue
 
-    queue = open_queue(
-        source,
-        model,
-        allow_outside=allow_outside,
-        trusted=trusted,
-        unlabelled=unlabelled,
-        rater=name,
-    )
+    queue = open_queue(source, rater=name, **simple)
     if agreement:
         found = agreements(queue.store, {item.key: item.group for item in queue.items})
         show_json(found) if as_json else show(_agreement_text(found, queue.differing_file))
@@ -362,7 +352,9 @@ def withdraw(
     searched = [study.folder.absolute().parent, *places]
     models = models_that_saw(study, person, searched)
     deleted = study.withdraw(person, delete=delete)
-    archives = [row["archive"] for row in study.exports() if person in _codes(row)]
+    archives = [
+        row["archive"] for row in study.exports() if person in row["participants"].split(";")
+    ]
     if as_json:
         show_json(
             {
@@ -381,10 +373,6 @@ def withdraw(
         show(f"This archive holds them; ask everybody who has it to delete them: {visible(name)}")
     places_text = ", ".join(visible(str(place)) for place in searched)
     show(f"Models were looked for in {places_text}; elsewhere there may be others.")
-
-
-def _codes(row: dict[str, str]) -> list[str]:
-    return row["participants"].split(";")
 
 
 @study_command.command(epilog="Example: crepitus study status my_study --width 0.1 --plot plan.png")

@@ -431,9 +431,8 @@ def benchmark_command(
         for file in sorted(set(folder.glob("*.json")) - {kept, *files}):
             benchmark.read_result(file)  # what would stop the ranking stops before any work
         with steps() as progress:
-            read = read_dataset(dataset, group_by, allow_outside=allow_outside)
+            chosen = read_dataset(dataset, group_by, allow_outside=allow_outside).where(where)
             listening = AnalysisConfig().at_rate(sample_rate) if sample_rate else None
-            chosen = read.where(where) if where else read
             material = load_training_data(chosen, listening, progress=progress)
             splits = found[0] if found else benchmark.make_splits(material, folds or 5, seed)
             found = [splits]
@@ -502,8 +501,7 @@ def takes_command(
     from audio_pipeline.datasets.takes import TakeSettings, write_takes
 
     check_new_folder(folder)
-    given = read_dataset(dataset, allow_outside=allow_outside)
-    given = given.where(where) if where else given
+    given = read_dataset(dataset, allow_outside=allow_outside).where(where)
     settings = TakeSettings()
     if guided is not None:
         settings = replace(settings, guided=float(guided))

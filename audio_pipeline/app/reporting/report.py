@@ -21,7 +21,7 @@ from markupsafe import Markup
 
 from audio_pipeline._version import __version__
 from audio_pipeline.analysis.pipeline import printable
-from audio_pipeline.app.outputs import GENERATOR, check_page, write_page
+from audio_pipeline.app.outputs import GENERATOR, write_page
 from audio_pipeline.app.reporting.plots import draw, spectrogram_png, waveform_svg
 from audio_pipeline.app.reporting.recommendation import shown_advice
 from audio_pipeline.app.text import visible_lines
@@ -61,7 +61,6 @@ def write_report(
     Raises InvalidInputError when something is there that Crepitus did not write.
     """
     heard = [assessment.analysis.source for assessment in assessments]
-    check_page(path, heard, overwrite=overwrite)
     page = report_page(assessments, classifier, sources=sources, embed_audio=embed_audio)
     write_page(path, page, heard, overwrite=overwrite)
 

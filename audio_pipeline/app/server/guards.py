@@ -24,11 +24,6 @@ from audio_pipeline.app.server.schemas import ApiError, refuse_body
 from audio_pipeline.triage.messages import accepted_language, load_catalogue
 
 
-def _default_workers() -> int:
-    """Return one worker a core, at most two: a page serves a household, not a hospital."""
-    return min(2, os.cpu_count() or 1)
-
-
 @dataclass(frozen=True)
 class ServerSettings:
     """Limits of the server. Every size, time and number that comes from outside has one."""
@@ -55,8 +50,9 @@ class ServerSettings:
     # analyze`` or ``listen``
     recording_seconds: float = 900.0
     analysis_seconds: float = 60.0  # longest time one analysis may take before its worker is ended
-    # analyses at once, each in its own process
-    workers: int = field(default_factory=_default_workers)
+    # analyses at once, each in its own process: one a core, at most two, for a page serves a
+    # household, not a hospital
+    workers: int = field(default_factory=lambda: min(2, os.cpu_count() or 1))
     queue: int = 8  # analyses that may wait; one more is answered 503 with ``Retry-After``
     streams: int = 4  # live streams at once; one process hears them all
     message_bytes: int = 65_536  # largest message of a live stream

@@ -25,7 +25,6 @@ from audio_pipeline.app.server.api import add_routes
 from audio_pipeline.app.server.app import add_page, guard, plain_app
 from audio_pipeline.app.server.guards import ServerSettings
 from audio_pipeline.app.server.schemas import ApiError
-from audio_pipeline.audio.recording import open_recording
 from audio_pipeline.exceptions import CrepitusError, InvalidInputError, RecordingError
 from audio_pipeline.model.active_learning import APART_SHARE
 
@@ -185,21 +184,14 @@ def cut(path: Path, start: float, end: float) -> bytes:
     """
     import soundfile
 
-    pieces = []
-    with open_recording(path) as reader:
-        rate = reader.sample_rate
-        first, last = round(start * rate), math.ceil(end * rate)
-        position = 0
-        for block in reader.blocks():
-            pieces.append(block[max(0, first - position) : max(0, last - position)])
-            position += len(block)
-            if position >= last:
-                break
-    samples = np.concatenate(pieces)
-    if len(samples) == 0:
+    from audio_pipeline.app.exports import clips_of
+
+    [clip] = clips_of(path, [(start, end)])
+    if not len(clip.samples):
         raise RecordingError("it has become shorter since it was analysed")
     file = io.BytesIO()
-    soundfile.write(file, np.nan_to_num(samples).clip(-1, 1), rate, "PCM_16", format="WAV")
+    samples = np.nan_to_num(clip.samples).clip(-1, 1)
+    soundfile.write(file, samples, clip.sample_rate, "PCM_16", format="WAV")
     return file.getvalue()
 
 
