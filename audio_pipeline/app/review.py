@@ -113,7 +113,7 @@ class ReviewStore:
             'SELECT number, rater, file, start, "end", label, note FROM acts ORDER BY number'
         )
         return [
-            Act(number, rater, (self._absolute(file), start, end), label, note)
+            Act(number, rater, (os.path.normpath(self.folder / file), start, end), label, note)
             for number, rater, file, start, end, label, note in rows
         ]
 
@@ -133,9 +133,6 @@ class ReviewStore:
             for number in set(was) - is_now:
                 act = was[number]
                 self.add(base, act.rater, act.key, act.label, act.note)
-
-    def _absolute(self, file: str) -> str:
-        return os.path.normpath(self.folder / file)
 
     def relative(self, path: str) -> str:
         """Return a recording's path as the tables hold it."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from joblib import cpu_count
 
 from audio_pipeline._version import __version__
 from audio_pipeline.analysis.pipeline import Extraction, classify_segments
@@ -36,7 +37,6 @@ from audio_pipeline.app.batch.workers import (
     Outcome,
     examine_all,
     failure,
-    processors,
 )
 from audio_pipeline.app.outputs import remove_leftovers, write_json, write_rows
 from audio_pipeline.app.text import BatchProgress
@@ -326,7 +326,7 @@ def _executor(request: BatchRequest, pending: int, size: int) -> Executor:
     if request.cluster:
         return Cluster(request.cluster)
     worth_while = 1 + pending // _RECORDINGS_A_WORKER + size // _BYTES_A_WORKER
-    jobs = min(request.jobs or processors(), pending, worth_while)
+    jobs = min(request.jobs or cpu_count(), pending, worth_while)
     return InProcess(Path(request.out)) if jobs == 1 else LocalWorkers(jobs)
 
 

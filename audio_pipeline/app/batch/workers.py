@@ -293,13 +293,6 @@ def _apart(one: Pending, settings: AnalysisConfig, *, verify: bool) -> Iterator[
         yield from workers.outcomes(iter([one]), settings, verify=verify)
 
 
-def processors() -> int:
-    """Return the number of processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 class LocalWorkers:
     """Some worker processes; they start while the caller does something else."""
 
@@ -487,13 +480,11 @@ def _work(pipe: Connection, forked: bool) -> None:
 def _one_thread_in_children() -> Iterator[None]:
     """Let processes that start meanwhile use one thread: many on small arrays only hinder."""
     names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
+    before = {name: os.environ[name] for name in names if name in os.environ}
     os.environ.update(dict.fromkeys(names, "1"))
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        for name in names:
+            os.environ.pop(name, None)
+        os.environ.update(before)

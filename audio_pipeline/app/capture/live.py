@@ -160,7 +160,6 @@ class ClipKeeper:
         self._sample_rate = sample_rate
         self._blocks: deque[NDArray[np.float32]] = deque()
         self._end = 0  # frames seen
-        self._held = 0
         self._waiting: list[Event] = []
         self._began = time.time()
         try:
@@ -172,9 +171,9 @@ class ClipKeeper:
         """Take the next samples, shape (n,), and write the clips that are now complete."""
         self._blocks.append(block)
         self._end += len(block)
-        self._held += len(block)
-        while self._held - len(self._blocks[0]) >= KEPT_SECONDS * self._sample_rate:
-            self._held -= len(self._blocks.popleft())
+        held = sum(map(len, self._blocks))
+        while held - len(self._blocks[0]) >= KEPT_SECONDS * self._sample_rate:
+            held -= len(self._blocks.popleft())
         now = self._end / self._sample_rate
         ready = [event for event in self._waiting if event.end + AROUND_SECONDS <= now]
         for event in ready:

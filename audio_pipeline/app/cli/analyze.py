@@ -356,7 +356,10 @@ def features_command(
     Segments take their place in seconds; `crepitus features --list` says what the rest means.
     """
     if list_columns:
-        _list_columns()
+        from audio_pipeline.features.transformer import FEATURES
+
+        for feature in FEATURES:
+            show(f"{feature.name} [{feature.unit}]: {feature.meaning} ({feature.source})")
         return
     if not files or table is None:
         raise click.UsageError("give recordings and -o TABLE, or --list")
@@ -424,13 +427,6 @@ def _write_labelled(
     failures = [(one.name, one.problem) for one in material.heard if one.problem is not None]
     _tell_table(table, rows, len(material.heard), failures, as_json)
     fail_for_unreadable(material.data_warnings)
-
-
-def _list_columns() -> None:
-    from audio_pipeline.features.transformer import FEATURES
-
-    for feature in FEATURES:
-        show(f"{feature.name} [{feature.unit}]: {feature.meaning} ({feature.source})")
 
 
 @click.command(epilog="Example: crepitus segments recordings/ -o to_label")

@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from concurrent.futures import Future
 
-    from rich.console import Console
-
     from audio_pipeline.analysis.assessment import Assessment
     from audio_pipeline.analysis.pipeline import Analysis, LiveEvent
     from audio_pipeline.app.capture.live import ClipKeeper, LiveAnalysis
@@ -319,7 +317,12 @@ class _Session:
                     remember_device(self.device)
                 live = LiveAnalysis(microphone.sample_rate, self.loading.result())
                 if self.at_terminal:
-                    if not count_in(microphone, COUNT_IN_SECONDS, stop.asked, _say_number):
+                    if not count_in(
+                        microphone,
+                        COUNT_IN_SECONDS,
+                        stop.asked,
+                        lambda left: say(f"  {left} ..."),
+                    ):
                         raise click.Abort
                     stop.watch_enter()
                 take = CaptureFile(microphone.sample_rate, self.output, replace=self.overwrite)
@@ -351,9 +354,12 @@ class _Session:
         with ExitStack() as screens:
             show: Callable[[Moment], None] = _show_nothing
             if self.at_terminal:
+                from rich.console import Console
+
                 from audio_pipeline.app.reporting.live import TakeScreen
 
-                show = screens.enter_context(TakeScreen(_console(), planned, seconds)).show
+                console = Console(stderr=True, highlight=False)
+                show = screens.enter_context(TakeScreen(console, planned, seconds)).show
             return capture(
                 microphone, take, live, seconds=seconds, planned=planned, stop=stop, show=show
             )
@@ -388,16 +394,6 @@ def _offer_to_keep(recorded: _Recorded) -> None:
 
 def _show_nothing(moment: Moment) -> None:
     """Draw nothing: nobody sits there."""
-
-
-def _say_number(left: int) -> None:
-    say(f"  {left} ...")
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console(stderr=True, highlight=False)
 
 
 @click.command(epilog="Example: crepitus listen --json > events.jsonl")

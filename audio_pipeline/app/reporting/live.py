@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 REDRAW_SECONDS = 0.1
 _SHOWN_EVENTS = 3
 _LABEL_WIDTH = 13
+STOP_LINE = "  Enter stops and keeps the recording. Stop if it hurts."
 
 ADVICE: dict[Advice, tuple[str, str]] = {
     "good": ("good", ""),
@@ -115,7 +116,7 @@ class TakeScreen:
         lines = [self._heading(phase, moment)]
         if phase is not None:
             lines.append(self._pace(phase, moment))
-        lines += [self._level(level_dbfs), self._verdict(advice), self._heard(), _stop_line()]
+        lines += [self._level(level_dbfs), self._verdict(advice), self._heard(), Text(STOP_LINE)]
         self._live.update(Group(*lines), refresh=True)
 
     def _heading(self, phase: Phase | None, moment: float) -> Text:
@@ -170,7 +171,3 @@ class TakeScreen:
     @property
     def _ascii(self) -> bool:
         return self._console.options.ascii_only
-
-
-def _stop_line() -> Text:
-    return Text("  Enter stops and keeps the recording. Stop if it hurts.")

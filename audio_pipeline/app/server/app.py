@@ -18,19 +18,8 @@ from starlette.responses import HTMLResponse, Response
 
 from audio_pipeline.app.history import History
 from audio_pipeline.app.reporting.report import environment
-from audio_pipeline.app.server import schemas
+from audio_pipeline.app.server import connections, schemas
 from audio_pipeline.app.server.api import API_VERSION, Api, LiveStreams
-from audio_pipeline.app.server.connections import (
-    Certificate,
-    host_names,
-    kept_certificate,
-    lasting_name,
-    listen,
-    local_addresses,
-    make_certificate,
-    make_server,
-    run_server,
-)
 from audio_pipeline.app.server.guards import (
     LOOPBACK_NAMES,
     BodyLimits,
@@ -331,17 +320,17 @@ class Service:
     on_paired: Callable[[str], None] | None = None
 
     def __post_init__(self) -> None:
-        own = local_addresses()
-        names = [*LOOPBACK_NAMES, *own, *host_names()]
+        own = connections.local_addresses()
+        names = [*LOOPBACK_NAMES, *own, *connections.host_names()]
         if self.host not in EVERYWHERE:
             names.append(self.host.lower())
         # Whoever reaches the server from another machine must have seen this one's screen.
         self.pairing = None if is_loopback(self.host) else Pairing(own, self._paired)
-        self.certificate: Certificate | None = None
+        self.certificate: connections.Certificate | None = None
         if self.https and self.certificate_file is not None:
-            self.certificate = kept_certificate(names, self.certificate_file)
+            self.certificate = connections.kept_certificate(names, self.certificate_file)
         elif self.https:
-            self.certificate = make_certificate(names)
+            self.certificate = connections.make_certificate(names)
         self.app = create_app(
             self.model,
             settings=self.settings,
@@ -351,11 +340,11 @@ class Service:
             history=self.history,
             study=self.study,
         )
-        self.listener = listen(self.host, self.port)
+        self.listener = connections.listen(self.host, self.port)
         self.port = self.listener.getsockname()[1]
         self._shown_host = self.host
         if self.host in EVERYWHERE:
-            self._shown_host = lasting_name() or (own or [LOOPBACK])[0]
+            self._shown_host = connections.lasting_name() or (own or [LOOPBACK])[0]
 
     @property
     def address(self) -> str:
@@ -371,9 +360,11 @@ class Service:
 
     def run(self) -> None:
         """Serve until Ctrl-C."""
-        run_server(self.server(), self.listener)
+        connections.run_server(self.server(), self.listener)
 
     def server(self) -> uvicorn.Server:
         """Return the server, to be run with ``sockets=[service.listener]``."""
         knows = self.pairing.knows if self.pairing else is_loopback
-        return make_server(self.app, self.settings, self.listener, self.certificate, knows)
+        return connections.make_server(
+            self.app, self.settings, self.listener, self.certificate, knows
+        )

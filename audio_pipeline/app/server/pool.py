@@ -98,6 +98,11 @@ class WorkerProcess:
             try:
                 head, body = self._exchange(job, audio)
                 break
+            except TimeoutError:  # an OSError, but not one of a worker that is gone
+                self._replace()
+                raise ApiError(
+                    422, "too_long", "The recording took too long to analyse. Send a shorter one."
+                ) from None
             except (EOFError, OSError):
                 # The worker is gone. That need not be this recording's doing, so it gets a second
                 # chance; with a fresh worker it is.
@@ -106,11 +111,6 @@ class WorkerProcess:
                     raise ApiError(
                         422, "undecodable_audio", "This file could not be read as a recording."
                     ) from None
-            except TimeoutError:
-                self._replace()
-                raise ApiError(
-                    422, "too_long", "The recording took too long to analyse. Send a shorter one."
-                ) from None
         return _reply(head, body)
 
     def step(self, job: dict[str, Any], audio: Sequence[bytes]) -> Reply:
