@@ -44,10 +44,6 @@ class Check:
     text: str  # sentences for people, fit to be read aloud
     details: dict[str, Any] = field(default_factory=dict)  # plain values for programs
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return dict(vars(self))
-
 
 def check_machine(
     device: str | None, model: Path | None, *, trusted: bool = False

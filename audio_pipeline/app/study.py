@@ -219,11 +219,7 @@ class Study:
     def takes(self) -> list[Take]:
         """Return the takes with a readable note of those who have not left, in order."""
         people = set(self.participants())
-        found = []
-        for path in sorted((self.folder / TAKES).glob("*/*.flac")):
-            note = read_note(path.with_suffix(".json"))
-            if note is not None and note.participant in people:
-                found.append(Take(path, note))
+        found = [one for one in self._all_takes("*") if one.note.participant in people]
         return sorted(found, key=lambda one: (one.note.participant, one.note.recorded_at))
 
     def add_participant(self) -> str:
@@ -387,8 +383,8 @@ class Study:
             append_row(self.folder / EXPORTS[0], row)
 
     def _all_takes(self, participant: str) -> list[Take]:
-        """Return the takes of a person, who may have left."""
-        paths = sorted((self.folder / TAKES / participant).glob("*.flac"))
+        """Return the takes of a person, who may have left, or of all people: ``*``."""
+        paths = sorted((self.folder / TAKES).glob(f"{participant}/*.flac"))
         notes = ((path, read_note(path.with_suffix(".json"))) for path in paths)
         return [Take(path, note) for path, note in notes if note is not None]
 

@@ -252,21 +252,11 @@ TAKE_COLUMNS = (
 class Archive:
     """What an export wrote."""
 
-    folder: Path  # where
+    archive: str  # its folder
     people: tuple[str, ...]  # codes of those who said yes to sharing, and have a take
     takes: int  # how many recordings, and labelled stretches by label
     labels: Mapping[str, int]
     left_out: Mapping[str, str]  # take or person to the reason
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return {
-            "archive": str(self.folder),
-            "people": list(self.people),
-            "takes": self.takes,
-            "labels": dict(self.labels),
-            "left_out": dict(self.left_out),
-        }
 
 
 def export_study(
@@ -317,7 +307,7 @@ def export_study(
             kept = [take for take in takes if take.name not in left_out]
             people = tuple(dict.fromkeys(take.note.participant for take in kept))
             archive = Archive(
-                folder,
+                str(folder),
                 people,
                 len(rows),
                 dict(sorted(Counter(row["label"] for row in events).items())),
@@ -492,43 +482,37 @@ def croissant(
     tables: Sequence[tuple[str, Sequence[str]]],
 ) -> dict[str, Any]:
     """Return the archive's description as Croissant 1.1 (JSON-LD; mlcommons.org/croissant)."""
-    distribution: list[dict[str, Any]] = [
-        {
-            "@type": "cr:FileObject",
-            "@id": name,
-            "name": name,
-            "contentUrl": name,
-            "encodingFormat": "text/csv",
-            "sha256": digest_of(folder / name),
-        }
+    files = [
+        _node(
+            "FileObject",
+            name,
+            contentUrl=name,
+            encodingFormat="text/csv",
+            sha256=digest_of(folder / name),
+        )
         for name, _ in tables
     ]
-    distribution.append(
-        {
-            "@type": "cr:FileSet",
-            "@id": "audio",
-            "name": "audio",
-            "description": "The recordings, one a take.",
-            "encodingFormat": "audio/flac",
-            "includes": "audio/*/*.flac",
-        }
+    audio = _node(
+        "FileSet",
+        "audio",
+        description="The recordings, one a take.",
+        encodingFormat="audio/flac",
+        includes="audio/*/*.flac",
     )
     records = [
-        {
-            "@type": "cr:RecordSet",
-            "@id": name.removesuffix(".csv"),
-            "name": name.removesuffix(".csv"),
-            "field": [
-                {
-                    "@type": "cr:Field",
-                    "@id": f"{name.removesuffix('.csv')}/{column}",
-                    "name": column,
-                    "dataType": _TYPES.get(column, "sc:Text"),
-                    "source": {"fileObject": {"@id": name}, "extract": {"column": column}},
-                }
+        _node(
+            "RecordSet",
+            name.removesuffix(".csv"),
+            field=[
+                _node(
+                    "Field",
+                    f"{name.removesuffix('.csv')}/{column}",
+                    dataType=_TYPES.get(column, "sc:Text"),
+                    source={"fileObject": {"@id": name}, "extract": {"column": column}},
+                )
                 for column in columns
             ],
-        }
+        )
         for name, columns in tables
     ]
     return {
@@ -546,9 +530,15 @@ def croissant(
         **({"url": settings.url} if settings.url else {}),
         "datePublished": datetime.datetime.now().astimezone().date().isoformat(),
         "version": f"{settings.protocol.version}.0.0",
-        "distribution": distribution,
+        "distribution": [*files, audio],
         "recordSet": records,
     }
+
+
+def _node(kind: str, place: str, **more: Any) -> dict[str, Any]:
+    """Return a node of Croissant, named like the last part of its place."""
+    name = place.rpartition("/")[2]
+    return {"@type": f"cr:{kind}", "@id": place, "name": name, **more}
 
 
 def _card(study: Study, archive: Archive, rows: Sequence[Mapping[str, Any]]) -> str:

@@ -103,12 +103,19 @@ def examine_all(
     for pending in chunk:
         before(pending)
         heard.append(_guarded(pending, settings, verify=verify))
+    return _described(heard, settings)
+
+
+def _described(heard: Sequence[_Heard], settings: AnalysisConfig) -> list[Outcome]:
+    """Describe what was heard in some recordings."""
     known = [one.hearing for one in heard if one.hearing is not None]
     try:
         described = iter(extract_features(known, settings))
-    except Exception:
+    except Exception as error:
+        if len(heard) == 1:
+            return [failure(heard[0].pending, f"unexpected {type(error).__name__}: {error}")]
         # Something is wrong with one of them: with which one shows when they are alone.
-        return [_alone(one, settings) for one in heard]
+        return [outcome for one in heard for outcome in _described([one], settings)]
     return [
         Outcome(one.pending, one.digest, None if one.hearing is None else next(described))
         for one in heard
@@ -135,16 +142,6 @@ def _guarded(pending: Pending, settings: AnalysisConfig, *, verify: bool) -> _He
     except Exception as error:  # one bad file never harms another, whatever it does to a decoder
         reason = f"unexpected {type(error).__name__}: {error}"
     return _Heard(pending, None, SegmentedRecording(_failed(reason)))
-
-
-def _alone(heard: _Heard, settings: AnalysisConfig) -> Outcome:
-    """Describe one recording."""
-    if heard.hearing is None:
-        return Outcome(heard.pending, heard.digest, None)
-    try:
-        return Outcome(heard.pending, heard.digest, extract_features([heard.hearing], settings)[0])
-    except Exception as error:
-        return failure(heard.pending, f"unexpected {type(error).__name__}: {error}")
 
 
 def _hear(pending: Pending, settings: AnalysisConfig, *, verify: bool) -> _Heard:

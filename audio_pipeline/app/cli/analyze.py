@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -222,27 +222,24 @@ class _Stopped(KeyboardInterrupt):
 @contextmanager
 def _signals_stop() -> Iterator[None]:
     """Let SIGTERM and SIGHUP stop the work, which keeps what is finished and ends its workers."""
-
-    def stop(number: int, frame: object) -> None:
-        for one in before:
-            signal.signal(one, signal.SIG_IGN)
-        raise _Stopped(number)
-
     names = ("SIGTERM", "SIGHUP")
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
     # Under nohup a closed terminal stops nothing.
     numbers = [one for one in numbers if signal.getsignal(one) is not signal.SIG_IGN]
-    before = {}
-    for one in numbers:
-        before[one] = signal.signal(one, stop)
-    try:
-        yield
-    except _Stopped as stopped:
-        click.echo("Stopped.", err=True)
-        raise click.exceptions.Exit(128 + stopped.args[0]) from None
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
+
+    def stop(number: int, frame: object) -> None:
+        for one in numbers:
+            signal.signal(one, signal.SIG_IGN)
+        raise _Stopped(number)
+
+    with ExitStack() as undo:
+        for one in numbers:
+            undo.callback(signal.signal, one, signal.signal(one, stop))
+        try:
+            yield
+        except _Stopped as stopped:
+            click.echo("Stopped.", err=True)
+            raise click.exceptions.Exit(128 + stopped.args[0]) from None
 
 
 def _write_report(

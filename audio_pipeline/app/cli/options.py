@@ -37,17 +37,31 @@ allow_outside_option = click.option(
 )
 
 
-def _pairs(example: str, read: Callable[[str], Any] = str) -> Callable[..., dict[str, Any]]:
-    """Return a callback that reads options like `example` into a dict."""
+def pairs(
+    example: str,
+    read: Callable[[str], Any] = str,
+    split: Callable[[str, str], tuple[str, str, str]] = str.partition,
+) -> Callable[..., dict[str, Any]]:
+    """Return a callback that reads options like `example` into a dict.
+
+    ``read``: makes a value of the text behind ``=``; ValueError where it is none.
+    ``split``: at the first ``=``, or by ``str.rpartition`` at the last one.
+    """
 
     def read_all(
         context: click.Context, parameter: click.Parameter, given: tuple[str, ...]
     ) -> dict[str, Any]:
-        pairs = [pair.partition("=") for pair in given]
-        for name, equals, _ in pairs:
-            if not name or not equals:
-                raise click.UsageError(f"{parameter.opts[0]} {name}: write {example}", context)
-        return {name: read(value) for name, _, value in pairs}
+        found = {}
+        for pair in given:
+            name, equals, text = split(pair, "=")
+            try:
+                if not name or not equals:
+                    raise ValueError(pair)
+                found[name] = read(text)
+            except ValueError:
+                wrong = f"{parameter.opts[0]} {pair}: write {example}"
+                raise click.UsageError(wrong, context) from None
+        return found
 
     return read_all
 
@@ -55,14 +69,14 @@ def _pairs(example: str, read: Callable[[str], Any] = str) -> Callable[..., dict
 where_option = click.option(
     "--where",
     multiple=True,
-    callback=_pairs("COLUMN=VALUE"),
+    callback=pairs("COLUMN=VALUE"),
     metavar="COLUMN=VALUE",
     help="Only rows with this value in a manifest's column; COLUMN= asks for an empty one.",
 )
 learn_from_option = click.option(
     "--learn-from",
     multiple=True,
-    callback=_pairs("COLUMN=VALUE,VALUE", lambda values: tuple(values.split(","))),
+    callback=pairs("COLUMN=VALUE,VALUE", lambda values: tuple(values.split(","))),
     metavar="COLUMN=VALUE,...",
     help="Only rows with one of these values teach; the others judge.",
 )
@@ -85,10 +99,12 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return option(trust_option(command))
 
 
-def output_folder(help_text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Add ``-o DIR``, a new or empty folder: the argument `folder`."""
+def output_folder(
+    help_text: str, state: str = "new or empty"
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add ``-o DIR``, a folder in this state: the argument `folder`."""
     kind = click.Path(path_type=Path, file_okay=False)
-    text = f"{help_text}; new or empty."
+    text = f"{help_text}; {state}."
     return click.option("-o", "--output", "folder", required=True, type=kind, help=text)
 
 
@@ -104,6 +120,11 @@ def formats_option(**given: Any) -> Callable[[Callable[..., Any]], Callable[...,
     """Add ``--format NAMES``: the argument `formats`."""
     text = "Of csv, parquet, jsonl, audacity, raven; separated by commas."
     return click.option("--format", "formats", metavar="NAMES", help=text, **given)
+
+
+def param_option(help_text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add ``--param NAME=VALUE`` of an estimator: the argument `params`."""
+    return click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help=help_text)
 
 
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:

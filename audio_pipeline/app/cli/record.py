@@ -563,8 +563,7 @@ def check_command(device: str | None, trusted: bool, model: Path | None, as_json
             show(textwrap.fill(text, width, subsequent_indent=" " * 9))
     problems = [check.name for check in checks if check.status == "problem"]
     if as_json:
-        document = {"ready": not problems, "checks": [check.to_dict() for check in checks]}
-        show_json(document, 2)
+        show_json({"ready": not problems, "checks": list(map(vars, checks))}, 2)
     if problems:
         raise CrepitusError(f"this machine is not ready: see {', '.join(problems)} above")
     if not as_json:

@@ -316,7 +316,7 @@ def export(study: Study, folder: Path, mute_speech: bool, as_json: bool) -> None
     with steps() as progress:
         written = export_study(study, folder, mute_speech=mute_speech, progress=progress)
     if as_json:
-        show_json(written.to_dict())
+        show_json(asdict(written))
     else:
         labels = ", ".join(f"{count} {visible(one)}" for one, count in written.labels.items())
         show(

@@ -17,6 +17,8 @@ from audio_pipeline.app.cli.options import (
     model_options,
     output_folder,
     overwrite_option,
+    pairs,
+    param_option,
     trust_option,
     where_option,
 )
@@ -32,6 +34,13 @@ from audio_pipeline.app.text import show, show_json, steps, visible
 
 if TYPE_CHECKING:
     from audio_pipeline.model.evaluation import Evaluation
+
+
+def _probability(text: str) -> float:
+    number = float(text)
+    if not 0 < number < 1:
+        raise ValueError(text)
+    return number
 
 
 synthetic_option = click.option(
@@ -72,13 +81,7 @@ sample_rate_option = click.option(
     help="forest, extra_trees, boosting, logistic, svm, neighbors, or the dotted path of any "
     "scikit-learn classifier with predict_proba.",
 )
-@click.option(
-    "--param",
-    "params",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="A parameter of the estimator, set instead of searched.",
-)
+@param_option("A parameter of the estimator, set instead of searched.")
 @where_option
 @group_by_option
 @allow_outside_option
@@ -102,6 +105,7 @@ sample_rate_option = click.option(
     "--threshold",
     "thresholds",
     multiple=True,
+    callback=pairs("LABEL=P with P between 0 and 1", _probability, str.rpartition),
     metavar="LABEL=P",
     help="Certainty from which a label is sure, instead of one that is chosen.",
 )
@@ -131,7 +135,6 @@ def train_command(
     synthetic: int,
     embed: bool,
     permissive: bool,
-    thresholds: tuple[str, ...],
     predictions: Path | None,
     as_json: bool,
     **simple: Any,
@@ -142,7 +145,7 @@ def train_command(
     label, or with label tracks beside the recordings. Any labels will do. Without DATASET, and
     with --synthetic, made sounds are all there is.
     """
-    from audio_pipeline.app.reporting.model_card import card_and_plots
+    from audio_pipeline.app.reporting.model_card import card_and_plots, training_page
     from audio_pipeline.datasets.augmentation import MadeSettings
     from audio_pipeline.datasets.loading import fail_for_unreadable
     from audio_pipeline.datasets.manifest import permissive_only
@@ -158,11 +161,7 @@ def train_command(
         raise click.UsageError("--judge-only needs a DATASET and --synthetic N")
     if dataset is None and not synthetic:
         raise click.UsageError("give a DATASET, or --synthetic N to train on made sounds only")
-    settings = TrainingSettings(
-        params=parse_params(params),
-        thresholds=_thresholds(thresholds),
-        **simple,
-    )
+    settings = TrainingSettings(params=parse_params(params), **simple)
     check_recipe(settings)
     start = None
     if base is not None:
@@ -189,12 +188,9 @@ def train_command(
         )
     if predictions is not None and result.evaluation is not None:
         _write_predictions(predictions, result.evaluation)
-    document = {"model": str(folder), **result.to_dict()}
     if as_json:
-        show_json(document)
+        show_json({"model": str(folder), **result.to_dict()})
     else:
-        from audio_pipeline.app.reporting.model_card import training_page
-
         show(training_page(result, visible(str(folder))))
     fail_for_unreadable(result.data_warnings)
 
@@ -211,20 +207,6 @@ def _write_predictions(table: Path, evaluation: Evaluation) -> None:
         for row in evaluation.recordings
     )
     write_rows(table, [*facts, *(f"p_{label}" for label in labels)], rows)
-
-
-def _thresholds(given: tuple[str, ...]) -> dict[str, float]:
-    """Read LABEL=P pairs."""
-    read = {}
-    for pair in given:
-        label, _, number = pair.rpartition("=")
-        try:
-            read[label] = float(number)
-        except ValueError:
-            read[label] = -1.0
-        if not label or not 0 < read[label] < 1:
-            raise click.UsageError(f"--threshold {pair}: write LABEL=P with P between 0 and 1")
-    return read
 
 
 @click.command(epilog="Example: crepitus evaluate my_recordings --report evaluation.html")
@@ -308,13 +290,8 @@ def evaluate_command(
 
 @click.command(epilog="Example: crepitus benchmark my_recordings --estimator svm -o my_benchmark")
 @click.argument("dataset", type=click.Path(path_type=Path), required=False)
-@click.option(
-    "-o",
-    "--output",
-    "folder",
-    required=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of the splits, the results and the ranking; new, or of an earlier benchmark.",
+@output_folder(
+    "Folder of the splits, the results and the ranking", "new, or of an earlier benchmark"
 )
 @click.option(
     "--estimator",
@@ -323,13 +300,7 @@ def evaluate_command(
     metavar="NAME",
     help="As for `train`; may be given again. Without it: all short names.",
 )
-@click.option(
-    "--param",
-    "params",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="A parameter of the one estimator, set instead of searched.",
-)
+@param_option("A parameter of the one estimator, set instead of searched.")
 @click.option(
     "--splits",
     "splits_file",

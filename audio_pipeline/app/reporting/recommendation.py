@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 import textwrap
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any, TextIO
+from dataclasses import dataclass
+from typing import TextIO
 
 from audio_pipeline.triage.messages import Catalogue
 from audio_pipeline.triage.recommendation import Explanation, Reason, Recommendation
@@ -75,10 +75,6 @@ class ShownAdvice:
     unanswered: tuple[str, ...]  # what the questions without an answer are about
     sources: tuple[ShownSource, ...]  # where the reasons come from
     rules: str  # version of the rules, in words
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return asdict(self)
 
 
 def shown_advice(recommendation: Recommendation) -> ShownAdvice:

@@ -67,10 +67,10 @@ SENTENCES: Final = {
     "unusable": "We cannot use this recording.",
 }
 MEANINGS: Final = {
-    "single_pop": "A sound alone cannot show what is happening inside your back.",
-    "repeated_pops": "A sound alone cannot show what is happening inside your back.",
-    "grating": "A sound alone cannot show what is happening inside your back.",
-    "mixed": "A sound alone cannot show what is happening inside your back.",
+    **dict.fromkeys(
+        ("single_pop", "repeated_pops", "grating", "mixed"),
+        "A sound alone cannot show what is happening inside your back.",
+    ),
     "nothing_recognised": "This tells you nothing good or bad about your back.",
     "uncertain": "A tap, a key or clothes can sound the same. You can record again.",
     "unusable": "Please record again; the notes below say what to change.",

@@ -9,6 +9,7 @@ import json
 import secrets
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from functools import cache
 from typing import Any, TypeVar
 
@@ -112,7 +113,7 @@ class Api:
         so_far = Interview(result.answers, result.sound)
         return JSONResponse(
             {
-                **shown_advice(result).to_dict(),
+                **asdict(shown_advice(result)),
                 "level_so_far": so_far.level,
                 "may_twist": so_far.may_twist,
             }
