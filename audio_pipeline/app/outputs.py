@@ -234,17 +234,22 @@ def cell(value: Any) -> str:
     return csv_cell(value) if isinstance(value, str) else str(value)
 
 
+def csv_lines(rows: Iterable[Iterable[Any]]) -> bytes:
+    """Return the lines of a CSV table."""
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(map(cell, row) for row in rows)
+    return text.getvalue().encode()
+
+
 def append_row(path: Path, cells: Iterable[str]) -> None:
     """Add a line to the end of a CSV table; what is there is never touched."""
-    text = io.StringIO()
-    csv.writer(text).writerow(map(cell, cells))
     with writing(path), open(path, "r+b") as file:
         size = file.seek(0, os.SEEK_END)
         if size:
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":  # an editor left the last line open
                 file.write(b"\r\n")
-        file.write(text.getvalue().encode())
+        file.write(csv_lines([cells]))
         file.flush()
         os.fsync(file.fileno())
 

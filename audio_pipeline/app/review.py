@@ -5,9 +5,7 @@ What ``crepitus train`` reads is an export of the file of all acts, made anew af
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import math
 import os
 import sqlite3
@@ -23,9 +21,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from audio_pipeline.app.outputs import replaced
+from audio_pipeline.app.outputs import csv_lines, replaced
 from audio_pipeline.exceptions import CrepitusError, InvalidInputError
-from audio_pipeline.files import csv_cell
 from audio_pipeline.model import active_learning
 from audio_pipeline.model.active_learning import APART_SHARE, REFIT_EVERY, Refit, agreement
 
@@ -203,11 +200,7 @@ def table_of(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bytes:
     """Return a CSV table as bytes; none without rows."""
     if not rows:
         return b""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(header)
-    writer.writerows([[csv_cell(cell) for cell in row] for row in rows])
-    return text.getvalue().encode()
+    return csv_lines([header, *rows])
 
 
 def write_or_remove(file: Path, body: bytes) -> None:
@@ -501,15 +494,10 @@ class ReviewQueue:
 
     # What is asked next.
 
-    @property
-    def fitted_to(self) -> int:
-        """Labels made when the model was last fitted."""
-        return self.history[-1]["labels"] if self.history else 0
-
     def wants_refit(self) -> bool:
         """Whether twenty labels were made since the last fit."""
-        made = len(self.made())
-        return self._learns and made // REFIT_EVERY > self.fitted_to // REFIT_EVERY
+        fitted_to = self.history[-1]["labels"] if self.history else 0
+        return self._learns and len(self.made()) // REFIT_EVERY > fitted_to // REFIT_EVERY
 
     def refit(self) -> None:
         """Fit the model to the labels made so far, and order what is asked by it.

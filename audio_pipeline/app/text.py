@@ -210,14 +210,12 @@ class BatchProgress:
 
     def _show(self) -> None:
         """Bring the display up to date."""
-        left = self.seconds_left
-        if self._bar is None:
-            self.tell(self._summary() + ("" if left is None else f", about {clock(left)} left"))
-            return
-        ahead = "" if left is None else f"{clock(left)} left"
-        self._bar.update(
-            self._bar.task_ids[0], completed=self.share, summary=self._summary(), left=ahead
-        )
+        summary, left = self._summary(), self.seconds_left
+        if self._bar is not None:
+            task = self._bar.task_ids[0]
+            self._bar.update(task, completed=self.share, description=summary)
+        else:
+            self.tell(summary + ("" if left is None else f", about {clock(left)} left"))
 
     @property
     def share(self) -> float:
@@ -255,18 +253,11 @@ class BatchProgress:
 
 def _bar() -> Progress:
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress, TimeElapsedColumn
 
-    bar = Progress(
-        TextColumn("{task.fields[summary]}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[left]}"),
-        console=Console(stderr=True),
-        transient=True,
-    )
-    bar.add_task("", total=1.0, summary="listing", left="")
+    columns = (*Progress.get_default_columns(), TimeElapsedColumn())
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    bar.add_task("listing", total=1.0)
     return bar
 
 

@@ -251,15 +251,14 @@ def write_labels(kind: str, store: StoreReader, out: Path, overwrite: bool = Fal
     Raises InvalidInputError when a file is in the way that a person made or changed, unless
     `overwrite`; CrepitusError when one cannot be written.
     """
-    ending, text = KINDS[kind]
     folder = out / kind
     known = _Known(folder)
+    inside = os.fsencode(folder)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with known.noting() as note:
-        for row in store.rows(status="ok"):
-            path = _named(os.path.join(os.fsencode(folder), mirrored(row.name)), ending)
-            content = text(row).encode()
+        files = _label_files(kind, store, lambda row: os.path.join(inside, mirrored(row.name)))
+        for path, content in files:
             if not _differs(path, content):
                 continue
             if not (overwrite or known.wrote(path)):
@@ -269,6 +268,15 @@ def write_labels(kind: str, store: StoreReader, out: Path, overwrite: bool = Fal
             note(path, content)
             with replaced(path) as file:
                 file.write(content)
+
+
+def _label_files(
+    kind: str, store: StoreReader, place: Callable[[Row], bytes]
+) -> Iterator[tuple[Path, bytes]]:
+    """Yield where the file of each recording goes, as `place` says but for its ending, and it."""
+    ending, text = KINDS[kind]
+    for row in store.rows(status="ok"):
+        yield _named(place(row), ending), text(row).encode()
 
 
 def check_labels(out: Path, kind: str) -> None:
@@ -286,17 +294,18 @@ def write_labels_beside(store: StoreReader, kind: str, *, overwrite: bool = Fals
     Raises InvalidInputError before anything is written, when another file is in the way (unless
     `overwrite`) or a recording is a URL.
     """
-    ending, text = KINDS[kind]
-    for row in store.rows(status="ok"):
+
+    def beside(row: Row) -> bytes:
         if is_url(row.path):
             raise InvalidInputError(
                 f"no file can be put beside {row.recording!r}: leave out --beside"
             )
-        path = _named(row.path, ending)
-        if not overwrite and os.path.lexists(path) and _differs(path, text(row).encode()):
+        return row.path
+
+    for path, content in _label_files(kind, store, beside):
+        if not overwrite and os.path.lexists(path) and _differs(path, content):
             raise _in_the_way(path)
-    for row in store.rows(status="ok"):
-        path, content = _named(row.path, ending), text(row).encode()
+    for path, content in _label_files(kind, store, beside):
         if _differs(path, content):
             with replaced(path, replace=overwrite) as file:
                 file.write(content)

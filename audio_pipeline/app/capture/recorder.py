@@ -32,13 +32,8 @@ LONGEST_SECONDS = 3600.0
 LONGEST_IN_MEMORY_SECONDS = 600.0
 
 
-@dataclass(frozen=True)
-class Moment:
-    """What a screen can show of a take in progress."""
-
-    seconds: float
-    level: LevelMeter
-    events: Sequence[LiveEvent]
+Show = Callable[[float, LevelMeter, "Sequence[LiveEvent]"], None]
+"""Shows a take in progress: its seconds, its level, and what was heard since the last call."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +73,7 @@ def capture(
     seconds: float,
     planned: Sequence[Phase],
     stop: Callable[[], bool],
-    show: Callable[[Moment], None],
+    show: Show,
 ) -> Capture:
     """Record until the time is over, somebody asks to stop, or the microphone is gone.
 
@@ -99,7 +94,7 @@ def capture(
             take.add(block)
             live.push(block)
             meter.update(block)
-            show(Moment(take.duration, meter, live.events()))
+            show(take.duration, meter, live.events())
     except CrepitusError as error:
         failure = error
     except OSError as error:  # the terminal was closed: there is nothing to draw on

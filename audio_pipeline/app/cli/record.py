@@ -37,17 +37,26 @@ from audio_pipeline.app.reporting.terminal import (
     show_recommendation,
 )
 from audio_pipeline.app.text import show, show_json, visible
+from audio_pipeline.audio.capture_file import CaptureFile, check_target
+from audio_pipeline.audio.microphone import (
+    PROMPT_CAPTURE,
+    Device,
+    Microphone,
+    MicrophoneLostError,
+    devices,
+    pick_device,
+    remember_device,
+)
+from audio_pipeline.exceptions import CrepitusError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from concurrent.futures import Future
 
     from audio_pipeline.analysis.assessment import Assessment
     from audio_pipeline.analysis.pipeline import Analysis, LiveEvent
-    from audio_pipeline.app.capture.live import ClipKeeper, LiveAnalysis
-    from audio_pipeline.app.capture.recorder import Capture, Moment
-    from audio_pipeline.audio.capture_file import CaptureFile
-    from audio_pipeline.audio.microphone import Device, Microphone
+    from audio_pipeline.app.capture.live import ClipKeeper, LevelMeter, LiveAnalysis
+    from audio_pipeline.app.capture.recorder import Capture, Show
     from audio_pipeline.model.classifier import Classifier
     from audio_pipeline.triage.answers import Answers
     from audio_pipeline.triage.interview import Interview
@@ -106,8 +115,6 @@ def record_command(
     """
     from audio_pipeline.app.capture.live import load_in_background
     from audio_pipeline.app.capture.recorder import LONGEST_IN_MEMORY_SECONDS, LONGEST_SECONDS
-    from audio_pipeline.audio.capture_file import check_target
-    from audio_pipeline.audio.microphone import pick_device
 
     longest = LONGEST_IN_MEMORY_SECONDS if output is None else LONGEST_SECONDS
     if seconds is not None and seconds > longest:
@@ -308,8 +315,6 @@ class _Session:
             lost_sound_line,
             take_metadata,
         )
-        from audio_pipeline.audio.capture_file import CaptureFile
-        from audio_pipeline.audio.microphone import Microphone, remember_device
 
         with StopRequest() as stop:
             with Microphone(self.device) as microphone:
@@ -352,7 +357,7 @@ class _Session:
         planned = planned_phases() if self.guided else ()
         seconds = planned[-1].end if planned else self.seconds or self.longest
         with ExitStack() as screens:
-            show: Callable[[Moment], None] = _show_nothing
+            show: Show = _show_nothing
             if self.at_terminal:
                 from rich.console import Console
 
@@ -377,9 +382,6 @@ class _Recorded:
 
 def _offer_to_keep(recorded: _Recorded) -> None:
     """Ask for a file name for a take that is only in memory; Enter lets it go."""
-    from audio_pipeline.audio.capture_file import check_target
-    from audio_pipeline.exceptions import CrepitusError
-
     say("")
     while name := read("Keep the recording? Type a file name, or press Enter to let it go: "):
         try:
@@ -392,7 +394,7 @@ def _offer_to_keep(recorded: _Recorded) -> None:
         return
 
 
-def _show_nothing(moment: Moment) -> None:
+def _show_nothing(seconds: float, level: LevelMeter, events: Sequence[LiveEvent]) -> None:
     """Draw nothing: nobody sits there."""
 
 
@@ -418,13 +420,6 @@ def listen_command(
     from audio_pipeline.analysis.pipeline import StreamAnalyzer
     from audio_pipeline.app.capture.live import ClipKeeper, warm_up
     from audio_pipeline.app.capture.recorder import StopRequest
-    from audio_pipeline.audio.microphone import (
-        PROMPT_CAPTURE,
-        Microphone,
-        MicrophoneLostError,
-        pick_device,
-        remember_device,
-    )
     from audio_pipeline.model.classifier import load_classifier
 
     classifier = load_classifier(model, trusted=trusted)
@@ -509,9 +504,6 @@ def devices_command(as_json: bool) -> None:
 
     Give the number, the name or part of the name to `record` or `listen` with --device.
     """
-    from audio_pipeline.audio.microphone import devices
-    from audio_pipeline.exceptions import CrepitusError
-
     try:
         found = devices()
     except CrepitusError as error:  # no PortAudio: this machine has no microphone we can use
@@ -547,7 +539,6 @@ def check_command(device: str | None, trusted: bool, model: Path | None, as_json
     import textwrap
 
     from audio_pipeline.app.readiness import TAKE_SECONDS, check_machine
-    from audio_pipeline.exceptions import CrepitusError
 
     width = shutil.get_terminal_size().columns - 1
     show(

@@ -191,18 +191,14 @@ def timeline(events: Sequence[Event], duration: float) -> list[str]:
         mark = "?" if event.uncertain else _mark(event.label)
         cells[first : last + 1] = [mark] * (last + 1 - first)
     end = f"{duration:.1f} s"
-    used = [(mark, word) for mark, word in _legend(events) if mark in cells]
+    labels = dict.fromkeys(event.label for event in events)
+    legend = [*((_mark(label), label_words(label)) for label in labels), ("?", "unsure")]
     return [
         f"|{''.join(cells)}|",
         f"0 s{end:>{WIDTH - 3}}",
-        "   ".join(f"{mark} {word}" for mark, word in used),
+        "   ".join(f"{mark} {words}" for mark, words in legend if mark in cells),
         "",
     ]
-
-
-def _legend(events: Sequence[Event]) -> list[tuple[str, str]]:
-    labels = dict.fromkeys(event.label for event in events)
-    return [*((_mark(label), label_words(label)) for label in labels), ("?", "unsure")]
 
 
 def _mark(label: str) -> str:

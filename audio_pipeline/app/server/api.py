@@ -23,7 +23,7 @@ from audio_pipeline._version import __version__
 from audio_pipeline.analysis.guided import Phase, ProtocolConfig, planned_phases
 from audio_pipeline.app.reporting.recommendation import shown_advice
 from audio_pipeline.app.server.guards import ServerSettings
-from audio_pipeline.app.server.pool import AnalysisPool, Reply
+from audio_pipeline.app.server.pool import AnalysisPool
 from audio_pipeline.app.server.schemas import (
     ApiError,
     InterviewInput,
@@ -137,10 +137,10 @@ class Api:
 
     async def _run(self, kind: str, request: Request) -> Response:
         async with self.analysed(kind, request) as (_, reply):
-            return Response(reply.body, media_type=reply.media_type)
+            return reply
 
     @asynccontextmanager
-    async def analysed(self, kind: str, request: Request) -> AsyncIterator[tuple[Upload, Reply]]:
+    async def analysed(self, kind: str, request: Request) -> AsyncIterator[tuple[Upload, Response]]:
         """Read an upload and do its job; the upload's memory is given back at the end."""
         self._pool.admit()
         upload, reserved = await read_upload(

@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -332,7 +333,7 @@ def _heard_again(dataset: Dataset, classifier: Classifier) -> Iterator[ReviewIte
         regions = [(c.start, c.end) for c in clips if c.start is not None and c.end is not None]
         path = Path(os.path.abspath(clips[0].path))
         for item in _heard(path, name, classifier, regions):
-            clip = _labelled(clips, item.start, item.end)
+            clip = min(clips, key=partial(_apart, item))
             group = clip.group if dataset.has_groups else ""
             yield replace(item, given=clip.label, group=group)
 
@@ -351,9 +352,6 @@ def _heard(
         yield ReviewItem(path, name, segment.start, segment.end, probabilities, features=features)
 
 
-def _labelled(clips: tuple[LabelledClip, ...], start: float, end: float) -> LabelledClip:
-    """Return the clip whose stretch lies closest to a segment's."""
-    return min(
-        clips,
-        key=lambda clip: abs((clip.start or 0.0) - start) + abs((clip.end or 0.0) - end),
-    )
+def _apart(item: ReviewItem, clip: LabelledClip) -> float:
+    """Return how far a clip's stretch lies from a sound."""
+    return abs((clip.start or 0.0) - item.start) + abs((clip.end or 0.0) - item.end)

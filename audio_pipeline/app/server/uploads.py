@@ -64,10 +64,7 @@ class UploadParser:
         self._parts = 0
         self._header_name = bytearray()
         self._header_value = bytearray()
-        self._headers: dict[bytes, bytes] = {}
-        self._header_bytes = 0
         self._part: list[bytearray] = []
-        self._part_bytes = 0
         self._part_name = ""
         if len(boundary) > LONGEST_BOUNDARY:
             raise malformed()
@@ -104,7 +101,7 @@ class UploadParser:
         self._parts += 1
         if self._parts > MAX_PARTS:
             raise refuse_body(422, "too_many_parts", f"Send at most {MAX_PARTS} parts.")
-        self._headers = {}
+        self._headers: dict[bytes, bytes] = {}
         self._header_bytes = 0
         self._part = []
         self._part_bytes = 0
