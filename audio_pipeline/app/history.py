@@ -16,15 +16,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from audio_pipeline.app.reporting.terminal import finding_words, label_words, strength
 from audio_pipeline.app.text import visible
 from audio_pipeline.exceptions import CrepitusError, InvalidInputError
 from audio_pipeline.files import whole_file
-
-if TYPE_CHECKING:
-    from audio_pipeline.triage.messages import Catalogue
+from audio_pipeline.triage.messages import Catalogue, load_catalogue
 
 APPLICATION_ID = 0x43726570  # "Crep"
 SCHEMA_VERSION = 1
@@ -394,7 +392,6 @@ def history_page(
     be compared.
     """
     from audio_pipeline.app.reporting.report import render_page
-    from audio_pipeline.triage.messages import load_catalogue
 
     today = datetime.datetime.now().astimezone().date()
     words = load_catalogue("GB")

@@ -294,10 +294,6 @@ def _recognised(path: Path, ours: Recogniser) -> bool:
 
 def _is_among(target: Path, inputs: Iterable[str | bytes | os.PathLike[str] | None]) -> bool:
     """Tell whether a file is an input, by whatever path: links and hard links too."""
-    try:
-        state: os.stat_result | None = target.stat()
-    except OSError:
-        state = None
     place = os.path.abspath(target)
     for given in inputs:
         if given is None:
@@ -305,6 +301,6 @@ def _is_among(target: Path, inputs: Iterable[str | bytes | os.PathLike[str] | No
         if os.path.abspath(os.fsdecode(given)) == place:
             return True
         with suppress(OSError, ValueError):
-            if state is not None and os.path.samestat(state, os.stat(given)):
+            if os.path.samefile(target, given):
                 return True
     return False

@@ -16,18 +16,16 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.app.outputs import csv_lines, replaced
 from audio_pipeline.exceptions import CrepitusError, InvalidInputError
 from audio_pipeline.model import active_learning
 from audio_pipeline.model.active_learning import APART_SHARE, REFIT_EVERY, Refit, agreement
-
-if TYPE_CHECKING:
-    from audio_pipeline.analysis.config import AnalysisConfig
 
 COLUMNS: Final = ("file", "label", "group", "start", "end", "drawn", "raters", "note")
 LONGEST_NOTE: Final = 1000
@@ -189,11 +187,6 @@ def agreements(store: ReviewStore, groups: Mapping[Key, str]) -> dict[str, Any]:
         "pairs": pairs,
         "differing": len(settled(said)[1]),
     }
-
-
-def sha256_of(body: bytes) -> str:
-    """Return the digest of a table."""
-    return hashlib.sha256(body).hexdigest()
 
 
 def table_of(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bytes:
@@ -410,7 +403,7 @@ class ReviewQueue:
                 after = self.store.read(base)
                 said = said_by(after)
                 tables = self._tables(said)
-                known = [(sha256_of(body),) for body in tables.values() if body]
+                known = [(hashlib.sha256(body).hexdigest(),) for body in tables.values() if body]
                 base.executemany("INSERT OR IGNORE INTO exports VALUES (?)", known)
             try:
                 for file, body in tables.items():
@@ -486,7 +479,7 @@ class ReviewQueue:
             there = file.read_bytes() if file.is_file() else b""
             if there == body:
                 continue
-            if there and sha256_of(there) not in known:
+            if there and hashlib.sha256(there).hexdigest() not in known:
                 raise InvalidInputError(
                     f"{file} was not made by a review, or was changed since; move it away"
                 )
@@ -547,7 +540,6 @@ class ReviewQueue:
 
     def _features(self) -> NDArray[np.float32]:
         """Return the features of all sounds, listening again where they were not kept."""
-        from audio_pipeline.analysis.config import AnalysisConfig
         from audio_pipeline.analysis.pipeline import extract
         from audio_pipeline.features.transformer import FEATURE_NAMES
 

@@ -13,12 +13,13 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from joblib import cpu_count
 
 from audio_pipeline._version import __version__
+from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.analysis.pipeline import Extraction, classify_segments
 from audio_pipeline.app.batch.export import (
     FORMATS,
@@ -43,13 +44,9 @@ from audio_pipeline.app.text import BatchProgress
 from audio_pipeline.audio.discovery import discover, readable
 from audio_pipeline.exceptions import CrepitusError, InvalidInputError, one_line
 from audio_pipeline.files import csv_text
+from audio_pipeline.model.classifier import Classifier
 from audio_pipeline.triage.answers import Answers, parse_row
 from audio_pipeline.triage.recommendation import Recommendation, Sound, recommend
-
-if TYPE_CHECKING:
-    from audio_pipeline.analysis.config import AnalysisConfig
-    from audio_pipeline.model.classifier import Classifier
-
 
 _SEGMENTS_AT_ONCE = 1000
 _RECORDINGS_AT_ONCE = 100
@@ -371,17 +368,14 @@ class _Gathered:
             self.store.save(results)
         # Only now: Ctrl-C in the middle keeps them for another try.
         self._outcomes, self._segments = [], 0
-        self._count(results)
         self._since = time.monotonic()
-
-    def _count(self, results: list[Result]) -> None:
-        documents = [one.document for one in results if one.document is not None]
-        self.unchanged += len(results) - len(documents)
+        new = [one.document for one in results if one.document is not None]
+        self.unchanged += len(results) - len(new)
         self.progress.advance(
             recordings=len(results),
             size=sum(one.size or 0 for one in results),
-            audio_seconds=sum(document["duration"] or 0.0 for document in documents),
-            failed=sum(document["status"] == "failed" for document in documents),
+            audio_seconds=sum(document["duration"] or 0.0 for document in new),
+            failed=sum(document["status"] == "failed" for document in new),
         )
 
 

@@ -27,10 +27,11 @@ from functools import cache
 from itertools import islice
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
+from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.analysis.pipeline import (
     Extraction,
     SegmentedRecording,
@@ -44,9 +45,6 @@ from audio_pipeline.audio.discovery import file_system, is_url
 from audio_pipeline.audio.recording import Recording
 from audio_pipeline.exceptions import CrepitusError, RecordingError, one_line
 from audio_pipeline.features.transformer import FEATURES
-
-if TYPE_CHECKING:
-    from audio_pipeline.analysis.config import AnalysisConfig
 
 NOTE_NAME = ".current"
 

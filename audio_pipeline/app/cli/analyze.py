@@ -369,11 +369,13 @@ def features_command(
         from audio_pipeline.model.classifier import load_classifier
 
         settings = load_classifier(model, trusted=trusted).settings
-    if labels or _is_dataset(files):
-        if len(files) != 1:
-            raise click.UsageError("--labels takes one dataset")
+    only = Path(files[0])
+    if labels and len(files) != 1:
+        raise click.UsageError("--labels takes one dataset")
+    dataset = only.suffix.lower() == ".csv" or (only / "manifest.csv").is_file()
+    if labels or (len(files) == 1 and dataset):
         listening = None if model is None else settings
-        _write_labelled(Path(files[0]), table, listening, overwrite, as_json)
+        _write_labelled(only, table, listening, overwrite, as_json)
         return
     sources = named_recordings(files)
     with steps() as progress:
@@ -400,11 +402,6 @@ def _tell_table(
         show_json({"table": name, "rows": rows, "recordings": recordings, "failed": failed})
     elif written:
         show(f"{rows} sounds of {recordings} recordings in {visible(str(table))}")
-
-
-def _is_dataset(files: tuple[str, ...]) -> bool:
-    only = Path(files[0])
-    return len(files) == 1 and (only.suffix.lower() == ".csv" or (only / "manifest.csv").is_file())
 
 
 def _write_labelled(

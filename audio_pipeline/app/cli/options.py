@@ -73,6 +73,9 @@ where_option = click.option(
     metavar="COLUMN=VALUE",
     help="Only rows with this value in a manifest's column; COLUMN= asks for an empty one.",
 )
+group_by_option = click.option(
+    "--group-by", default="group", help="Manifest column that keeps recordings together."
+)
 learn_from_option = click.option(
     "--learn-from",
     multiple=True,
@@ -80,6 +83,13 @@ learn_from_option = click.option(
     metavar="COLUMN=VALUE,...",
     help="Only rows with one of these values teach; the others judge.",
 )
+
+
+def dataset_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what is read of a dataset: the arguments `where`, `group_by` and `allow_outside`."""
+    return where_option(group_by_option(allow_outside_option(command)))
+
+
 overwrite_option = click.option(
     "--overwrite", is_flag=True, help="Replace a file that is there, whoever made it."
 )
@@ -149,9 +159,6 @@ controls_option = click.option(
     "--controls/--no-controls",
     default=True,
     help="Ask whether the labels can be told from what holds no such sound.",
-)
-group_by_option = click.option(
-    "--group-by", default="group", help="Manifest column that keeps recordings together."
 )
 
 

@@ -115,16 +115,13 @@ def record_command(
     """
     from audio_pipeline.app.capture.live import load_in_background
     from audio_pipeline.app.capture.recorder import LONGEST_IN_MEMORY_SECONDS, LONGEST_SECONDS
+    from audio_pipeline.triage.answers import load_answers
 
     longest = LONGEST_IN_MEMORY_SECONDS if output is None else LONGEST_SECONDS
     if seconds is not None and seconds > longest:
         hint = " (longer with -o FILE)" if output is None else ""
         raise click.UsageError(f"--seconds is {seconds:g}; at most {longest:g}{hint}.")
-    answers = None
-    if answers_file:
-        from audio_pipeline.triage.answers import load_answers
-
-        answers = load_answers(answers_file)
+    answers = load_answers(answers_file) if answers_file else None
     if output is not None:
         check_target(output, overwrite=overwrite)
     check_page(report, [answers_file], overwrite=overwrite)
@@ -322,12 +319,7 @@ class _Session:
                     remember_device(self.device)
                 live = LiveAnalysis(microphone.sample_rate, self.loading.result())
                 if self.at_terminal:
-                    if not count_in(
-                        microphone,
-                        COUNT_IN_SECONDS,
-                        stop.asked,
-                        lambda left: say(f"  {left} ..."),
-                    ):
+                    if not count_in(microphone, COUNT_IN_SECONDS, stop.asked, _say_number):
                         raise click.Abort
                     stop.watch_enter()
                 take = CaptureFile(microphone.sample_rate, self.output, replace=self.overwrite)
@@ -396,6 +388,10 @@ def _offer_to_keep(recorded: _Recorded) -> None:
 
 def _show_nothing(seconds: float, level: LevelMeter, events: Sequence[LiveEvent]) -> None:
     """Draw nothing: nobody sits there."""
+
+
+def _say_number(left: int) -> None:
+    say(f"  {left} ...")
 
 
 @click.command(epilog="Example: crepitus listen --json > events.jsonl")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import click
 from audio_pipeline.app.cli.options import (
     allow_outside_option,
     controls_option,
-    group_by_option,
+    dataset_options,
     json_option,
     learn_from_option,
     model_options,
@@ -43,15 +43,19 @@ def _probability(text: str) -> float:
     return number
 
 
-synthetic_option = click.option(
-    "--synthetic", default=0, metavar="N", help="Train on N made scenes as well."
-)
-embed_option = click.option(
-    "--embed", is_flag=True, help="Train on each recording in new surroundings as well."
-)
-sample_rate_option = click.option(
-    "--sample-rate", type=click.IntRange(1000, 192_000), help="Hz to listen at."
-)
+def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what `train` and `benchmark` learn from and listen at."""
+    for option in (
+        learn_from_option,
+        click.option("--synthetic", default=0, metavar="N", help="Train on N made scenes as well."),
+        click.option(
+            "--embed", is_flag=True, help="Train on each recording in new surroundings as well."
+        ),
+        click.option("--sample-rate", type=click.IntRange(1000, 192_000), help="Hz to listen at."),
+        controls_option,
+    ):
+        command = option(command)
+    return command
 
 
 @click.command(epilog="Example: crepitus train my_recordings -o my_model")
@@ -82,24 +86,19 @@ sample_rate_option = click.option(
     "scikit-learn classifier with predict_proba.",
 )
 @param_option("A parameter of the estimator, set instead of searched.")
-@where_option
-@group_by_option
-@allow_outside_option
-@synthetic_option
-@embed_option
+@dataset_options
+@recipe_options
 @click.option(
     "--judge-only",
     is_flag=True,
     help="Learn from made sounds only; the recordings calibrate the model.",
 )
-@learn_from_option
 @click.option(
     "--takes",
     default=0,
     metavar="N",
     help="Judge on N recordings put together from clips as well (see `takes`).",
 )
-@controls_option
 @click.option("--permissive", is_flag=True, help="Leave out rows whose licence asks for more.")
 @click.option(
     "--threshold",
@@ -109,7 +108,6 @@ sample_rate_option = click.option(
     metavar="LABEL=P",
     help="Certainty from which a label is sure, instead of one that is chosen.",
 )
-@sample_rate_option
 @click.option("--name", default="", help="Name of the model.")
 @click.option(
     "--ignore-groups",
@@ -216,10 +214,8 @@ def _write_predictions(table: Path, evaluation: Evaluation) -> None:
     "--report", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.html", help="A page."
 )
 @overwrite_option
-@allow_outside_option
-@where_option
+@dataset_options
 @click.option("--by", multiple=True, metavar="COLUMN", help="Also report by a manifest's column.")
-@group_by_option
 @click.option(
     "--allow-overlap",
     is_flag=True,
@@ -312,14 +308,8 @@ def evaluate_command(
     "--folds", type=click.IntRange(2, 1000), show_default="5, or those of the splits given"
 )
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same result.")
-@where_option
-@group_by_option
-@allow_outside_option
-@learn_from_option
-@synthetic_option
-@embed_option
-@sample_rate_option
-@controls_option
+@dataset_options
+@recipe_options
 @json_option
 def benchmark_command(
     dataset: Path | None,
@@ -473,9 +463,7 @@ def takes_command(
 
     check_new_folder(folder)
     given = read_dataset(dataset, allow_outside=allow_outside).where(where)
-    settings = TakeSettings()
-    if guided is not None:
-        settings = replace(settings, guided=float(guided))
+    settings = TakeSettings() if guided is None else TakeSettings(guided=float(guided))
     with steps() as progress:
         summary = write_takes(
             given,

@@ -71,16 +71,11 @@ class BatchSummary:
         self.labels.update(e["label"] for e in document["events"] if not e["uncertain"])
         if document.get("recommendation"):
             self.levels[document["recommendation"]["level"]] += 1
-        self._consider(recording, document)
-
-    def _consider(self, recording: str, document: Mapping[str, Any]) -> None:
         worth = worth_listening(document)
-        if worth <= 0:
-            return
         entry = (worth, recording, document)
-        if len(self.listen) < SHOWN:
+        if worth > 0 and len(self.listen) < SHOWN:
             heapq.heappush(self.listen, entry)
-        elif entry[:2] > self.listen[0][:2]:
+        elif worth > 0 and entry[:2] > self.listen[0][:2]:
             heapq.heapreplace(self.listen, entry)
 
 

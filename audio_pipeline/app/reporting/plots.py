@@ -199,9 +199,8 @@ def interval_chart(
 
     def draw_bars(axes: Any) -> None:
         values = [0.0 if value is None else value for _, value, _, _ in rows]
-        spans = [(n, low, high) for n, (_, _, low, high) in enumerate(rows)]
         axes.barh(range(len(rows)), values, height=0.7)
-        for number, low, high in spans:
+        for number, (_, _, low, high) in enumerate(rows):
             if low is not None and high is not None:
                 axes.plot([low, high], [number, number], color="#111")
         names = [visible(name if len(name) <= 34 else f"{name[:33]}…") for name, *_ in rows]

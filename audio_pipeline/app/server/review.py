@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from fastapi import FastAPI
@@ -21,18 +21,17 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.app.review import NEXT_ITEMS, ReviewItem, ReviewQueue
 from audio_pipeline.app.server.api import add_routes
 from audio_pipeline.app.server.app import add_page, guard, plain_app
 from audio_pipeline.app.server.guards import ServerSettings
 from audio_pipeline.app.server.schemas import ApiError
+from audio_pipeline.audio.discovery import discover
+from audio_pipeline.datasets.manifest import Dataset, LabelledClip, read_dataset
 from audio_pipeline.exceptions import CrepitusError, InvalidInputError, RecordingError
 from audio_pipeline.model.active_learning import APART_SHARE
-
-if TYPE_CHECKING:
-    from audio_pipeline.analysis.config import AnalysisConfig
-    from audio_pipeline.datasets.manifest import Dataset, LabelledClip
-    from audio_pipeline.model.classifier import Classifier
+from audio_pipeline.model.classifier import Classifier, load_classifier
 
 AROUND_SECONDS = 0.75
 """Sound kept before and after the one to label: enough to hear what surrounds it."""
@@ -249,7 +248,6 @@ def open_queue(
     Raises InvalidInputError when there is nothing to label.
     """
     from audio_pipeline.app.batch.store_file import STORE_NAME
-    from audio_pipeline.model.classifier import load_classifier
 
     if rater and not (rater.isidentifier() and len(rater) <= 40):
         raise InvalidInputError(f"the rater {rater[:40]!r}: write letters, digits and _ only")
@@ -282,8 +280,9 @@ def _of_batch(out: Path) -> tuple[list[ReviewItem], tuple[str, ...]]:
     def items() -> Iterator[ReviewItem]:
         for row in store.rows(status="ok"):
             path = _path(row.path)
-            for event in row.document["events"] if path else ():
-                assert path is not None
+            if path is None:
+                continue
+            for event in row.document["events"]:
                 yield ReviewItem(
                     path, row.recording, event["start"], event["end"], event["probabilities"]
                 )
@@ -303,8 +302,6 @@ def _path(name: bytes) -> Path | None:
 def _of_dataset(
     source: Path, classifier: Classifier, allow_outside: bool
 ) -> tuple[list[ReviewItem], tuple[str, ...], AnalysisConfig]:
-    from audio_pipeline.datasets.manifest import read_dataset
-
     dataset = read_dataset(source, allow_outside=allow_outside)
     labels = dict.fromkeys((*classifier.labels, *dataset.labels))
     items = most_informative(_heard_again(dataset, classifier))
@@ -314,8 +311,6 @@ def _of_dataset(
 def _of_recordings(
     folder: Path, classifier: Classifier
 ) -> tuple[list[ReviewItem], tuple[str, ...], AnalysisConfig]:
-    from audio_pipeline.audio.discovery import discover
-
     def items() -> Iterator[ReviewItem]:
         for path in sorted(path for one in found if (path := _path(one.name))):
             parts = path.relative_to(folder).parts

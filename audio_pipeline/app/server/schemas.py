@@ -86,7 +86,6 @@ class TriageInput(Strict):
     """Answers, and what a recording held if there was one."""
 
     model_config = ConfigDict(
-        extra="forbid",
         json_schema_extra={
             "examples": [
                 {
