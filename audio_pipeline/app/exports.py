@@ -26,7 +26,6 @@ from audio_pipeline.app.outputs import (
     check_output,
     is_table,
     replaced,
-    table_header,
     write_parquet_table,
 )
 from audio_pipeline.app.text import file_name
@@ -131,11 +130,8 @@ def check_folder(folder: Path, *, overwrite: bool = False) -> None:
     """Refuse a folder that holds anything; with `overwrite` anything but what was cut before."""
     if overwrite and folder.is_dir() and any(folder.iterdir()):
         index = folder / SEGMENTS_INDEX
-        if (
-            index.is_symlink()
-            or not index.is_file()
-            or table_header(index) != list(SEGMENT_COLUMNS)
-        ):
+        ordinary = index.is_file() and not index.is_symlink()
+        if not (ordinary and is_table(SEGMENT_COLUMNS)(index)):
             raise InvalidInputError(
                 f"{folder} holds no {SEGMENTS_INDEX} of ours; name a folder that is new"
             )

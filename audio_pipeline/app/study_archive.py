@@ -87,7 +87,7 @@ def check_study(study: Study, progress: Step | None = None) -> Check:
     for number, take in enumerate(takes, 1):
         problems += _take_problems(take, study.settings)
         try:
-            heard = take_speech(take.path)
+            heard = _speech(*read_take(take.path))
         except RecordingError:
             heard = ()
         if heard:
@@ -222,15 +222,8 @@ _LATE = 0.5
 """Seconds by which a phase may be longer or shorter: a browser's timers are late by tenths."""
 
 
-def take_speech(path: Path) -> tuple[tuple[float, float], ...]:
-    """Return where speech may be heard in a take, s; what the recorder itself said is left out.
-
-    Raises RecordingError when it cannot be read.
-    """
-    return _speech(*read_take(path))
-
-
 def _speech(recording: Recording, comment: str) -> tuple[tuple[float, float], ...]:
+    """Return where speech may be heard in a take, s; what the recorder itself said is left out."""
     samples = recording.samples.copy()
     for start, end in cues_in_comment(comment):
         samples[_frames(start, end, recording.sample_rate)] = 0

@@ -343,12 +343,10 @@ class _Known:
         """Tell whether a file is as it was written, or is not there at all."""
         if not os.path.lexists(path):
             return True
-        if path.is_symlink() or not path.is_file():
-            return False
-        try:
-            return self._digest(path, path.read_bytes()) in self._digests
-        except OSError:
-            return False
+        with suppress(OSError):
+            if path.is_file() and not path.is_symlink():
+                return self._digest(path, path.read_bytes()) in self._digests
+        return False
 
     @contextmanager
     def noting(self) -> Iterator[Callable[[Path, bytes], None]]:

@@ -92,10 +92,8 @@ def _passphrase(file: Path | None, *, confirm: bool) -> str:
     if file is not None:
         lines = file.read_text(encoding="utf-8").splitlines()
         return lines[0] if lines else ""
-    prompt: str = click.prompt(
-        "Passphrase", hide_input=True, confirmation_prompt=confirm, err=True, type=str
-    )
-    return prompt
+    asked = click.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm, err=True)
+    return str(asked)
 
 
 passphrase_option = click.option(

@@ -215,12 +215,8 @@ def load_assets() -> dict[str, bytes]:
     Name without folder to content; files of other kinds are left out.
     """
     folder = resources.files("audio_pipeline.app.server") / "static"
-    files = {entry.name: entry for entry in folder.iterdir()}
-    return {
-        name: entry.read_bytes()
-        for name, entry in files.items()
-        if PurePath(name).suffix in MEDIA_TYPES
-    }
+    files = [entry for entry in folder.iterdir() if PurePath(entry.name).suffix in MEDIA_TYPES]
+    return {entry.name: entry.read_bytes() for entry in files}
 
 
 async def _answer_page(name: str, request: Request) -> Response:

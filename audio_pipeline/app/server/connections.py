@@ -438,9 +438,8 @@ def kept_certificate(names: Iterable[str], path: Path) -> Certificate:
     key = None
     with contextlib.suppress(OSError, ValueError, TypeError, x509.ExtensionNotFound):
         kept, key, known = _read(path)
-        if set(names) <= set(known) and kept.not_valid_after_utc > _now() + timedelta(
-            days=RENEWED_DAYS
-        ):
+        lasts = kept.not_valid_after_utc - _now()
+        if set(names) <= set(known) and lasts > timedelta(days=RENEWED_DAYS):
             return _certificate(kept, key)
         names = list(dict.fromkeys([*names, *known]))[:MOST_NAMES]
     certificate = make_certificate(names, key)

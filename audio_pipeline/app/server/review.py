@@ -263,15 +263,10 @@ def open_queue(
         )
     if not items:
         raise InvalidInputError(f"{source} holds no sound to label")
-    return ReviewQueue(items, labels, manifest_of(source), rater, settings)
-
-
-def manifest_of(source: Path) -> Path:
-    """Return where the labels of a review of a folder or CSV go."""
-    source = Path(os.path.abspath(source))
+    manifest = source / REVIEW_FILE
     if source.is_file():
-        return source.with_name(f"{source.stem}-{REVIEW_FILE}")
-    return source / REVIEW_FILE
+        manifest = source.with_name(f"{source.stem}-{REVIEW_FILE}")
+    return ReviewQueue(items, labels, manifest, rater, settings)
 
 
 def _of_batch(out: Path) -> tuple[list[ReviewItem], tuple[str, ...]]:
