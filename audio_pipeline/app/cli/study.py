@@ -241,6 +241,7 @@ def study_command() -> None:
 
 
 def _open(context: click.Context, parameter: click.Parameter, folder: Path) -> Study:
+    """Read the study that a command names."""
     from audio_pipeline.app.study import open_study
 
     return open_study(folder)

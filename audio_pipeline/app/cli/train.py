@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 
 def _probability(text: str) -> float:
+    """Read a number between 0 and 1; ValueError where it is none."""
     number = float(text)
     if not 0 < number < 1:
         raise ValueError(text)
@@ -45,7 +46,7 @@ def _probability(text: str) -> float:
 
 def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add what `train` and `benchmark` learn from and listen at."""
-    for option in (
+    options = (
         learn_from_option,
         click.option("--synthetic", default=0, metavar="N", help="Train on N made scenes as well."),
         click.option(
@@ -53,7 +54,8 @@ def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--sample-rate", type=click.IntRange(1000, 192_000), help="Hz to listen at."),
         controls_option,
-    ):
+    )
+    for option in reversed(options):
         command = option(command)
     return command
 

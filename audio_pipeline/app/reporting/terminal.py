@@ -202,6 +202,7 @@ def timeline(events: Sequence[Event], duration: float) -> list[str]:
 
 
 def _mark(label: str) -> str:
+    """Return the letter that stands for a label on the timeline."""
     return _MARKS.get(label) or visible(label)[:1]
 
 

@@ -235,7 +235,10 @@ def known_language(language: str) -> str:
 
 
 async def json_body(request: Request) -> dict[str, Any]:
-    """Read the JSON object that is the body of a request; raises as :func:`json_object` does."""
+    """Read the JSON object that is the body of a request.
+
+    Raises ApiError 415 when its header says that it is none, else as :func:`json_object` does.
+    """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise refuse_body(415, "not_json", "Send application/json.")
