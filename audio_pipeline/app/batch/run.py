@@ -506,10 +506,14 @@ _REACH_SECONDS = 10
 
 
 @cache  # asking takes milliseconds, and every chunk asks
+def _package_versions() -> dict[str, str]:
+    return {one: version(one) for one in _PACKAGES}
+
+
 def versions() -> dict[str, str]:
     """Return the versions that decide what comes out of an extraction."""
     python = ".".join(platform.python_version_tuple()[:2])
-    return {"crepitus": __version__, "python": python, **{one: version(one) for one in _PACKAGES}}
+    return {"crepitus": __version__, "python": python} | _package_versions()
 
 
 class Cluster:
