@@ -7,10 +7,11 @@ import importlib.util
 import io
 import os
 import shutil
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -20,12 +21,11 @@ from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.analysis.events import Event
 from audio_pipeline.analysis.pipeline import Analysis, Extraction, analyze_file, extract, printable
 from audio_pipeline.app.outputs import (
+    cell,
     check_new_folder,
     check_output,
     is_table,
-    parquet_header,
     replaced,
-    table_header,
     write_parquet_table,
 )
 from audio_pipeline.app.text import file_name
@@ -38,7 +38,7 @@ from audio_pipeline.datasets.manifest import (
 )
 from audio_pipeline.exceptions import CrepitusError, InvalidInputError, RecordingError
 from audio_pipeline.features.transformer import FEATURE_NAMES
-from audio_pipeline.files import csv_cell, csv_text, new_file, whole_text
+from audio_pipeline.files import csv_text, new_file, whole_text
 from audio_pipeline.model.classifier import Classifier
 
 if TYPE_CHECKING:
@@ -130,11 +130,8 @@ def check_folder(folder: Path, *, overwrite: bool = False) -> None:
     """Refuse a folder that holds anything; with `overwrite` anything but what was cut before."""
     if overwrite and folder.is_dir() and any(folder.iterdir()):
         index = folder / SEGMENTS_INDEX
-        if (
-            index.is_symlink()
-            or not index.is_file()
-            or table_header(index) != list(SEGMENT_COLUMNS)
-        ):
+        ordinary = index.is_file() and not index.is_symlink()
+        if not (ordinary and is_table(SEGMENT_COLUMNS)(index)):
             raise InvalidInputError(
                 f"{folder} holds no {SEGMENTS_INDEX} of ours; name a folder that is new"
             )
@@ -165,16 +162,11 @@ def _folder_names(sources: Sequence[Path]) -> list[str]:
     """Return a name for each recording: its own without the ending, numbered where it is taken."""
     names: list[str] = []
     taken = {SEGMENTS_INDEX}
-    last: dict[str, int] = {}
+    numbers: defaultdict[str, Iterator[int]] = defaultdict(lambda: count(2))
     for source in sources:
-        stem = file_name(source.stem)
-        key = stem.casefold()  # some file systems hold A and a for the same
-        number = last.get(key, 1)
-        name = stem
-        while name.casefold() in taken:
-            number += 1
-            name = f"{stem}_{number}"
-        last[key] = number
+        name = stem = file_name(source.stem)
+        while name.casefold() in taken:  # some file systems hold A and a for the same
+            name = f"{stem}_{next(numbers[stem.casefold()])}"
         taken.add(name.casefold())
         names.append(name)
     return names
@@ -205,24 +197,14 @@ def _write_clips(
         (max(0.0, event.start - settings.around), event.end + settings.around)
         for event in analysis.events
     ]
-    for event, clip, start in zip(
-        analysis.events, clips_of(source, windows), (window[0] for window in windows), strict=True
-    ):
+    clips = zip(analysis.events, windows, clips_of(source, windows), strict=True)
+    for event, (start, _), clip in clips:
         stem = f"{name}/{name}_{len(rows) + 1:04d}"
         write_recording(folder / f"{stem}.wav", clip, "24-bit")
         _write_track(folder / stem, event, start, clip.sample_rate, settings.tracks)
-        probability = event.probabilities[event.label]
-        rows.append(
-            (
-                csv_cell(f"{stem}.wav"),
-                csv_cell(printable(analysis.source)),
-                f"{event.start:.4f}",
-                f"{event.end:.4f}",
-                csv_cell(event.label),
-                f"{probability:.4f}",
-                str(event.uncertain).lower(),
-            )
-        )
+        place = (f"{stem}.wav", printable(analysis.source), event.start, event.end)
+        heard = (event.label, event.probabilities[event.label], event.uncertain)
+        rows.append(tuple(map(cell, (*place, *heard))))
     return rows
 
 
@@ -262,15 +244,10 @@ def check_table(
     overwrite: bool = False,
 ) -> None:
     """Refuse a table that cannot be written, or that is somebody's; called before any work."""
-    is_csv = table.suffix.lower() != ".parquet"
-    if not is_csv and importlib.util.find_spec("pyarrow") is None:
+    if table.suffix.lower() == ".parquet" and not importlib.util.find_spec("pyarrow"):
         raise InvalidInputError("Parquet needs pyarrow: pip install 'crepitus[parquet]'")
-    ours = is_table(FEATURE_COLUMNS, LABELLED_COLUMNS) if is_csv else _is_our_parquet
+    ours = is_table(FEATURE_COLUMNS, LABELLED_COLUMNS)
     check_output(table, ours, endings=(".csv", ".parquet"), inputs=inputs, overwrite=overwrite)
-
-
-def _is_our_parquet(path: Path) -> bool:
-    return parquet_header(path) in (list(FEATURE_COLUMNS), list(LABELLED_COLUMNS))
 
 
 def write_features(
@@ -338,12 +315,12 @@ def _write(
     kinds |= dict.fromkeys(("recording", "label", "group"), "string")
     with replaced(table) as file:
         if table.suffix.lower() == ".csv":
-            count = _write_csv(file, columns, rows)
+            written = _write_csv(file, columns, rows)
         else:
             typed = {name: kinds.get(name, "float32") for name in columns}
-            count = write_parquet_table(file, typed, rows)
+            written = write_parquet_table(file, typed, rows)
         check_table(table, inputs, overwrite=overwrite)  # again: that took its time
-    return count
+    return written
 
 
 def _rows(extraction: Extraction) -> Iterator[tuple[Any, ...]]:
@@ -352,20 +329,14 @@ def _rows(extraction: Extraction) -> Iterator[tuple[Any, ...]]:
         yield name, segment.start, segment.end, len(segment.impacts), *row.tolist()
 
 
-def _cell(value: str | float | int) -> str | int:
-    if isinstance(value, str):
-        return csv_cell(value)
-    return value if isinstance(value, int) else f"{value:.4f}"
-
-
 def _write_csv(file: IO[bytes], columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> int:
-    count, n_features = 0, len(FEATURE_NAMES)
+    written, n_features = 0, len(FEATURE_NAMES)
     text = io.TextIOWrapper(file, encoding="utf-8", newline="")
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(columns)
     for row in rows:
-        facts = map(_cell, row[:-n_features])
+        facts = map(cell, row[:-n_features])
         writer.writerow([*facts, *(f"{value:.7g}" for value in row[-n_features:])])
-        count += 1
+        written += 1
     text.detach()
-    return count
+    return written

@@ -9,22 +9,20 @@ from __future__ import annotations
 import base64
 import datetime
 import json
-import os
 import secrets
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from audio_pipeline.app.reporting.terminal import finding_words, label_words, strength
 from audio_pipeline.app.text import visible
 from audio_pipeline.exceptions import CrepitusError, InvalidInputError
 from audio_pipeline.files import whole_file
-
-if TYPE_CHECKING:
-    from audio_pipeline.triage.messages import Catalogue
+from audio_pipeline.triage.messages import Catalogue, load_catalogue
 
 APPLICATION_ID = 0x43726570  # "Crep"
 SCHEMA_VERSION = 1
@@ -121,6 +119,7 @@ class History:
         answers: Mapping[str, Any] | None = None,
         take: tuple[str, bytes] | None = None,
         made: datetime.datetime | None = None,
+        key: str | None = None,
     ) -> Entry:
         """Keep one result.
 
@@ -129,15 +128,13 @@ class History:
         ``answers``: the answers as given, or None.
         ``take``: name and bytes of the recording, where it is wanted too.
         ``made``: when it was recorded; now when None.
+        ``key``: what makes it the same entry on another machine; a new one when None.
         Raises CrepitusError when it is too large, or cannot be written.
         """
         made = made or datetime.datetime.now().astimezone()
-        entry = Entry(0, secrets.token_hex(16), made, model, recording, answers)
-        return self._insert(entry, take)
-
-    def _insert(self, entry: Entry, take: tuple[str, bytes] | None) -> Entry:
-        document = json.dumps(entry.recording, ensure_ascii=False)
-        answers = None if entry.answers is None else json.dumps(dict(entry.answers))
+        entry = Entry(0, key or secrets.token_hex(16), made, model, recording, answers)
+        document = json.dumps(recording, ensure_ascii=False)
+        told = None if answers is None else json.dumps(dict(answers))
         if len(document) > LONGEST_DOCUMENT or (take and len(take[1]) > LARGEST_TAKE):
             raise CrepitusError("the result is too large to be kept")
         name, content = take or (None, None)
@@ -147,7 +144,7 @@ class History:
             cursor = database.execute(
                 "INSERT INTO entries (key, made, model, recording, answers, take_name, take)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (entry.key, entry.made.isoformat(), entry.model, document, answers, name, content),
+                (entry.key, made.isoformat(), model, document, told, name, content),
             )
             number = cursor.lastrowid or 0
         return replace(entry, id=number, take_name=name, take_bytes=len(content or b""))
@@ -161,13 +158,8 @@ class History:
                 "SELECT id, key, made, model, recording, answers, take_name,"
                 " coalesce(length(take), 0) FROM entries ORDER BY made, id"
             ).fetchall()
-        found = [_entry(row) for row in rows]
-        return [
-            entry
-            for entry in found
-            if (first is None or entry.made.date() >= first)
-            and (last is None or entry.made.date() <= last)
-        ]
+        first, last = first or datetime.date.min, last or datetime.date.max
+        return [entry for entry in map(_entry, rows) if first <= entry.made.date() <= last]
 
     def entry(self, number: int) -> Entry:
         """Return one entry.
@@ -254,16 +246,14 @@ class History:
             if document["key"] in known:
                 continue
             take = document["take"]
-            entry = Entry(
-                0,
-                document["key"],
-                datetime.datetime.fromisoformat(document["made"]),
-                document["model"],
+            self.add(
                 document["recording"],
-                document["answers"],
+                document["model"],
+                answers=document["answers"],
+                take=(document["take_name"], base64.b64decode(take)) if take else None,
+                made=datetime.datetime.fromisoformat(document["made"]),
+                key=document["key"],
             )
-            name = document["take_name"]
-            self._insert(entry, (name, base64.b64decode(take)) if take else None)
             added += 1
         return added
 
@@ -273,10 +263,8 @@ class History:
         if create and not self.path.exists():
             try:
                 self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
-                os.close(os.open(self.path, flags, 0o600))
-            except FileExistsError:
-                pass  # another one was quicker
+                with suppress(FileExistsError):  # another one was quicker
+                    self.path.touch(mode=0o600, exist_ok=False)
             except OSError as error:
                 raise CrepitusError(f"{self.path}: cannot be made: {error.strerror}") from None
         name = str(self.path) if self.path.exists() else ":memory:"
@@ -404,7 +392,6 @@ def history_page(
     be compared.
     """
     from audio_pipeline.app.reporting.report import render_page
-    from audio_pipeline.triage.messages import load_catalogue
 
     today = datetime.datetime.now().astimezone().date()
     words = load_catalogue("GB")
@@ -429,8 +416,6 @@ def _day(date: datetime.date) -> str:
 
 def _shown(entry: Entry, before: Mapping[str, Any], words: Catalogue) -> dict[str, Any]:
     """Return an entry in words, with the answers that differ from those of the one before."""
-    from audio_pipeline.app.reporting.terminal import NAMES, strength
-
     answers = entry.answers or {}
     changed = {name: value for name, value in answers.items() if before.get(name) != value}
     events = [event for event in entry.recording.get("events", ()) if not event["uncertain"]]
@@ -441,7 +426,7 @@ def _shown(entry: Entry, before: Mapping[str, Any], words: Catalogue) -> dict[st
         "events": [
             {
                 "time": f"{event['start']:.1f}",
-                "label": NAMES.get(event["label"], visible(event["label"])),
+                "label": label_words(event["label"]),
                 "sure": strength(event["probabilities"][event["label"]]),
             }
             for event in events
@@ -453,11 +438,7 @@ def _shown(entry: Entry, before: Mapping[str, Any], words: Catalogue) -> dict[st
 
 def finding_text(entry: Entry) -> str:
     """Return the finding of an entry in a sentence."""
-    from audio_pipeline.app.reporting.terminal import SENTENCES
-
-    count = entry.count("pop")
-    known = SENTENCES.get(entry.finding, f"Likeliest sound: {visible(entry.finding)}.")
-    return known.replace("{pops}", "1 pop" if count == 1 else f"{count} pops")
+    return finding_words(entry.finding, entry.count("pop"))
 
 
 def _answer(name: str, value: Any, words: Catalogue) -> dict[str, str]:

@@ -118,20 +118,19 @@ def is_page(path: Path) -> bool:
 
 
 def is_table(*headers: Sequence[str]) -> Recogniser:
-    """Return what tells a CSV table with exactly one of these headers."""
+    """Return what tells a table with exactly the columns of one of these headers."""
     return lambda path: table_header(path) in [list(one) for one in headers]
 
 
 def table_header(path: Path) -> list[str]:
-    """Return the first row of a CSV table."""
+    """Return the columns of a table: Parquet where its name ends so, else CSV."""
+    if path.suffix.lower() == ".parquet":
+        import pyarrow.parquet
+
+        return list(pyarrow.parquet.read_schema(path).names)
     with open(path, "rb") as file:
         first = file.readline(_LONGEST_HEADER).decode("utf-8")
     return next(csv.reader([first], strict=True), [])
-
-
-def is_parquet(columns: Sequence[str]) -> Recogniser:
-    """Return what tells a Parquet table with exactly these columns."""
-    return lambda path: parquet_header(path) == list(columns)
 
 
 def write_parquet_table(
@@ -155,13 +154,6 @@ def write_parquet_table(
     return count
 
 
-def parquet_header(path: Path) -> list[str]:
-    """Return the columns of a Parquet table."""
-    import pyarrow.parquet
-
-    return list(pyarrow.parquet.read_schema(path).names)
-
-
 @contextmanager
 def written(path: Path, newline: str = "", **options: bool) -> Iterator[Any]:
     """Give a text file that appears whole or not at all.
@@ -179,10 +171,15 @@ def replaced(path: Path, **options: bool) -> Iterator[Any]:
         yield file
 
 
-def write_json(path: Path, document: Any) -> None:
+def write_text(path: Path, text: str, **options: bool) -> None:
+    """Write a text as it stands."""
+    with written(path, newline="\n", **options) as file:
+        file.write(text)
+
+
+def write_json(path: Path, document: Any, **options: bool) -> None:
     """Write one JSON document."""
-    with written(path, newline="\n") as file:
-        file.write(json_text(document, 2) + "\n")
+    write_text(path, json_text(document, 2) + "\n", **options)
 
 
 def write_page(
@@ -197,8 +194,7 @@ def write_page(
     Raises InvalidInputError when something is there that Crepitus did not write.
     """
     check_page(path, inputs, overwrite=overwrite)  # again: it may be long since the command began
-    with written(Path(path), newline="\n") as file:
-        file.write(page)
+    write_text(Path(path), page)
 
 
 @contextmanager
@@ -214,32 +210,46 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
         ) from None
 
 
-def write_table(
-    path: Path,
-    columns: Sequence[str],
-    rows: Iterable[Mapping[str, object]],
-    *,
-    replace: bool = True,
-) -> None:
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
     """Write a CSV table; cells that a row has not are empty, what no column names is left out."""
-    with written(path, replace=replace) as file:
-        writer = csv.writer(file, lineterminator="\r\n")
-        writer.writerow(columns)
-        for row in rows:
-            writer.writerow([csv_cell(str(row.get(name, ""))) for name in columns])
+    write_rows(path, columns, ([str(row.get(name, "")) for name in columns] for row in rows))
+
+
+def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Write a CSV table of values as :func:`cell` puts them."""
+    with written(path) as file:
+        writer = csv.writer(file)
+        writer.writerow(map(cell, columns))
+        writer.writerows(map(cell, row) for row in rows)
+
+
+def cell(value: Any) -> str:
+    """Return a value as the tables write it: four decimals, true or false, empty for unknown."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return csv_cell(value) if isinstance(value, str) else str(value)
+
+
+def csv_lines(rows: Iterable[Iterable[Any]]) -> bytes:
+    """Return the lines of a CSV table."""
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(map(cell, row) for row in rows)
+    return text.getvalue().encode()
 
 
 def append_row(path: Path, cells: Iterable[str]) -> None:
     """Add a line to the end of a CSV table; what is there is never touched."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\r\n").writerow([csv_cell(cell) for cell in cells])
     with writing(path), open(path, "r+b") as file:
         size = file.seek(0, os.SEEK_END)
         if size:
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":  # an editor left the last line open
                 file.write(b"\r\n")
-        file.write(text.getvalue().encode())
+        file.write(csv_lines([cells]))
         file.flush()
         os.fsync(file.fileno())
 
@@ -258,7 +268,7 @@ def read_table(path: Path, needed: Sequence[str]) -> list[dict[str, str]]:
             if missing:
                 raise InvalidInputError(f"{path} has no column {min(missing)!r}")
             return [
-                {name: csv_text(cell or "") for name, cell in row.items() if name is not None}
+                {name: csv_text(text or "") for name, text in row.items() if name is not None}
                 for row in reader
                 if any(row.values())
             ]
@@ -284,10 +294,6 @@ def _recognised(path: Path, ours: Recogniser) -> bool:
 
 def _is_among(target: Path, inputs: Iterable[str | bytes | os.PathLike[str] | None]) -> bool:
     """Tell whether a file is an input, by whatever path: links and hard links too."""
-    try:
-        state: os.stat_result | None = target.stat()
-    except OSError:
-        state = None
     place = os.path.abspath(target)
     for given in inputs:
         if given is None:
@@ -295,6 +301,6 @@ def _is_among(target: Path, inputs: Iterable[str | bytes | os.PathLike[str] | No
         if os.path.abspath(os.fsdecode(given)) == place:
             return True
         with suppress(OSError, ValueError):
-            if state is not None and os.path.samestat(state, os.stat(given)):
+            if os.path.samefile(target, given):
                 return True
     return False

@@ -44,10 +44,6 @@ class Check:
     text: str  # sentences for people, fit to be read aloud
     details: dict[str, Any] = field(default_factory=dict)  # plain values for programs
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return dict(vars(self))
-
 
 def check_machine(
     device: str | None, model: Path | None, *, trusted: bool = False
@@ -153,7 +149,8 @@ def _codecs() -> dict[str, Callable[[NDArray[np.float32]], bytes]]:
         "3GP": lambda tone: _with_av(tone, "3gp", "aac"),
         "WebM (Opus)": lambda tone: _with_av(tone, "webm", "libopus"),
         "WMA": lambda tone: _with_av(tone, "asf", "wmav2"),
-        "AMR": lambda tone: _amr_silence(),
+        # Ten 20 ms frames of silence at 12.2 kbit/s: a header octet, then 31 octets of speech.
+        "AMR": lambda tone: b"#!AMR\n" + (b"\x3c" + bytes(31)) * 10,
     }
 
 
@@ -184,11 +181,6 @@ def _with_av(tone: NDArray[np.float32], container: str, codec: str) -> bytes:
             output.mux(stream.encode(piece))
         output.mux(stream.encode(None))
     return buffer.getvalue()
-
-
-def _amr_silence() -> bytes:
-    """Return ten 20 ms frames of AMR at 12.2 kbit/s: a header octet, then 31 octets of speech."""
-    return b"#!AMR\n" + (b"\x3c" + bytes(31)) * 10
 
 
 def _check_analysis(model: Path | None, trusted: bool) -> Check:

@@ -5,9 +5,7 @@ What ``crepitus train`` reads is an export of the file of all acts, made anew af
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import math
 import os
 import sqlite3
@@ -18,19 +16,16 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from audio_pipeline.app.outputs import replaced
+from audio_pipeline.analysis.config import AnalysisConfig
+from audio_pipeline.app.outputs import csv_lines, replaced
 from audio_pipeline.exceptions import CrepitusError, InvalidInputError
-from audio_pipeline.files import csv_cell
 from audio_pipeline.model import active_learning
 from audio_pipeline.model.active_learning import APART_SHARE, REFIT_EVERY, Refit, agreement
-
-if TYPE_CHECKING:
-    from audio_pipeline.analysis.config import AnalysisConfig
 
 COLUMNS: Final = ("file", "label", "group", "start", "end", "drawn", "raters", "note")
 LONGEST_NOTE: Final = 1000
@@ -90,19 +85,15 @@ class ReviewStore:
         """Give the file to change; all of it happens, or nothing where the block fails."""
         with self._open() as base:
             base.execute("BEGIN IMMEDIATE")
-            base.execute(
-                "CREATE TABLE IF NOT EXISTS acts (number INTEGER PRIMARY KEY AUTOINCREMENT, "
-                "rater TEXT NOT NULL, file TEXT NOT NULL, start REAL NOT NULL, "
-                '"end" REAL NOT NULL, label TEXT NOT NULL, note TEXT NOT NULL)'
-            )
-            base.execute("CREATE TABLE IF NOT EXISTS exports (sha256 TEXT PRIMARY KEY)")
-            base.execute(f"PRAGMA application_id = {_APPLICATION}")
-            try:
+            with base:
+                base.execute(
+                    "CREATE TABLE IF NOT EXISTS acts (number INTEGER PRIMARY KEY AUTOINCREMENT, "
+                    "rater TEXT NOT NULL, file TEXT NOT NULL, start REAL NOT NULL, "
+                    '"end" REAL NOT NULL, label TEXT NOT NULL, note TEXT NOT NULL)'
+                )
+                base.execute("CREATE TABLE IF NOT EXISTS exports (sha256 TEXT PRIMARY KEY)")
+                base.execute(f"PRAGMA application_id = {_APPLICATION}")
                 yield base
-            except BaseException:
-                base.execute("ROLLBACK")
-                raise
-            base.execute("COMMIT")
 
     def acts(self) -> list[Act]:
         """Return what is kept, in the order in which it was made."""
@@ -117,7 +108,7 @@ class ReviewStore:
             'SELECT number, rater, file, start, "end", label, note FROM acts ORDER BY number'
         )
         return [
-            Act(number, rater, (self._absolute(file), start, end), label, note)
+            Act(number, rater, (os.path.normpath(self.folder / file), start, end), label, note)
             for number, rater, file, start, end, label, note in rows
         ]
 
@@ -137,9 +128,6 @@ class ReviewStore:
             for number in set(was) - is_now:
                 act = was[number]
                 self.add(base, act.rater, act.key, act.label, act.note)
-
-    def _absolute(self, file: str) -> str:
-        return os.path.normpath(self.folder / file)
 
     def relative(self, path: str) -> str:
         """Return a recording's path as the tables hold it."""
@@ -201,20 +189,11 @@ def agreements(store: ReviewStore, groups: Mapping[Key, str]) -> dict[str, Any]:
     }
 
 
-def sha256_of(body: bytes) -> str:
-    """Return the digest of a table."""
-    return hashlib.sha256(body).hexdigest()
-
-
 def table_of(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bytes:
     """Return a CSV table as bytes; none without rows."""
     if not rows:
         return b""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(header)
-    writer.writerows([[csv_cell(cell) for cell in row] for row in rows])
-    return text.getvalue().encode()
+    return csv_lines([header, *rows])
 
 
 def write_or_remove(file: Path, body: bytes) -> None:
@@ -424,7 +403,7 @@ class ReviewQueue:
                 after = self.store.read(base)
                 said = said_by(after)
                 tables = self._tables(said)
-                known = [(sha256_of(body),) for body in tables.values() if body]
+                known = [(hashlib.sha256(body).hexdigest(),) for body in tables.values() if body]
                 base.executemany("INSERT OR IGNORE INTO exports VALUES (?)", known)
             try:
                 for file, body in tables.items():
@@ -500,7 +479,7 @@ class ReviewQueue:
             there = file.read_bytes() if file.is_file() else b""
             if there == body:
                 continue
-            if there and sha256_of(there) not in known:
+            if there and hashlib.sha256(there).hexdigest() not in known:
                 raise InvalidInputError(
                     f"{file} was not made by a review, or was changed since; move it away"
                 )
@@ -508,15 +487,10 @@ class ReviewQueue:
 
     # What is asked next.
 
-    @property
-    def fitted_to(self) -> int:
-        """Labels made when the model was last fitted."""
-        return self.history[-1]["labels"] if self.history else 0
-
     def wants_refit(self) -> bool:
         """Whether twenty labels were made since the last fit."""
-        made = len(self.made())
-        return self._learns and made // REFIT_EVERY > self.fitted_to // REFIT_EVERY
+        fitted_to = self.history[-1]["labels"] if self.history else 0
+        return self._learns and len(self.made()) // REFIT_EVERY > fitted_to // REFIT_EVERY
 
     def refit(self) -> None:
         """Fit the model to the labels made so far, and order what is asked by it.
@@ -566,7 +540,6 @@ class ReviewQueue:
 
     def _features(self) -> NDArray[np.float32]:
         """Return the features of all sounds, listening again where they were not kept."""
-        from audio_pipeline.analysis.config import AnalysisConfig
         from audio_pipeline.analysis.pipeline import extract
         from audio_pipeline.features.transformer import FEATURE_NAMES
 

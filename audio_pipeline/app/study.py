@@ -32,8 +32,8 @@ from audio_pipeline.app.outputs import (
     read_table,
     table_header,
     write_table,
+    write_text,
     writing,
-    written,
 )
 from audio_pipeline.audio.recording import Recording, open_recording, write_recording
 from audio_pipeline.exceptions import InvalidInputError, first_problem
@@ -176,6 +176,10 @@ class Study:
         number = self.settings.consent_version if version is None else version
         return read_text(self.folder / f"consent-{number}.md")
 
+    def consent_digest(self, version: int) -> str:
+        """Return the SHA-256 of a version of the consent text."""
+        return hashlib.sha256(self.consent_text(version).encode()).hexdigest()
+
     def participants(self) -> tuple[str, ...]:
         """Return the codes of everybody who has not left, in the order in which they came."""
         gone = self.withdrawn()
@@ -215,11 +219,7 @@ class Study:
     def takes(self) -> list[Take]:
         """Return the takes with a readable note of those who have not left, in order."""
         people = set(self.participants())
-        found = []
-        for path in sorted((self.folder / TAKES).glob("*/*.flac")):
-            note = read_note(path.with_suffix(".json"))
-            if note is not None and note.participant in people:
-                found.append(Take(path, note))
+        found = [one for one in self._all_takes("*") if one.note.participant in people]
         return sorted(found, key=lambda one: (one.note.participant, one.note.recorded_at))
 
     def add_participant(self) -> str:
@@ -239,12 +239,12 @@ class Study:
         Raises InvalidInputError when there is no such person, or they share what they do not give
         to research.
         """
-        self._known(participant)
+        self._check_among(participant, self.participants())
         if (research and not use) or (share and not research):
             raise InvalidInputError("research needs a yes to use, and sharing a yes to research")
         said = ["yes" if one else "no" for one in (use, research, share)]
-        digest = hashlib.sha256(self.consent_text().encode()).hexdigest()
-        row = (participant, str(self.settings.consent_version), digest, *said, _now())
+        version = self.settings.consent_version
+        row = (participant, str(version), self.consent_digest(version), *said, _now())
         with self._lock:
             append_row(self.folder / CONSENTS[0], row)
 
@@ -317,9 +317,7 @@ class Study:
         if posture not in self.settings.protocol.postures:
             allowed = ", ".join(self.settings.protocol.postures)
             raise InvalidInputError(f"the posture is {posture!r:.60}; allowed: {allowed}")
-        with open_recording(io.BytesIO(sound)) as reader:
-            recording = Recording(np.concatenate(list(reader.blocks())), reader.sample_rate)
-            comment = reader.comment
+        recording, comment = read_take(io.BytesIO(sound))
         at = at or (_clock() - datetime.timedelta(seconds=recording.duration))
         with self._lock, writing(self.folder):
             session, number = self.next_take(participant, at)
@@ -348,8 +346,7 @@ class Study:
                     uploaded_as=uploaded_as,
                 )
                 text = note.model_dump_json(indent=2) + "\n"
-                with written(path.with_suffix(".json"), newline="\n", replace=False) as file:
-                    file.write(text)
+                write_text(path.with_suffix(".json"), text, replace=False)
             except BaseException as error:
                 path.unlink(missing_ok=True)
                 if isinstance(error, ValidationError):
@@ -386,8 +383,8 @@ class Study:
             append_row(self.folder / EXPORTS[0], row)
 
     def _all_takes(self, participant: str) -> list[Take]:
-        """Return the takes of a person, who may have left."""
-        paths = sorted((self.folder / TAKES / participant).glob("*.flac"))
+        """Return the takes of a person, who may have left, or of all people: ``*``."""
+        paths = sorted((self.folder / TAKES).glob(f"{participant}/*.flac"))
         notes = ((path, read_note(path.with_suffix(".json"))) for path in paths)
         return [Take(path, note) for path, note in notes if note is not None]
 
@@ -395,15 +392,12 @@ class Study:
         """Raise InvalidInputError when there never was such a person."""
         self._check_among(participant, (row["participant"] for row in self._rows(*PARTICIPANTS)))
 
-    def _known(self, participant: str) -> None:
-        self._check_among(participant, self.participants())
-
     def _check_among(self, participant: str, people: Iterable[str]) -> None:
         if participant not in people:
             raise InvalidInputError(f"{self.folder} has no person {participant!r:.60}")
 
     def _needs_research(self, participant: str) -> None:
-        self._known(participant)
+        self._check_among(participant, self.participants())
         consent = self.consents().get(participant)
         if consent is None or not consent.research:
             raise InvalidInputError(f"{participant} has not said yes to research: nothing is kept")
@@ -435,24 +429,15 @@ def new_study(folder: Path, title: str, owner: str) -> Study:
         folder.mkdir(exist_ok=True)
         for name in (TAKES, LABELS):
             (folder / name).mkdir()
-    _write(folder / SETTINGS, _settings_text(settings))
-    words = {
-        "title": title,
-        "owner": owner,
-        "licence": settings.licence,
-        "takes": settings.protocol.takes_per_session,
-        "minutes": f"{settings.protocol.within_minutes:g}",
-        "folder": folder.name,
-        "key": key.name,
-    }
-    _write(folder / "consent-1.md", template("study-consent.md").format(**words))
-    _write(folder / "README.md", template("study-readme.md").format(**words))
+    write_text(folder / SETTINGS, _settings_text(settings), replace=False)
+    words = {"settings": settings, "folder": folder.name, "key": key.name}
+    for name, form in (("consent-1.md", "study-consent.md"), ("README.md", "study-readme.md")):
+        write_text(folder / name, template(form).format(**words), replace=False)
     for table, columns in (PARTICIPANTS, CONSENTS, WITHDRAWN, EXPORTS):
         write_table(folder / table, columns, ())
     fields = (*settings.questions, *(one.name for one in settings.outcomes))
     write_table(folder / ANSWERS, (*_ANSWER_KEYS, *fields), ())
-    with written(key, replace=False, private=True) as file:
-        file.write("participant,name,note\r\n")
+    write_text(key, "participant,name,note\r\n", replace=False, private=True)
     return open_study(folder)
 
 
@@ -529,6 +514,13 @@ def models_that_saw(study: Study, participant: str, places: Sequence[Path]) -> l
     return sorted(found)
 
 
+def read_take(source: Path | io.BytesIO) -> tuple[Recording, str]:
+    """Read a take and its comment, or raise RecordingError."""
+    with open_recording(source) as reader:
+        samples = np.concatenate(list(reader.blocks()))
+        return Recording(samples, reader.sample_rate), reader.comment
+
+
 def read_note(path: Path) -> TakeNote | None:
     """Read the note beside a take; None where there is none that can be read."""
     try:
@@ -550,11 +542,6 @@ def _settings_text(settings: StudySettings) -> str:
         settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100
     )
     return f"# The settings of a study; see README.md. Written by crepitus {__version__}.\n{lines}"
-
-
-def _write(path: Path, text: str) -> None:
-    with written(path, newline="\n", replace=False) as file:
-        file.write(text)
 
 
 def read_text(path: Path) -> str:

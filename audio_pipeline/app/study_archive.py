@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import json
 import os
 import secrets
@@ -11,6 +10,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,13 @@ import numpy as np
 from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.analysis.events import JOINT_LABELS
 from audio_pipeline.analysis.guided import Phase, cues_in_comment, planned_phases
-from audio_pipeline.app.outputs import check_new_folder, write_json, write_table, writing, written
+from audio_pipeline.app.outputs import (
+    check_new_folder,
+    write_json,
+    write_table,
+    write_text,
+    writing,
+)
 from audio_pipeline.app.study import (
     LABELS,
     TAKES,
@@ -29,10 +35,11 @@ from audio_pipeline.app.study import (
     TakeNote,
     digest_of,
     read_note,
+    read_take,
     template,
 )
 from audio_pipeline.app.text import Step
-from audio_pipeline.audio.recording import Recording, open_recording, write_recording
+from audio_pipeline.audio.recording import Recording, write_recording
 from audio_pipeline.datasets.conditions import voice_stretches
 from audio_pipeline.datasets.manifest import (
     MANIFEST,
@@ -71,67 +78,16 @@ class Check:
         """Whether a recording is lost, unreadable or was changed."""
         return any(one.code in {"unreadable", "altered", "no_recording"} for one in self.problems)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return {
-            "people": self.people,
-            "sessions": self.sessions,
-            "takes": self.takes,
-            "problems": [vars(one) for one in self.problems],
-            "speech": {name: [list(pair) for pair in found] for name, found in self.speech.items()},
-        }
-
 
 def check_study(study: Study, progress: Step | None = None) -> Check:
     """Say what is missing, what was recorded otherwise than planned, and where speech is heard."""
-    problems: list[Problem] = []
     speech: dict[str, tuple[tuple[float, float], ...]] = {}
-    settings, consents, answers = study.settings, study.consents(), study.answers()
-    takes = study.takes()
-    if study.key.parent == Path(os.path.abspath(study.folder)) or any(
-        study.folder.rglob("*-key.csv")
-    ):
-        problems.append(Problem("key_inside", str(study.folder), "The key lies in the folder."))
-    problems += _stray_files(study)
-    texts: dict[int, str] = {}
-    for person in study.participants():
-        consent = consents.get(person)
-        own = [one.note for one in takes if one.note.participant == person]
-        if consent is None:
-            problems.append(Problem("no_consent", person, "Nobody noted a consent."))
-        elif own and not consent.research:
-            problems.append(
-                Problem("no_consent", person, "There are takes, but no yes to research.")
-            )
-        else:
-            if consent.version not in texts:
-                text = study.consent_text(consent.version)
-                texts[consent.version] = hashlib.sha256(text.encode()).hexdigest()
-            if texts[consent.version] != consent.sha256:
-                problems.append(
-                    Problem("consent_changed", person, "The consent text is not the one they saw.")
-                )
-            elif consent.version != settings.consent_version:
-                problems.append(
-                    Problem("old_consent", person, f"They saw version {consent.version} of it.")
-                )
-        if not own and (consent is None or consent.research):
-            problems.append(Problem("no_takes", person, "There is no take."))
-        for session in sorted({note.session for note in own}):
-            problems += _session_problems(
-                study, person, [note for note in own if note.session == session]
-            )
-            row = answers.get((person, session), {})
-            asked = (*settings.questions, *(one.name for one in settings.outcomes))
-            open_ones = [name for name in asked if not row.get(name)]
-            if open_ones:
-                first = ", ".join(open_ones[:3]) + (", ..." if len(open_ones) > 3 else "")
-                text = f"Not answered: {len(open_ones)} of {len(asked)} ({first})."
-                problems.append(Problem("open_answers", f"{person}, session {session}", text))
+    takes, people = study.takes(), study.participants()
+    problems = [*_stray_files(study), *_people_problems(study, takes)]
     for number, take in enumerate(takes, 1):
-        problems += _take_problems(take, settings)
+        problems += _take_problems(take, study.settings)
         try:
-            heard = take_speech(take.path)
+            heard = _speech(*read_take(take.path))
         except RecordingError:
             heard = ()
         if heard:
@@ -142,11 +98,43 @@ def check_study(study: Study, progress: Step | None = None) -> Check:
         if progress:
             progress("Checking takes", number, len(takes))
     sessions = {(one.note.participant, one.note.session) for one in takes}
-    return Check(len(study.participants()), len(sessions), len(takes), tuple(problems), speech)
+    return Check(len(people), len(sessions), len(takes), tuple(problems), speech)
+
+
+def _people_problems(study: Study, takes: Sequence[Take]) -> Iterator[Problem]:
+    """Yield what is amiss with each person's consent, takes and answers."""
+    settings, consents, answers = study.settings, study.consents(), study.answers()
+    digest = cache(study.consent_digest)
+    asked = (*settings.questions, *(one.name for one in settings.outcomes))
+    for person in study.participants():
+        consent = consents.get(person)
+        own = [one.note for one in takes if one.note.participant == person]
+        if consent is None:
+            yield Problem("no_consent", person, "Nobody noted a consent.")
+        elif own and not consent.research:
+            yield Problem("no_consent", person, "There are takes, but no yes to research.")
+        elif digest(consent.version) != consent.sha256:
+            yield Problem("consent_changed", person, "The consent text is not the one they saw.")
+        elif consent.version != settings.consent_version:
+            yield Problem("old_consent", person, f"They saw version {consent.version} of it.")
+        if not own and (consent is None or consent.research):
+            yield Problem("no_takes", person, "There is no take.")
+        for session in sorted({note.session for note in own}):
+            notes = [note for note in own if note.session == session]
+            yield from _session_problems(study, person, notes)
+            row = answers.get((person, session), {})
+            open_ones = [name for name in asked if not row.get(name)]
+            if open_ones:
+                first = ", ".join(open_ones[:3]) + (", ..." if len(open_ones) > 3 else "")
+                text = f"Not answered: {len(open_ones)} of {len(asked)} ({first})."
+                yield Problem("open_answers", f"{person}, session {session}", text)
 
 
 def _stray_files(study: Study) -> Iterator[Problem]:
-    """Yield recordings without a note, and notes without a recording."""
+    """Yield a key in the folder, recordings without a note, and notes without a recording."""
+    outside = study.key.parent != Path(os.path.abspath(study.folder))
+    if not outside or any(study.folder.rglob("*-key.csv")):
+        yield Problem("key_inside", str(study.folder), "The key lies in the folder.")
     for path in sorted((study.folder / TAKES).rglob("*")):
         name = path.relative_to(study.folder / TAKES).as_posix()
         if path.is_dir():
@@ -234,21 +222,8 @@ _LATE = 0.5
 """Seconds by which a phase may be longer or shorter: a browser's timers are late by tenths."""
 
 
-def take_speech(path: Path) -> tuple[tuple[float, float], ...]:
-    """Return where speech may be heard in a take, s; what the recorder itself said is left out.
-
-    Raises RecordingError when it cannot be read.
-    """
-    return _speech(*_read(path))
-
-
-def _read(path: Path) -> tuple[Recording, str]:
-    with open_recording(path) as reader:
-        samples = np.concatenate(list(reader.blocks()))
-        return Recording(samples, reader.sample_rate), reader.comment
-
-
 def _speech(recording: Recording, comment: str) -> tuple[tuple[float, float], ...]:
+    """Return where speech may be heard in a take, s; what the recorder itself said is left out."""
     samples = recording.samples.copy()
     for start, end in cues_in_comment(comment):
         samples[_frames(start, end, recording.sample_rate)] = 0
@@ -270,21 +245,11 @@ TAKE_COLUMNS = (
 class Archive:
     """What an export wrote."""
 
-    folder: Path  # where
+    archive: str  # its folder
     people: tuple[str, ...]  # codes of those who said yes to sharing, and have a take
     takes: int  # how many recordings, and labelled stretches by label
     labels: Mapping[str, int]
     left_out: Mapping[str, str]  # take or person to the reason
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return {
-            "archive": str(self.folder),
-            "people": list(self.people),
-            "takes": self.takes,
-            "labels": dict(self.labels),
-            "left_out": dict(self.left_out),
-        }
 
 
 def export_study(
@@ -335,7 +300,7 @@ def export_study(
             kept = [take for take in takes if take.name not in left_out]
             people = tuple(dict.fromkeys(take.note.participant for take in kept))
             archive = Archive(
-                folder,
+                str(folder),
                 people,
                 len(rows),
                 dict(sorted(Counter(row["label"] for row in events).items())),
@@ -376,43 +341,35 @@ def _export_take(
     take: Take, takes: Sequence[Take], clips: Sequence[LabelledClip], folder: Path, mute: bool
 ) -> dict[str, Any]:
     """Write one recording and its label track; return its row of ``takes.csv``."""
-    recording, comment = _read(take.path)
+    recording, comment = read_take(take.path)
     if digest_of(take.path) != take.note.sha256:
         raise _AlteredError
     speech = _speech(recording, comment)
-    joint = [
-        (clip.start, clip.end)
-        for clip in clips
-        if clip.label in JOINT_LABELS and clip.start is not None and clip.end is not None
-    ]
-    muted = 0.0
-    if mute and speech:
-        recording, muted = silenced(recording, speech, joint)
-    path = folder / "audio" / take.name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_recording(path, recording, metadata=_shareable(comment))
     regions = [
         Region(clip.start, clip.end, clip.label)
         for clip in clips
         if clip.start is not None and clip.end is not None
     ]
+    muted = 0.0
+    if mute and speech:
+        joint = [(one.start, one.end) for one in regions if one.label in JOINT_LABELS]
+        recording, muted = silenced(recording, speech, joint)
+    path = folder / "audio" / take.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_recording(path, recording, metadata=_shareable(comment))
     if regions:
-        with written(path.with_suffix(".txt"), newline="\n") as file:
-            file.write(audacity_track(regions))
+        write_text(path.with_suffix(".txt"), audacity_track(regions))
     note = take.note
-    own = [one.note.recorded_at for one in takes if one.note.participant == note.participant]
-    session = [
-        one.note.recorded_at
-        for one in takes
-        if (one.note.participant, one.note.session) == (note.participant, note.session)
-    ]
+    own = [one.note for one in takes if one.note.participant == note.participant]
+    first = min(one.recorded_at for one in own)
+    first_of_session = min(one.recorded_at for one in own if one.session == note.session)
     return {
         "file": f"audio/{take.name}",
         "group": note.participant,
         **{name: getattr(note, name) for name in ("session", "take", "duration", "sample_rate")},
         # No date leaves the study, only how far apart things were.
-        "day": (note.recorded_at.date() - min(own).date()).days,
-        "minute": round((note.recorded_at - min(session)).total_seconds() / 60),
+        "day": (note.recorded_at.date() - first.date()).days,
+        "minute": round((note.recorded_at - first_of_session).total_seconds() / 60),
         **{name: getattr(note, name) for name in ("device", "distance_cm", "posture")},
         "speech_seconds": f"{sum(end - start for start, end in speech):.2f}",
         "muted_seconds": f"{muted:.2f}",
@@ -494,8 +451,7 @@ def _write_tables(
     numbers = ((one.name, one.label, one.minimum, one.maximum) for one in settings.outcomes)
     dictionary = redcap_rows(settings.questions, numbers, load_catalogue(settings.region))
     write_table(folder / "redcap_dictionary.csv", REDCAP, dictionary)
-    with written(folder / "README.md", newline="\n") as file:
-        file.write(_card(study, archive, rows))
+    write_text(folder / "README.md", _card(study, archive, rows))
     write_json(folder / "croissant.json", croissant(settings, archive, folder, tables))
 
 
@@ -519,43 +475,37 @@ def croissant(
     tables: Sequence[tuple[str, Sequence[str]]],
 ) -> dict[str, Any]:
     """Return the archive's description as Croissant 1.1 (JSON-LD; mlcommons.org/croissant)."""
-    distribution: list[dict[str, Any]] = [
-        {
-            "@type": "cr:FileObject",
-            "@id": name,
-            "name": name,
-            "contentUrl": name,
-            "encodingFormat": "text/csv",
-            "sha256": digest_of(folder / name),
-        }
+    files = [
+        _node(
+            "FileObject",
+            name,
+            contentUrl=name,
+            encodingFormat="text/csv",
+            sha256=digest_of(folder / name),
+        )
         for name, _ in tables
     ]
-    distribution.append(
-        {
-            "@type": "cr:FileSet",
-            "@id": "audio",
-            "name": "audio",
-            "description": "The recordings, one a take.",
-            "encodingFormat": "audio/flac",
-            "includes": "audio/*/*.flac",
-        }
+    audio = _node(
+        "FileSet",
+        "audio",
+        description="The recordings, one a take.",
+        encodingFormat="audio/flac",
+        includes="audio/*/*.flac",
     )
     records = [
-        {
-            "@type": "cr:RecordSet",
-            "@id": name.removesuffix(".csv"),
-            "name": name.removesuffix(".csv"),
-            "field": [
-                {
-                    "@type": "cr:Field",
-                    "@id": f"{name.removesuffix('.csv')}/{column}",
-                    "name": column,
-                    "dataType": _TYPES.get(column, "sc:Text"),
-                    "source": {"fileObject": {"@id": name}, "extract": {"column": column}},
-                }
+        _node(
+            "RecordSet",
+            name.removesuffix(".csv"),
+            field=[
+                _node(
+                    "Field",
+                    f"{name.removesuffix('.csv')}/{column}",
+                    dataType=_TYPES.get(column, "sc:Text"),
+                    source={"fileObject": {"@id": name}, "extract": {"column": column}},
+                )
                 for column in columns
             ],
-        }
+        )
         for name, columns in tables
     ]
     return {
@@ -573,21 +523,24 @@ def croissant(
         **({"url": settings.url} if settings.url else {}),
         "datePublished": datetime.datetime.now().astimezone().date().isoformat(),
         "version": f"{settings.protocol.version}.0.0",
-        "distribution": distribution,
+        "distribution": [*files, audio],
         "recordSet": records,
     }
 
 
+def _node(kind: str, place: str, **more: Any) -> dict[str, Any]:
+    """Return a node of Croissant, named like the last part of its place."""
+    name = place.rpartition("/")[2]
+    return {"@type": f"cr:{kind}", "@id": place, "name": name, **more}
+
+
 def _card(study: Study, archive: Archive, rows: Sequence[Mapping[str, Any]]) -> str:
-    settings = study.settings
     devices = Counter(str(row["device"]) for row in rows)
     speech = sum(float(row["speech_seconds"]) - float(row["muted_seconds"]) for row in rows)
     seconds = sum(float(row["duration"]) for row in rows)
     labels = ", ".join(f"{count} {label}" for label, count in archive.labels.items())
     return template("study-card.md").format(
-        title=settings.title,
-        owner=settings.owner,
-        licence=settings.licence,
+        settings=study.settings,
         people=len(archive.people),
         takes=archive.takes,
         minutes=f"{seconds / 60:.1f}",
@@ -597,8 +550,4 @@ def _card(study: Study, archive: Archive, rows: Sequence[Mapping[str, Any]]) -> 
         muted=f"{sum(float(row['muted_seconds']) for row in rows):.1f}",
         withdrawn=len(study.withdrawn()),
         not_shared=sum(reason == "no yes to sharing" for reason in archive.left_out.values()),
-        protocol=settings.protocol.version,
-        per_session=settings.protocol.takes_per_session,
-        within=f"{settings.protocol.within_minutes:g}",
-        consent=settings.consent_version,
     )

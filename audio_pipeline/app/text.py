@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _JOINERS = "\u200c\u200d"
 """They shape letters and emoji, and hide nothing."""
 
@@ -124,16 +123,9 @@ def _is_hidden(character: str) -> bool:
 
 
 def _shown(character: str) -> str:
-    if character in _SHORT:
-        return _SHORT[character]
-    if not _is_hidden(character):
-        return character
-    code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte of a path that is no UTF-8
-        return f"\\x{code - 0xDC00:02x}"
-    if code < 0x100:
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    if "\udc80" <= character <= "\udcff":  # a byte of a path that is no UTF-8
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode() if _is_hidden(character) else character
 
 
 PLAIN_SECONDS = 10.0
@@ -218,14 +210,12 @@ class BatchProgress:
 
     def _show(self) -> None:
         """Bring the display up to date."""
-        left = self.seconds_left
-        if self._bar is None:
-            self.tell(self._summary() + ("" if left is None else f", about {clock(left)} left"))
-            return
-        ahead = "" if left is None else f"{clock(left)} left"
-        self._bar.update(
-            self._bar.task_ids[0], completed=self.share, summary=self._summary(), left=ahead
-        )
+        summary, left = self._summary(), self.seconds_left
+        if self._bar is not None:
+            task = self._bar.task_ids[0]
+            self._bar.update(task, completed=self.share, description=summary)
+        else:
+            self.tell(summary + ("" if left is None else f", about {clock(left)} left"))
 
     @property
     def share(self) -> float:
@@ -263,18 +253,11 @@ class BatchProgress:
 
 def _bar() -> Progress:
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress, TimeElapsedColumn
 
-    bar = Progress(
-        TextColumn("{task.fields[summary]}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[left]}"),
-        console=Console(stderr=True),
-        transient=True,
-    )
-    bar.add_task("", total=1.0, summary="listing", left="")
+    columns = (*Progress.get_default_columns(), TimeElapsedColumn())
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    bar.add_task("listing", total=1.0)
     return bar
 
 

@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -202,7 +202,7 @@ def test_a_study_that_kept_to_its_protocol_has_no_problems(pilot: Study) -> None
     assert found.problems == ()
     result = CliRunner().invoke(study_command, ["check", str(pilot.folder), "--json"])
     assert result.exit_code == 0
-    assert json.loads(result.stdout) == json.loads(json.dumps(found.to_dict()))
+    assert json.loads(result.stdout) == json.loads(json.dumps(asdict(found)))
 
 
 def test_what_differs_from_the_protocol_is_said(empty: Study) -> None:

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from made_sounds import background, with_impacts
 
 from audio_pipeline.analysis.pipeline import analyze_file
-from audio_pipeline.app.batch.export import cell
 from audio_pipeline.app.batch.run import read_answers
 from audio_pipeline.app.cli import main
+from audio_pipeline.app.outputs import cell
 from audio_pipeline.app.reporting.report import environment
 from audio_pipeline.app.reporting.terminal import analysis_page
 from audio_pipeline.app.text import file_name, json_text, visible, visible_lines

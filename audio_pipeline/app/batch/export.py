@@ -5,7 +5,6 @@ The columns are the contract of ``docs/batch.md``; ``run.json`` carries their ve
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import importlib.util
 import json
@@ -20,12 +19,11 @@ from audio_pipeline.app.batch.store import Row, StoreReader
 from audio_pipeline.app.outputs import (
     Recogniser,
     check_output,
-    is_parquet,
     is_table,
-    parquet_header,
     replaced,
     table_header,
     write_parquet_table,
+    write_rows,
     writing,
     written,
 )
@@ -34,7 +32,6 @@ from audio_pipeline.audio.discovery import is_url, readable
 from audio_pipeline.datasets.manifest import Region
 from audio_pipeline.datasets.manifest import audacity_track as label_track
 from audio_pipeline.exceptions import InvalidInputError
-from audio_pipeline.files import csv_cell
 
 SCHEMA_VERSION = 1
 
@@ -95,27 +92,13 @@ def event_values(row: Row, labels: Sequence[str]) -> Iterator[tuple[Any, ...]]:
 
 def write_tables(store: StoreReader, out: Path) -> None:
     """Write ``events.csv`` and ``recordings.csv``."""
-    labels = store.labels
-    with written(out / "events.csv") as events, written(out / "recordings.csv") as recordings:
-        event_table = csv.writer(events)
-        event_table.writerow(map(cell, event_columns(labels)))
-        recording_table = csv.writer(recordings)
-        recording_table.writerow(RECORDING_COLUMNS)
-        for row in store.rows():
-            recording_table.writerow(map(cell, recording_values(row)))
-            for values in event_values(row, labels):
-                event_table.writerow(map(cell, values))
+    write_rows(out / "events.csv", event_columns(store.labels), _all_events(store))
+    write_rows(out / "recordings.csv", RECORDING_COLUMNS, map(recording_values, store.rows()))
 
 
-def cell(value: Any) -> str:
-    """Return a value as the tables write it: four decimals, true or false, empty for unknown."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return f"{value:.4f}"
-    return csv_cell(value) if isinstance(value, str) else str(value)
+def _all_events(store: StoreReader) -> Iterator[tuple[Any, ...]]:
+    for row in store.rows():
+        yield from event_values(row, store.labels)
 
 
 def write_json_lines(store: StoreReader, out: Path) -> None:
@@ -130,10 +113,9 @@ def write_parquet(store: StoreReader, out: Path) -> None:
     kinds = {"sample_rate": "int32", "impacts": "int32", "uncertain": "bool_"}
     kinds |= dict.fromkeys(("duration", "start", "end", "confidence"), "float64")
     kinds |= {f"p_{label}": "float64" for label in store.labels}
-    events = (values for row in store.rows() for values in event_values(row, store.labels))
     for name, columns, rows in (
         ("recordings", RECORDING_COLUMNS, map(recording_values, store.rows())),
-        ("events", event_columns(store.labels), events),
+        ("events", event_columns(store.labels), _all_events(store)),
     ):
         with replaced(out / f"{name}.parquet") as file:
             write_parquet_table(file, {one: kinds.get(one, "string") for one in columns}, rows)
@@ -162,13 +144,12 @@ def check_exports(
     formats = tuple(dict.fromkeys(("csv", *formats) if batch else formats))
     given = tuple(inputs)
     files: dict[str, Recogniser] = {"run.json": _is_run} if batch else {}
-    if "csv" in formats:
-        files |= {"events.csv": _is_event_table, "recordings.csv": is_table(RECORDING_COLUMNS)}
+    for kind in ("csv", "parquet"):
+        if kind in formats:
+            files[f"events.{kind}"] = _is_event_table
+            files[f"recordings.{kind}"] = is_table(RECORDING_COLUMNS)
     if "jsonl" in formats:
         files["recordings.jsonl"] = _is_json_lines
-    if "parquet" in formats:
-        files["recordings.parquet"] = is_parquet(RECORDING_COLUMNS)
-        files["events.parquet"] = _is_event_parquet
     if answers:
         files["recommendations.csv"] = is_table(RECOMMENDATION_COLUMNS)
     for name, ours in files.items():
@@ -178,19 +159,11 @@ def check_exports(
             check_labels(out, name)
 
 
-def _is_event_header(names: Sequence[str]) -> bool:
-    """Tell whether these are :func:`event_columns` for some labels."""
-    return tuple(names) == event_columns(
-        name.removeprefix("p_") for name in names[4:-2] if name.startswith("p_")
-    )
-
-
 def _is_event_table(path: Path) -> bool:
-    return _is_event_header(table_header(path))
-
-
-def _is_event_parquet(path: Path) -> bool:
-    return _is_event_header(parquet_header(path))
+    """Tell whether the columns are :func:`event_columns` for some labels."""
+    names = table_header(path)
+    labels = (name.removeprefix("p_") for name in names[4:-2] if name.startswith("p_"))
+    return tuple(names) == event_columns(labels)
 
 
 def _is_run(path: Path) -> bool:
@@ -278,15 +251,14 @@ def write_labels(kind: str, store: StoreReader, out: Path, overwrite: bool = Fal
     Raises InvalidInputError when a file is in the way that a person made or changed, unless
     `overwrite`; CrepitusError when one cannot be written.
     """
-    ending, text = KINDS[kind]
     folder = out / kind
     known = _Known(folder)
+    inside = os.fsencode(folder)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with known.noting() as note:
-        for row in store.rows(status="ok"):
-            path = _named(os.path.join(os.fsencode(folder), mirrored(row.name)), ending)
-            content = text(row).encode()
+        files = _label_files(kind, store, lambda row: os.path.join(inside, mirrored(row.name)))
+        for path, content in files:
             if not _differs(path, content):
                 continue
             if not (overwrite or known.wrote(path)):
@@ -296,6 +268,15 @@ def write_labels(kind: str, store: StoreReader, out: Path, overwrite: bool = Fal
             note(path, content)
             with replaced(path) as file:
                 file.write(content)
+
+
+def _label_files(
+    kind: str, store: StoreReader, place: Callable[[Row], bytes]
+) -> Iterator[tuple[Path, bytes]]:
+    """Yield where the file of each recording goes, as `place` says but for its ending, and it."""
+    ending, text = KINDS[kind]
+    for row in store.rows(status="ok"):
+        yield _named(place(row), ending), text(row).encode()
 
 
 def check_labels(out: Path, kind: str) -> None:
@@ -313,17 +294,18 @@ def write_labels_beside(store: StoreReader, kind: str, *, overwrite: bool = Fals
     Raises InvalidInputError before anything is written, when another file is in the way (unless
     `overwrite`) or a recording is a URL.
     """
-    ending, text = KINDS[kind]
-    for row in store.rows(status="ok"):
+
+    def beside(row: Row) -> bytes:
         if is_url(row.path):
             raise InvalidInputError(
                 f"no file can be put beside {row.recording!r}: leave out --beside"
             )
-        path = _named(row.path, ending)
-        if not overwrite and os.path.lexists(path) and _differs(path, text(row).encode()):
+        return row.path
+
+    for path, content in _label_files(kind, store, beside):
+        if not overwrite and os.path.lexists(path) and _differs(path, content):
             raise _in_the_way(path)
-    for row in store.rows(status="ok"):
-        path, content = _named(row.path, ending), text(row).encode()
+    for path, content in _label_files(kind, store, beside):
         if _differs(path, content):
             with replaced(path, replace=overwrite) as file:
                 file.write(content)
@@ -361,12 +343,10 @@ class _Known:
         """Tell whether a file is as it was written, or is not there at all."""
         if not os.path.lexists(path):
             return True
-        if path.is_symlink() or not path.is_file():
-            return False
-        try:
-            return self._digest(path, path.read_bytes()) in self._digests
-        except OSError:
-            return False
+        with suppress(OSError):
+            if path.is_file() and not path.is_symlink():
+                return self._digest(path, path.read_bytes()) in self._digests
+        return False
 
     @contextmanager
     def noting(self) -> Iterator[Callable[[Path, bytes], None]]:

@@ -8,22 +8,23 @@ import platform
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from joblib import cpu_count
 
 from audio_pipeline._version import __version__
+from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.analysis.pipeline import Extraction, classify_segments
 from audio_pipeline.app.batch.export import (
     FORMATS,
     RECOMMENDATION_COLUMNS,
     SCHEMA_VERSION,
-    cell,
     check_exports,
     parse_formats,
     write_tables,
@@ -37,20 +38,15 @@ from audio_pipeline.app.batch.workers import (
     Outcome,
     examine_all,
     failure,
-    processors,
 )
-from audio_pipeline.app.outputs import remove_leftovers, write_json, written
+from audio_pipeline.app.outputs import remove_leftovers, write_json, write_rows
 from audio_pipeline.app.text import BatchProgress
 from audio_pipeline.audio.discovery import discover, readable
 from audio_pipeline.exceptions import CrepitusError, InvalidInputError, one_line
 from audio_pipeline.files import csv_text
+from audio_pipeline.model.classifier import Classifier
 from audio_pipeline.triage.answers import Answers, parse_row
 from audio_pipeline.triage.recommendation import Recommendation, Sound, recommend
-
-if TYPE_CHECKING:
-    from audio_pipeline.analysis.config import AnalysisConfig
-    from audio_pipeline.model.classifier import Classifier
-
 
 _SEGMENTS_AT_ONCE = 1000
 _RECORDINGS_AT_ONCE = 100
@@ -309,7 +305,7 @@ class _Batch:
                 "failed": totals.failed,
                 "unusable": totals.unusable,
             },
-            "recovered": store.recovery and store.recovery.to_dict(),
+            "recovered": store.recovery and asdict(store.recovery),
             "unreadable_folders": [name for name, _ in self._unreadable],
             "answers_without_recording": list(
                 request.answers.without_recording(store) if request.answers else ()
@@ -327,7 +323,7 @@ def _executor(request: BatchRequest, pending: int, size: int) -> Executor:
     if request.cluster:
         return Cluster(request.cluster)
     worth_while = 1 + pending // _RECORDINGS_A_WORKER + size // _BYTES_A_WORKER
-    jobs = min(request.jobs or processors(), pending, worth_while)
+    jobs = min(request.jobs or cpu_count(), pending, worth_while)
     return InProcess(Path(request.out)) if jobs == 1 else LocalWorkers(jobs)
 
 
@@ -372,17 +368,14 @@ class _Gathered:
             self.store.save(results)
         # Only now: Ctrl-C in the middle keeps them for another try.
         self._outcomes, self._segments = [], 0
-        self._count(results)
         self._since = time.monotonic()
-
-    def _count(self, results: list[Result]) -> None:
-        documents = [one.document for one in results if one.document is not None]
-        self.unchanged += len(results) - len(documents)
+        new = [one.document for one in results if one.document is not None]
+        self.unchanged += len(results) - len(new)
         self.progress.advance(
             recordings=len(results),
             size=sum(one.size or 0 for one in results),
-            audio_seconds=sum(document["duration"] or 0.0 for document in documents),
-            failed=sum(document["status"] == "failed" for document in documents),
+            audio_seconds=sum(document["duration"] or 0.0 for document in new),
+            failed=sum(document["status"] == "failed" for document in new),
         )
 
 
@@ -428,20 +421,15 @@ class AnswersTable:
 
     def write_recommendations(self, store: StoreReader, out: Path) -> None:
         """Write ``recommendations.csv``, a row for every recording, failed ones too."""
-        with written(out / "recommendations.csv") as file:
-            table = csv.writer(file)
-            table.writerow(RECOMMENDATION_COLUMNS)
-            for row in store.rows():
-                recommendation = self.recommend(row)
-                rules = ";".join(dict.fromkeys(reason.rule for reason in recommendation.reasons))
-                values = (
-                    row.recording,
-                    recommendation.level,
-                    recommendation.incomplete,
-                    recommendation.no_self_manipulation,
-                    rules,
-                )
-                table.writerow(map(cell, values))
+        write_rows(
+            out / "recommendations.csv", RECOMMENDATION_COLUMNS, map(self._values, store.rows())
+        )
+
+    def _values(self, row: Row) -> tuple[Any, ...]:
+        """Return a recording's values for :data:`RECOMMENDATION_COLUMNS`."""
+        told = self.recommend(row)
+        rules = ";".join(dict.fromkeys(reason.rule for reason in told.reasons))
+        return row.recording, told.level, told.incomplete, told.no_self_manipulation, rules
 
     def recommend(self, row: Row) -> Recommendation:
         """Return the recommendation for one recording."""

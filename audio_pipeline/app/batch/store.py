@@ -33,7 +33,7 @@ from audio_pipeline.app.batch.store_file import (
     Damaged,
     Recovery,
     checked,
-    create,
+    created,
     forget,
     insert,
     is_damage,
@@ -223,12 +223,12 @@ class RunStore(StoreReader):
         self.key = json.loads(json.dumps(key))
         path = out / STORE_NAME
         with ExitStack() as closing, self._explained():
-            closing.callback(FolderLock(out).release)
+            closing.enter_context(_locked(out))
             if restart:
                 forget(path)
             if not os.path.lexists(path):
-                with replacing(path) as fresh:
-                    create(fresh, self.key).close()
+                with replacing(path) as fresh, created(fresh, self.key):
+                    pass
             elif not path.is_file():
                 raise InvalidInputError(f"{shown(path)!r} is no file: use another folder")
             try:
@@ -344,49 +344,43 @@ def _columns(document: Mapping[str, Any]) -> tuple[Any, ...]:
     )
 
 
-class FolderLock:
-    """Hold a folder until :meth:`release` or the end of the process, however it ends.
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a folder until the end of the block, or of the process, however it ends.
 
     Raises InvalidInputError when another process holds the folder, or it cannot be written or
     locked.
     """
+    name = readable(os.fsencode(folder))
+    try:
+        # Descriptors are not inherited by the workers, so these cannot keep the lock alive.
+        file = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise InvalidInputError(f"cannot write in the folder {name!r}: {error.strerror}") from None
+    try:
+        _lock(file, name)
+        yield
+    finally:
+        os.close(file)
 
-    def __init__(self, folder: Path) -> None:
-        name = readable(os.fsencode(folder))
-        try:
-            # Descriptors are not inherited by the workers, so these cannot keep the lock alive.
-            self._file = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
+
+def _lock(file: int, name: str) -> None:
+    """Lock an open file of a folder with this name."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (EACCES, EAGAIN):
             raise InvalidInputError(
-                f"cannot write in the folder {name!r}: {error.strerror}"
+                f"another batch works in {name!r}: wait for it, or use another folder"
             ) from None
-        try:
-            _lock(self._file)
-        except OSError as error:
-            self.release()
-            if error.errno in (EACCES, EAGAIN):
-                raise InvalidInputError(
-                    f"another batch works in {name!r}: wait for it, or use another folder"
-                ) from None
-            raise InvalidInputError(
-                f"the drive of {name!r} cannot lock files ({error.strerror}): "
-                "use a folder on another drive; results can be copied there afterwards"
-            ) from None
-
-    def release(self) -> None:
-        """Let the next process in."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
-
-
-def _lock(file: int) -> None:
-    """Lock an open file or raise OSError when it is locked."""
-    if sys.platform == "win32":
-        import msvcrt
-
-        msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
-    else:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        raise InvalidInputError(
+            f"the drive of {name!r} cannot lock files ({error.strerror}): "
+            "use a folder on another drive; results can be copied there afterwards"
+        ) from None

@@ -16,8 +16,8 @@ import os
 import sqlite3
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -28,6 +28,7 @@ from audio_pipeline.exceptions import CrepitusError, InvalidInputError
 PAGE_SIZE = 4096
 """Bytes of a page: what SQLite uses unless told otherwise. A damaged header cannot be asked."""
 
+_MAGIC = b"SQLite format 3\0"
 _FILE_HEADER = 100
 _TABLE_LEAF = 0x0D
 _LOCAL_MOST = PAGE_SIZE - 35
@@ -76,7 +77,7 @@ NOTE_ONE = f"INSERT OR REPLACE INTO run ({_RUN}, checksum) VALUES (?, ?, ?)"  # 
 
 # The bytes of the file's first 100 that never change: SQLite itself works with some wrong ones.
 _HEADER = {
-    0: b"SQLite format 3\0" + PAGE_SIZE.to_bytes(2) + bytes([1, 1, 0, 64, 32, 32]),
+    0: _MAGIC + PAGE_SIZE.to_bytes(2) + bytes([1, 1, 0, 64, 32, 32]),
     44: b"\0\0\0\4",
     52: bytes(4) + b"\0\0\0\1",
     64: bytes(4) + _APPLICATION_ID.to_bytes(4) + bytes(20),
@@ -100,10 +101,6 @@ class Recovery:
     listed: int | None  # recordings that the last listing had; None as above
     # name of the damaged file, which is kept; None where it stays in place
     damaged: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for ``run.json``."""
-        return asdict(self)
 
 
 class Damaged(Exception):
@@ -154,19 +151,14 @@ def connect(path: Path) -> sqlite3.Connection:
 def transaction(base: sqlite3.Connection) -> Iterator[None]:
     """Do everything inside or, after any failure, nothing of it."""
     base.execute("BEGIN IMMEDIATE")
-    try:
+    with base:
         yield
-        base.execute("COMMIT")
-    except BaseException:
-        if base.in_transaction:
-            base.execute("ROLLBACK")
-        raise
 
 
-def create(path: Path, key: Mapping[str, Any]) -> sqlite3.Connection:
-    """Make an empty store for a run."""
-    base = connect(path)
-    try:
+@contextmanager
+def created(path: Path, key: Mapping[str, Any]) -> Iterator[sqlite3.Connection]:
+    """Make an empty store for a run, open until the end of the block."""
+    with closing(connect(path)) as base:
         base.execute(f"PRAGMA page_size = {PAGE_SIZE}")
         with transaction(base):
             for statement in _TABLES:
@@ -176,10 +168,7 @@ def create(path: Path, key: Mapping[str, Any]) -> sqlite3.Connection:
             note(base, "key", key)
             note(base, "listing", {"generation": 0, "count": 0})
             note(base, "results", 0)
-    except BaseException:
-        base.close()
-        raise
-    return base
+        yield base
 
 
 def checked(path: Path) -> sqlite3.Connection:
@@ -221,13 +210,18 @@ def is_damage(error: sqlite3.Error) -> bool:
 
 def _check_header(path: Path) -> None:
     """Compare what never changes in the first bytes."""
-    with open(path, "rb") as file:
-        header = file.read(100)
-    version = int.from_bytes(header[_VERSION_AT : _VERSION_AT + 4])
+    header, version = _header_of(path)
     if any(header[at : at + len(part)] != part for at, part in _HEADER.items()):
         raise Damaged("its header")
     if version != SCHEMA_VERSION:
         raise Damaged("its version")
+
+
+def _header_of(path: Path) -> tuple[bytes, int]:
+    """Return the first bytes of a file, and the version of the schema in them."""
+    with open(path, "rb") as file:
+        header = file.read(_FILE_HEADER)
+    return header, int.from_bytes(header[_VERSION_AT : _VERSION_AT + 4])
 
 
 def _check_content(base: sqlite3.Connection) -> None:
@@ -277,12 +271,8 @@ def recover(path: Path, target: Path, key: Mapping[str, Any] | None) -> Recovery
     key = facts.get("key", key)
     if key is None:
         raise CrepitusError(f"{shown(path)!r} is damaged where it says what it is: {GOES_ON}")
-    base = create(target, key)
-    try:
-        with transaction(base):
-            kept = _copy_rows(path, base, row_secret(key))
-    finally:
-        base.close()
+    with created(target, key) as base, transaction(base):
+        kept = _copy_rows(path, base, row_secret(key))
     if "key" not in facts and not kept:
         _refuse_unknown(path)
     lost = max(0, facts["results"] - kept) if "results" in facts else None
@@ -322,11 +312,9 @@ def refuse_another(path: Path, old: Any, new: Any) -> None:
 
 def _refuse_unknown(path: Path) -> None:
     """Refuse a file that says nothing of its run and holds nothing that this one has made."""
-    with open(path, "rb") as file:
-        header = file.read(100)
-    version = int.from_bytes(header[_VERSION_AT : _VERSION_AT + 4])
+    header, version = _header_of(path)
     what = "is no store of Crepitus, or so damaged that nothing of this run is left in it"
-    if header.startswith(b"SQLite format 3\0") and version != SCHEMA_VERSION:
+    if header.startswith(_MAGIC) and version != SCHEMA_VERSION:
         what = f"has schema {version}, this version reads {SCHEMA_VERSION}"
     raise InvalidInputError(
         f"{shown(path)!r} {what}: use another folder, or batch --restart to begin anew"
@@ -376,16 +364,11 @@ def _remove(path: Path) -> None:
 def forget(path: Path) -> None:
     """Begin anew: remove the store; what was never one is put aside."""
     try:
-        if path.is_file() and not _looks_like_a_store(path):
+        if path.is_file() and not _header_of(path)[0].startswith(_MAGIC):
             os.replace(path, _free_name(path))
         _remove(path)
     except OSError as error:
         raise CrepitusError(f"cannot remove {shown(path)!r}: {error.strerror}") from None
-
-
-def _looks_like_a_store(path: Path) -> bool:
-    with open(path, "rb") as file:
-        return file.read(16) == b"SQLite format 3\0"
 
 
 def _free_name(path: Path) -> Path:

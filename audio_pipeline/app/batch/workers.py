@@ -21,16 +21,17 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
+from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.analysis.pipeline import (
     Extraction,
     SegmentedRecording,
@@ -44,9 +45,6 @@ from audio_pipeline.audio.discovery import file_system, is_url
 from audio_pipeline.audio.recording import Recording
 from audio_pipeline.exceptions import CrepitusError, RecordingError, one_line
 from audio_pipeline.features.transformer import FEATURES
-
-if TYPE_CHECKING:
-    from audio_pipeline.analysis.config import AnalysisConfig
 
 NOTE_NAME = ".current"
 
@@ -102,22 +100,24 @@ def examine_all(
     heard = []
     for pending in chunk:
         before(pending)
-        heard.append(_guarded(pending, lambda one: _hear(one, settings, verify=verify)))
+        heard.append(_guarded(pending, settings, verify=verify))
+    return _described(heard, settings)
+
+
+def _described(heard: Sequence[_Heard], settings: AnalysisConfig) -> list[Outcome]:
+    """Describe what was heard in some recordings."""
     known = [one.hearing for one in heard if one.hearing is not None]
     try:
         described = iter(extract_features(known, settings))
-    except Exception:
+    except Exception as error:
+        if len(heard) == 1:
+            return [failure(heard[0].pending, f"unexpected {type(error).__name__}: {error}")]
         # Something is wrong with one of them: with which one shows when they are alone.
-        return [_alone(one, settings) for one in heard]
+        return [outcome for one in heard for outcome in _described([one], settings)]
     return [
         Outcome(one.pending, one.digest, None if one.hearing is None else next(described))
         for one in heard
     ]
-
-
-def examine(pending: Pending, settings: AnalysisConfig, *, verify: bool = False) -> Outcome:
-    """Look at one recording, as :func:`examine_all`."""
-    return examine_all([pending], settings, verify)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +129,10 @@ class _Heard:
     hearing: SegmentedRecording | None
 
 
-def _guarded(pending: Pending, hear_one: Callable[[Pending], _Heard]) -> _Heard:
-    """Turn whatever goes wrong with a recording into a failed one."""
+def _guarded(pending: Pending, settings: AnalysisConfig, *, verify: bool) -> _Heard:
+    """Hear a recording; turn whatever goes wrong with it into a failed one."""
     try:
-        return hear_one(pending)
+        return _hear(pending, settings, verify=verify)
     except MemoryError:
         reason = "there is not enough memory for it"
     except CrepitusError as error:
@@ -140,16 +140,6 @@ def _guarded(pending: Pending, hear_one: Callable[[Pending], _Heard]) -> _Heard:
     except Exception as error:  # one bad file never harms another, whatever it does to a decoder
         reason = f"unexpected {type(error).__name__}: {error}"
     return _Heard(pending, None, SegmentedRecording(_failed(reason)))
-
-
-def _alone(heard: _Heard, settings: AnalysisConfig) -> Outcome:
-    """Describe one recording."""
-    if heard.hearing is None:
-        return Outcome(heard.pending, heard.digest, None)
-    try:
-        return Outcome(heard.pending, heard.digest, extract_features([heard.hearing], settings)[0])
-    except Exception as error:
-        return failure(heard.pending, f"unexpected {type(error).__name__}: {error}")
 
 
 def _hear(pending: Pending, settings: AnalysisConfig, *, verify: bool) -> _Heard:
@@ -171,34 +161,19 @@ def _hear_file(
     """Hear an open recording."""
     digest = None
     if verify:
-        digest = _sha256(file)
+        digest = hashlib.file_digest(cast(Any, file), "sha256").hexdigest()
         if digest == pending.digest:
             return _Heard(pending, digest, None)
     return _Heard(pending, digest, segment_recording(file, settings))
 
 
-def _sha256(file: BinaryIO) -> str:
-    """Return the hash of a file's content, in hexadecimal."""
-    hashed = hashlib.sha256()
-    while block := file.read(2**20):
-        hashed.update(block)
-    return hashed.hexdigest()
-
-
-@contextmanager
-def _opened(path: bytes) -> Iterator[BinaryIO | None]:
-    """Open an ordinary file; give None for anything else, which `hear` then finds words for."""
-    try:
+def _opened(path: bytes) -> AbstractContextManager[BinaryIO | None]:
+    """Open an ordinary file; give None for anything else, which `_hear` then finds words for."""
+    with suppress(OSError):
         # Opening a pipe would wait for somebody to write into it.
-        ordinary = stat.S_ISREG(os.stat(path).st_mode)
-        file = open(path, "rb", buffering=0) if ordinary else None  # noqa: SIM115
-    except OSError:
-        file = None
-    try:
-        yield file
-    finally:
-        if file is not None:
-            file.close()
+        if stat.S_ISREG(os.stat(path).st_mode):
+            return open(path, "rb", buffering=0)
+    return nullcontext()
 
 
 def failure(pending: Pending, reason: str) -> Outcome:
@@ -313,13 +288,6 @@ def _apart(one: Pending, settings: AnalysisConfig, *, verify: bool) -> Iterator[
         yield from workers.outcomes(iter([one]), settings, verify=verify)
 
 
-def processors() -> int:
-    """Return the number of processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 class LocalWorkers:
     """Some worker processes; they start while the caller does something else."""
 
@@ -334,7 +302,7 @@ class LocalWorkers:
         waiting = Chunks(pending, count=_CHUNK, size=_CHUNK_BYTES, consumers=len(self._workers))
         tried: set[bytes] = set()
         for worker in self._workers:
-            worker.send_config(settings, verify)
+            worker.send((settings, verify))
         then = time.monotonic()
         while True:
             for worker in self._workers:
@@ -376,7 +344,7 @@ class LocalWorkers:
         worker.end()
         fresh = _start()
         self._workers[self._workers.index(worker)] = fresh
-        fresh.send_config(settings, verify)
+        fresh.send((settings, verify))
 
     def close(self) -> None:
         """End all workers, whatever they are doing."""
@@ -436,10 +404,6 @@ class _Worker:
         self.dead = False
         self._busy = 0.0
 
-    def send_config(self, settings: AnalysisConfig, verify: bool) -> None:
-        """Send what holds for all recordings."""
-        self._send((settings, verify))
-
     @property
     def wants_more(self) -> bool:
         """Whether it may run out of work before its next answer has been dealt with."""
@@ -451,9 +415,9 @@ class _Worker:
     def give(self, chunk: list[Pending]) -> None:
         """Hand over some recordings."""
         self.todo.append(chunk)
-        self._send(chunk)
+        self.send(chunk)
 
-    def _send(self, message: object) -> None:
+    def send(self, message: object) -> None:
         """Send; a worker that is gone shows when its answer is waited for."""
         with suppress(OSError):
             self.pipe.send(message)
@@ -511,13 +475,11 @@ def _work(pipe: Connection, forked: bool) -> None:
 def _one_thread_in_children() -> Iterator[None]:
     """Let processes that start meanwhile use one thread: many on small arrays only hinder."""
     names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
+    before = {name: os.environ[name] for name in names if name in os.environ}
     os.environ.update(dict.fromkeys(names, "1"))
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        for name in names:
+            os.environ.pop(name, None)
+        os.environ.update(before)

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -85,8 +85,6 @@ class LiveAnalysis:
             return analyze_recording(
                 Recording(take.samples(), take.sample_rate, source), self._classifier
             )
-        from dataclasses import replace
-
         return replace(self._analysis, source=source)
 
     def _run(self) -> None:
@@ -162,7 +160,6 @@ class ClipKeeper:
         self._sample_rate = sample_rate
         self._blocks: deque[NDArray[np.float32]] = deque()
         self._end = 0  # frames seen
-        self._held = 0
         self._waiting: list[Event] = []
         self._began = time.time()
         try:
@@ -174,9 +171,9 @@ class ClipKeeper:
         """Take the next samples, shape (n,), and write the clips that are now complete."""
         self._blocks.append(block)
         self._end += len(block)
-        self._held += len(block)
-        while self._held - len(self._blocks[0]) >= KEPT_SECONDS * self._sample_rate:
-            self._held -= len(self._blocks.popleft())
+        held = sum(map(len, self._blocks))
+        while held - len(self._blocks[0]) >= KEPT_SECONDS * self._sample_rate:
+            held -= len(self._blocks.popleft())
         now = self._end / self._sample_rate
         ready = [event for event in self._waiting if event.end + AROUND_SECONDS <= now]
         for event in ready:
@@ -235,22 +232,16 @@ class LevelConfig:
 class LevelMeter:
     """Follows the level of a stream of blocks.
 
-    ``settings``: when to warn.
-    ``quality``: where the verdict on the whole take draws its lines, so that both say the same.
     ``bar_dbfs``: the meter's bar: jumps to a peak, falls slowly; from -90 to 0.
     ``advice``: what is the matter now.
     """
 
-    def __init__(
-        self,
-        sample_rate: int,
-        settings: LevelConfig | None = None,
-        quality: QualityConfig | None = None,
-    ) -> None:
+    def __init__(self, sample_rate: int) -> None:
         self.bar_dbfs = FLOOR_DBFS
         self.advice: Advice = "good"
-        self._settings = settings or LevelConfig()
-        self._quality = quality or QualityConfig()
+        self._settings = LevelConfig()
+        # The verdict on the whole take draws its lines here, so that both say the same.
+        self._quality = QualityConfig()
         self._sample_rate = sample_rate
         self._time = 0.0
         self._last_loud = -math.inf
@@ -316,13 +307,12 @@ class VoiceSettings:
 class VoiceMeter:
     """Follows a stream of blocks.
 
-    ``settings``: what counts as a voice.
     ``speaking``: whether the last `window_seconds` hold a voice.
     """
 
-    def __init__(self, sample_rate: int, settings: VoiceSettings | None = None) -> None:
+    def __init__(self, sample_rate: int) -> None:
         self.speaking = False
-        self._settings = settings or VoiceSettings()
+        self._settings = VoiceSettings()
         self._step = max(1, sample_rate // _VOICE_RATE)
         self._rate = sample_rate / self._step
         self._size = round(self._settings.frame_seconds * self._rate)

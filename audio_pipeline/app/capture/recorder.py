@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import FrameType
@@ -32,13 +32,8 @@ LONGEST_SECONDS = 3600.0
 LONGEST_IN_MEMORY_SECONDS = 600.0
 
 
-@dataclass(frozen=True)
-class Moment:
-    """What a screen can show of a take in progress."""
-
-    seconds: float
-    level: LevelMeter
-    events: Sequence[LiveEvent]
+Show = Callable[[float, LevelMeter, "Sequence[LiveEvent]"], None]
+"""Shows a take in progress: its seconds, its level, and what was heard since the last call."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +73,7 @@ def capture(
     seconds: float,
     planned: Sequence[Phase],
     stop: Callable[[], bool],
-    show: Callable[[Moment], None],
+    show: Show,
 ) -> Capture:
     """Record until the time is over, somebody asks to stop, or the microphone is gone.
 
@@ -99,7 +94,7 @@ def capture(
             take.add(block)
             live.push(block)
             meter.update(block)
-            show(Moment(take.duration, meter, live.events()))
+            show(take.duration, meter, live.events())
     except CrepitusError as error:
         failure = error
     except OSError as error:  # the terminal was closed: there is nothing to draw on
@@ -174,16 +169,17 @@ def take_metadata(microphone: Microphone, capture: Capture, software: str) -> Ma
     }
 
 
-class StopRequest(AbstractContextManager["StopRequest"]):
+class StopRequest(ExitStack):
     """Knows whether somebody asked to stop, so that a take ends between two blocks and is kept.
 
-    While it is in force Ctrl-C raises nothing. Use it from the main thread.
+    While it is in force Ctrl-C raises nothing; at its end everything is put back as it was. Use it
+    from the main thread.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self._watches_enter = False
         self._event = threading.Event()
-        self._undo = ExitStack()
 
     def __enter__(self) -> StopRequest:
         """Start to watch."""
@@ -193,12 +189,8 @@ class StopRequest(AbstractContextManager["StopRequest"]):
                 continue  # Windows has no hang-up
             if name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN:
                 continue  # nohup
-            self._undo.callback(signal.signal, number, signal.signal(number, self._ask))
+            self.callback(signal.signal, number, signal.signal(number, self._ask))
         return self
-
-    def __exit__(self, *exception: object) -> None:
-        """Put everything back as it was."""
-        self._undo.close()
 
     def watch_enter(self) -> None:
         """From now on Enter on standard input asks to stop, too.
@@ -208,7 +200,7 @@ class StopRequest(AbstractContextManager["StopRequest"]):
         """
         self._watches_enter = True
         if os.name == "posix":
-            self._undo.callback(_silence_typing(sys.stdin.fileno()))
+            self.callback(_silence_typing(sys.stdin.fileno()))
         _enter_pressed()
 
     def asked(self) -> bool:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
 from audio_pipeline.app.cli.options import (
     FiniteRange,
     answers_option,
+    formats_option,
     json_option,
     model_options,
     named_recordings,
@@ -22,8 +23,23 @@ from audio_pipeline.app.cli.options import (
     region_option,
 )
 from audio_pipeline.app.outputs import check_page
-from audio_pipeline.app.reporting.terminal import show_recommendation
-from audio_pipeline.app.text import show, show_failures, show_json, visible
+from audio_pipeline.app.reporting.terminal import (
+    OFFER_QUESTIONS,
+    ONLY_THE_SOUND,
+    read,
+    read_line,
+    say,
+    show_assessment,
+    show_recommendation,
+)
+from audio_pipeline.app.text import (
+    BatchProgress,
+    show,
+    show_failures,
+    show_json,
+    steps,
+    visible,
+)
 
 if TYPE_CHECKING:
     from audio_pipeline.analysis.assessment import Assessment
@@ -84,7 +100,11 @@ def analyze_command(
             if analysis.status == "failed":
                 failures.append((analysis.source, analysis.error or ""))
             elif not as_json:
-                _show(assessment, first=shown == 0, offer=asks)
+                if shown:
+                    click.echo()
+                show_assessment(assessment)
+                if assessment.recommendation is None and not asks:
+                    click.echo(ONLY_THE_SOUND)
                 shown += 1
     finally:  # whatever ended it, what is done is told
         if as_json:
@@ -98,31 +118,9 @@ def analyze_command(
     show_failures(failures, len(files), "--json", brief=as_json)
 
 
-def _show(assessment: Assessment, first: bool, offer: bool) -> None:
-    """Print what to do, and what was heard; an emergency stands alone."""
-    from audio_pipeline.app.reporting.terminal import analysis_page
-
-    if not first:
-        click.echo()
-    recommendation = assessment.recommendation
-    if recommendation is not None:
-        show_recommendation(recommendation)
-        if recommendation.level == "emergency":
-            return
-        click.echo()
-    show(analysis_page(assessment.analysis))
-    if recommendation is None and not offer and assessment.analysis.finding is not None:
-        click.echo(
-            "\nThis is only about the sound. Your symptoms decide what to do: run crepitus triage,"
-            "\nor give --answers. Crepitus cannot examine you; it is a demonstration and not a"
-            "\nmedical device."
-        )
-
-
 def _with_answers(assessment: Assessment, region: str) -> Assessment:
     """Offer the questions to the person at the terminal, and say what to do where they answer."""
     from audio_pipeline.analysis.assessment import Assessment, heard
-    from audio_pipeline.app.reporting.terminal import OFFER_QUESTIONS, read, read_line, say
     from audio_pipeline.triage.interview import Interview, ask
 
     say("")
@@ -137,11 +135,7 @@ def _with_answers(assessment: Assessment, region: str) -> Assessment:
     return Assessment(assessment.analysis, recommendation)
 
 
-@click.command(
-    "batch",
-    epilog="Example: crepitus batch recordings/ -o results --format csv,raven",
-    short_help="Classify many recordings; resumable.",
-)
+@click.command(epilog="Example: crepitus batch recordings/ -o results --format csv,raven")
 @click.argument("inputs", nargs=-1, metavar="DIR|FILE|URL...")
 @click.option("-o", "--out", required=True, metavar="OUT", help="Folder for the results.")
 @click.option(
@@ -152,14 +146,7 @@ def _with_answers(assessment: Assessment, region: str) -> Assessment:
 )
 @click.option("--jobs", type=click.IntRange(min=1), help="Worker processes; default: all cores.")
 @click.option("--cluster", metavar="ADDRESS", help="Work on a Dask cluster, like tcp://host:8786.")
-@click.option(
-    "--format",
-    "formats",
-    default="csv",
-    show_default=True,
-    metavar="NAMES",
-    help="Of csv, parquet, jsonl, audacity, raven; separated by commas.",
-)
+@formats_option(default="csv", show_default=True)
 @model_options
 @click.option("--answers", metavar="TABLE.csv", help="A row of answers a recording.")
 @click.option("--report", metavar="FILE.html", help="Also write a summary page.")
@@ -171,17 +158,14 @@ def batch_command(
     inputs: tuple[str, ...],
     out: str,
     list_file: BinaryIO | None,
-    jobs: int | None,
-    cluster: str | None,
     formats: str,
     model: Path | None,
     trusted: bool,
     answers: str | None,
     report: str | None,
     overwrite: bool,
-    verify: bool,
-    restart: bool,
     as_json: bool,
+    **simple: Any,
 ) -> None:
     """Classify every recording in folders, files, globs, lists and URLs.
 
@@ -191,35 +175,31 @@ def batch_command(
     """
     from audio_pipeline.app.batch.export import check_exports, parse_formats
     from audio_pipeline.app.batch.run import BatchRequest, read_answers, run_batch
-    from audio_pipeline.app.text import BatchProgress
     from audio_pipeline.audio.discovery import read_list
     from audio_pipeline.model.classifier import load_classifier
 
     if not inputs and list_file is None:
         raise click.UsageError("name files, a folder or --list")
-    read = [*inputs, answers, list_file.name if list_file else None]
-    check_page(report, read, overwrite=overwrite)
+    given = [*inputs, answers, list_file.name if list_file else None]
+    check_page(report, given, overwrite=overwrite)
     chosen = parse_formats(formats)
     check_exports(
-        Path(out), chosen, read, batch=True, answers=answers is not None, overwrite=overwrite
+        Path(out), chosen, given, batch=True, answers=answers is not None, overwrite=overwrite
     )
     request = BatchRequest(
         inputs=inputs,
         out=Path(out),
         listed=tuple(read_list(list_file)) if list_file else (),
-        jobs=jobs,
-        cluster=cluster,
         formats=chosen,
         answers=read_answers(Path(answers)) if answers else None,
-        verify=verify,
         overwrite=overwrite,
-        restart=restart,
+        **simple,
     )
     classifier = load_classifier(model, trusted=trusted)
     with _signals_stop():
         ended = run_batch(request, classifier, BatchProgress(sys.stderr))
     if report:
-        _write_report(report, request, read, overwrite)
+        _write_report(report, request, given, overwrite)
     if as_json:
         failed = [{"recording": name, "error": reason} for name, reason in ended.failures]
         show_json({**ended.document, "failures": failed})
@@ -242,60 +222,45 @@ class _Stopped(KeyboardInterrupt):
 @contextmanager
 def _signals_stop() -> Iterator[None]:
     """Let SIGTERM and SIGHUP stop the work, which keeps what is finished and ends its workers."""
-
-    def stop(number: int, frame: object) -> None:
-        for one in before:
-            signal.signal(one, signal.SIG_IGN)
-        raise _Stopped(number)
-
     names = ("SIGTERM", "SIGHUP")
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
     # Under nohup a closed terminal stops nothing.
     numbers = [one for one in numbers if signal.getsignal(one) is not signal.SIG_IGN]
-    before = {}
-    for one in numbers:
-        before[one] = signal.signal(one, stop)
-    try:
-        yield
-    except _Stopped as stopped:
-        click.echo("Stopped.", err=True)
-        raise click.exceptions.Exit(128 + stopped.args[0]) from None
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
+
+    def stop(number: int, frame: object) -> None:
+        for one in numbers:
+            signal.signal(one, signal.SIG_IGN)
+        raise _Stopped(number)
+
+    with ExitStack() as undo:
+        for one in numbers:
+            undo.callback(signal.signal, one, signal.signal(one, stop))
+        try:
+            yield
+        except _Stopped as stopped:
+            click.echo("Stopped.", err=True)
+            raise click.exceptions.Exit(128 + stopped.args[0]) from None
 
 
 def _write_report(
-    file: str, request: BatchRequest, read: list[str | None], overwrite: bool
+    file: str, request: BatchRequest, inputs: list[str | None], overwrite: bool
 ) -> None:
     """Write the summary page of a finished batch."""
     from audio_pipeline.app.batch.store import StoreReader
     from audio_pipeline.app.reporting.pages import write_batch_report
 
+    def documents(store: StoreReader) -> Iterator[tuple[str, dict[str, Any]]]:
+        for row in store.rows():
+            told = request.answers and {"recommendation": request.answers.recommend(row).to_dict()}
+            yield row.recording, {**row.document, **(told or {})}
+
     with StoreReader(Path(request.out)) as store:
-        rows = ((row.recording, row.document) for row in store.rows())
-        if request.answers is not None:
-            table = request.answers
-            rows = (
-                (row.recording, {**row.document, "recommendation": table.recommend(row).to_dict()})
-                for row in store.rows()
-            )
-        write_batch_report(file, rows, inputs=read, overwrite=overwrite)
+        write_batch_report(file, documents(store), inputs=inputs, overwrite=overwrite)
 
 
-@click.command(
-    "export",
-    epilog="Example: crepitus export results --format parquet,audacity",
-    short_help="Write the results of a batch in other formats.",
-)
+@click.command(epilog="Example: crepitus export results --format parquet,audacity")
 @click.argument("out", metavar="OUT")
-@click.option(
-    "--format",
-    "formats",
-    required=True,
-    metavar="NAMES",
-    help="Of csv, parquet, jsonl, audacity, raven; separated by commas.",
-)
+@formats_option(required=True)
 @click.option(
     "--beside",
     is_flag=True,
@@ -333,15 +298,16 @@ def export_command(out: str, formats: str, beside: bool, overwrite: bool, as_jso
         totals, recovery = store.totals(), store.recovery
     finished = totals.good + totals.failed
     if as_json:
-        document = {
-            "schema_version": 1,
-            "out": out,
-            "formats": list(names),
-            "recordings": finished,
-            "unfinished": totals.found - finished,
-            "damaged": recovery is not None,
-        }
-        show_json(document)
+        show_json(
+            {
+                "schema_version": 1,
+                "out": out,
+                "formats": list(names),
+                "recordings": finished,
+                "unfinished": totals.found - finished,
+                "damaged": recovery is not None,
+            }
+        )
     else:
         show(f"{finished} recordings written as {', '.join(names)}")
     if recovery is not None:
@@ -387,13 +353,15 @@ def features_command(
     Segments take their place in seconds; `crepitus features --list` says what the rest means.
     """
     if list_columns:
-        _list_columns()
+        from audio_pipeline.features.transformer import FEATURES
+
+        for feature in FEATURES:
+            show(f"{feature.name} [{feature.unit}]: {feature.meaning} ({feature.source})")
         return
     if not files or table is None:
         raise click.UsageError("give recordings and -o TABLE, or --list")
     from audio_pipeline.analysis.config import AnalysisConfig
     from audio_pipeline.app.exports import check_table, write_features
-    from audio_pipeline.app.text import steps
 
     check_table(table, files, overwrite=overwrite)
     settings = AnalysisConfig()
@@ -401,11 +369,13 @@ def features_command(
         from audio_pipeline.model.classifier import load_classifier
 
         settings = load_classifier(model, trusted=trusted).settings
-    if labels or _is_dataset(files):
-        if len(files) != 1:
-            raise click.UsageError("--labels takes one dataset")
+    only = Path(files[0])
+    if labels and len(files) != 1:
+        raise click.UsageError("--labels takes one dataset")
+    dataset = only.suffix.lower() == ".csv" or (only / "manifest.csv").is_file()
+    if labels or (len(files) == 1 and dataset):
         listening = None if model is None else settings
-        _write_labelled(Path(files[0]), table, listening, overwrite, as_json)
+        _write_labelled(only, table, listening, overwrite, as_json)
         return
     sources = named_recordings(files)
     with steps() as progress:
@@ -416,29 +386,28 @@ def features_command(
             lambda done, total: progress("Listening", done, total),
             overwrite=overwrite,
         )
-    written = len(failed) < len(sources)
+    failures = [(one.source, one.error or "") for one in failed]
+    _tell_table(table, rows, len(sources), failures, as_json)
+    show_failures(failures, len(sources), "--json", brief=as_json)
+
+
+def _tell_table(
+    table: Path, rows: int, recordings: int, failures: list[tuple[str, str]], as_json: bool
+) -> None:
+    """Say what was written; nothing was where no recording could be read."""
+    written = len(failures) < recordings
     if as_json:
-        problems = [{"source": one.source, "error": one.error} for one in failed]
+        failed = [{"source": source, "error": error} for source, error in failures]
         name = str(table) if written else None
-        document = {"table": name, "rows": rows, "recordings": len(sources)}
-        show_json({**document, "failed": problems})
+        show_json({"table": name, "rows": rows, "recordings": recordings, "failed": failed})
     elif written:
-        show(f"{rows} sounds of {len(sources)} recordings in {visible(str(table))}")
-    show_failures(
-        [(one.source, one.error or "") for one in failed], len(sources), "--json", brief=as_json
-    )
-
-
-def _is_dataset(files: tuple[str, ...]) -> bool:
-    only = Path(files[0])
-    return len(files) == 1 and (only.suffix.lower() == ".csv" or (only / "manifest.csv").is_file())
+        show(f"{rows} sounds of {recordings} recordings in {visible(str(table))}")
 
 
 def _write_labelled(
     source: Path, table: Path, settings: AnalysisConfig | None, overwrite: bool, as_json: bool
 ) -> None:
     from audio_pipeline.app.exports import check_table, write_labelled_features
-    from audio_pipeline.app.text import steps
     from audio_pipeline.datasets.loading import examples_of, fail_for_unreadable, load_training_data
     from audio_pipeline.datasets.manifest import MANIFEST, SEGMENTS_INDEX, read_dataset
 
@@ -449,21 +418,9 @@ def _write_labelled(
     with steps() as progress:
         material = load_training_data(dataset, settings, progress=progress)
     rows = write_labelled_features(examples_of(material), table, inputs, overwrite=overwrite)
-    failed = [one for one in material.heard if one.problem is not None]
-    if as_json:
-        problems = [{"source": one.name, "error": one.problem} for one in failed]
-        document = {"table": str(table), "rows": rows, "recordings": len(material.heard)}
-        show_json({**document, "failed": problems})
-    else:
-        show(f"{rows} sounds of {len(material.heard)} recordings in {visible(str(table))}")
+    failures = [(one.name, one.problem) for one in material.heard if one.problem is not None]
+    _tell_table(table, rows, len(material.heard), failures, as_json)
     fail_for_unreadable(material.data_warnings)
-
-
-def _list_columns() -> None:
-    from audio_pipeline.features.transformer import FEATURES
-
-    for feature in FEATURES:
-        show(f"{feature.name} [{feature.unit}]: {feature.meaning} ({feature.source})")
 
 
 @click.command(epilog="Example: crepitus segments recordings/ -o to_label")
@@ -504,7 +461,6 @@ def segments_command(
     put the folders of one person into one folder to keep that person together.
     """
     from audio_pipeline.app.exports import CutSettings, check_folder, cut_segments
-    from audio_pipeline.app.text import steps
     from audio_pipeline.model.classifier import load_classifier
 
     check_folder(folder, overwrite=overwrite)
@@ -520,23 +476,15 @@ def segments_command(
             overwrite=overwrite,
         )
     clips = sum(one.clips for one in done)
-    failed = [one for one in done if one.error is not None]
+    failed = [(one.source, one.error) for one in done if one.error is not None]
     if as_json:
-        document = {
-            "folder": str(folder),
-            "clips": clips,
-            "recordings": [
-                {"source": one.source, "clips": one.clips, "error": one.error} for one in done
-            ],
-        }
-        show_json(document)
+        cut = [vars(one) for one in done]
+        show_json({"folder": str(folder), "clips": clips, "recordings": cut})
     else:
-        show(f"{clips} sounds of {len(done)} recordings in {visible(str(folder))}")
+        name = visible(str(folder))
+        show(f"{clips} sounds of {len(done)} recordings in {name}")
         if clips:
-            name = visible(str(folder))
             show(f"Correct the label tracks, then: crepitus train {name} -o my_model")
         elif len(failed) < len(done):
             show("No sound stood out from the background, so there is nothing to label.")
-    show_failures(
-        [(one.source, one.error or "") for one in failed], len(done), "--json", brief=as_json
-    )
+    show_failures(failed, len(done), "--json", brief=as_json)

@@ -9,7 +9,10 @@ from typing import Any
 import click
 
 from audio_pipeline.app.cli.options import json_option, model_options, overwrite_option
+from audio_pipeline.app.history import History, counts_by_week, history_page, read_export
+from audio_pipeline.app.outputs import check_output, check_page, write_page
 from audio_pipeline.app.text import show, show_json, visible
+from audio_pipeline.exceptions import CrepitusError
 
 
 @click.group(
@@ -35,8 +38,6 @@ def history_command(
     context.obj = (first and first.date(), last and last.date())
     if context.invoked_subcommand is not None:
         return
-    from audio_pipeline.app.history import History, counts_by_week
-
     entries = History().entries(*context.obj)
     weeks = counts_by_week(entries)
     if as_json:
@@ -66,8 +67,6 @@ def _count(number: int, word: str) -> str:
 @click.argument("numbers", metavar="NUMBER...", type=click.IntRange(1), nargs=-1, required=True)
 def delete(numbers: tuple[int, ...]) -> None:
     """Delete entries by their numbers. They cannot be brought back."""
-    from audio_pipeline.app.history import History
-
     history = History()
     for number in numbers:
         history.entry(number)  # before anything is deleted
@@ -80,8 +79,6 @@ def delete(numbers: tuple[int, ...]) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def clear(yes: bool) -> None:
     """Delete everything that was kept, and the file it was kept in."""
-    from audio_pipeline.app.history import History
-
     history = History()
     count = len(history.entries())
     if not yes:
@@ -95,10 +92,8 @@ def _passphrase(file: Path | None, *, confirm: bool) -> str:
     if file is not None:
         lines = file.read_text(encoding="utf-8").splitlines()
         return lines[0] if lines else ""
-    prompt: str = click.prompt(
-        "Passphrase", hide_input=True, confirmation_prompt=confirm, err=True, type=str
-    )
-    return prompt
+    asked = click.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm, err=True)
+    return str(asked)
 
 
 passphrase_option = click.option(
@@ -115,9 +110,6 @@ passphrase_option = click.option(
 @overwrite_option
 def export(file: Path, no_takes: bool, passphrase_file: Path | None, overwrite: bool) -> None:
     """Write everything into one encrypted FILE, to keep or to take to another machine."""
-    from audio_pipeline.app.history import History
-    from audio_pipeline.app.outputs import check_output
-
     check_output(file, inputs=[passphrase_file], overwrite=overwrite)
     passphrase = _passphrase(passphrase_file, confirm=True)
     count = History().export(file, passphrase, takes=not no_takes)
@@ -129,8 +121,6 @@ def export(file: Path, no_takes: bool, passphrase_file: Path | None, overwrite: 
 @passphrase_option
 def import_(file: Path, passphrase_file: Path | None) -> None:
     """Add the results of an exported FILE to those on this machine."""
-    from audio_pipeline.app.history import History, read_export
-
     documents = read_export(file, _passphrase(passphrase_file, confirm=False))
     count = History().merge(documents)
     show(f"Added: {_count(count, 'result')} ({len(documents) - count} were there already).")
@@ -144,9 +134,6 @@ def page(
     days: tuple[datetime.date | None, datetime.date | None], file: Path, overwrite: bool
 ) -> None:
     """Write a page for a doctor; with --from and --to before the word page, for those days."""
-    from audio_pipeline.app.history import History, history_page
-    from audio_pipeline.app.outputs import check_page, write_page
-
     check_page(file, overwrite=overwrite)
     write_page(file, history_page(History().entries(*days), *days), overwrite=overwrite)
     show(f"Written: {file}")
@@ -171,9 +158,7 @@ def compare_command(
     that are more than 20 minutes apart are not compared, because recordings of free movement
     repeat badly. It never says better or worse.
     """
-    from audio_pipeline.app.comparison import compare, counted
-    from audio_pipeline.app.history import History
-    from audio_pipeline.exceptions import CrepitusError
+    from audio_pipeline.app.comparison import NOTES, compare, counted
 
     classifier: Any = None
     takes = []
@@ -199,5 +184,5 @@ def compare_command(
     show(f"First: {visible(first)}. Second: {visible(second)}.")
     for each in result.differences:
         show(each.text())
-    for note in result.to_dict()["notes"]:
+    for note in NOTES:
         show(note)

@@ -37,26 +37,57 @@ allow_outside_option = click.option(
 )
 
 
-def _conditions(
-    context: click.Context, parameter: click.Parameter, given: tuple[str, ...]
-) -> dict[str, str]:
-    """Read COLUMN=VALUE pairs."""
-    pairs = [pair.partition("=") for pair in given]
-    for column, equals, _ in pairs:
-        if not column or not equals:
-            raise click.UsageError(f"--where {column}: write COLUMN=VALUE", context)
-    return {column: value for column, _, value in pairs}
+def pairs(
+    example: str,
+    read: Callable[[str], Any] = str,
+    split: Callable[[str, str], tuple[str, str, str]] = str.partition,
+) -> Callable[..., dict[str, Any]]:
+    """Return a callback that reads options like `example` into a dict.
+
+    ``read``: makes a value of the text behind ``=``; ValueError where it is none.
+    ``split``: at the first ``=``, or by ``str.rpartition`` at the last one.
+    """
+
+    def read_all(
+        context: click.Context, parameter: click.Parameter, given: tuple[str, ...]
+    ) -> dict[str, Any]:
+        found = {}
+        for pair in given:
+            name, equals, text = split(pair, "=")
+            try:
+                if not name or not equals:
+                    raise ValueError(pair)
+                found[name] = read(text)
+            except ValueError:
+                wrong = f"{parameter.opts[0]} {pair}: write {example}"
+                raise click.UsageError(wrong, context) from None
+        return found
+
+    return read_all
 
 
-def where_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--where COLUMN=VALUE``, a dict by the time the command sees it."""
-    return click.option(
-        "--where",
-        multiple=True,
-        callback=_conditions,
-        metavar="COLUMN=VALUE",
-        help="Only rows with this value in a manifest's column; COLUMN= asks for an empty one.",
-    )(command)
+where_option = click.option(
+    "--where",
+    multiple=True,
+    callback=pairs("COLUMN=VALUE"),
+    metavar="COLUMN=VALUE",
+    help="Only rows with this value in a manifest's column; COLUMN= asks for an empty one.",
+)
+group_by_option = click.option(
+    "--group-by", default="group", help="Manifest column that keeps recordings together."
+)
+learn_from_option = click.option(
+    "--learn-from",
+    multiple=True,
+    callback=pairs("COLUMN=VALUE,VALUE", lambda values: tuple(values.split(","))),
+    metavar="COLUMN=VALUE,...",
+    help="Only rows with one of these values teach; the others judge.",
+)
+
+
+def dataset_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what is read of a dataset: the arguments `where`, `group_by` and `allow_outside`."""
+    return where_option(group_by_option(allow_outside_option(command)))
 
 
 overwrite_option = click.option(
@@ -78,10 +109,12 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return option(trust_option(command))
 
 
-def output_folder(help_text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Add ``-o DIR``, a new or empty folder: the argument `folder`."""
+def output_folder(
+    help_text: str, state: str = "new or empty"
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add ``-o DIR``, a folder in this state: the argument `folder`."""
     kind = click.Path(path_type=Path, file_okay=False)
-    text = f"{help_text}; new or empty."
+    text = f"{help_text}; {state}."
     return click.option("-o", "--output", "folder", required=True, type=kind, help=text)
 
 
@@ -91,6 +124,17 @@ def port_option(default: int) -> Callable[[Callable[..., Any]], Callable[..., An
     return click.option(
         "--port", type=kind, default=default, show_default=True, help="0: any free one."
     )
+
+
+def formats_option(**given: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add ``--format NAMES``: the argument `formats`."""
+    text = "Of csv, parquet, jsonl, audacity, raven; separated by commas."
+    return click.option("--format", "formats", metavar="NAMES", help=text, **given)
+
+
+def param_option(help_text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add ``--param NAME=VALUE`` of an estimator: the argument `params`."""
+    return click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help=help_text)
 
 
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -111,19 +155,10 @@ answers_option = click.option(
 device_option = click.option(
     "--device", metavar="NAME", help="Microphone: its name, part of it, or its number."
 )
-learn_from_option = click.option(
-    "--learn-from",
-    multiple=True,
-    metavar="COLUMN=VALUE,...",
-    help="Only rows with one of these values teach; the others judge.",
-)
 controls_option = click.option(
     "--controls/--no-controls",
     default=True,
     help="Ask whether the labels can be told from what holds no such sound.",
-)
-group_by_option = click.option(
-    "--group-by", default="group", help="Manifest column that keeps recordings together."
 )
 
 

@@ -33,22 +33,30 @@ from audio_pipeline.app.reporting.terminal import (
     read,
     read_line,
     say,
+    show_assessment,
     show_recommendation,
 )
 from audio_pipeline.app.text import show, show_json, visible
+from audio_pipeline.audio.capture_file import CaptureFile, check_target
+from audio_pipeline.audio.microphone import (
+    PROMPT_CAPTURE,
+    Device,
+    Microphone,
+    MicrophoneLostError,
+    devices,
+    pick_device,
+    remember_device,
+)
+from audio_pipeline.exceptions import CrepitusError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from concurrent.futures import Future
-
-    from rich.console import Console
 
     from audio_pipeline.analysis.assessment import Assessment
     from audio_pipeline.analysis.pipeline import Analysis, LiveEvent
-    from audio_pipeline.app.capture.live import ClipKeeper, LiveAnalysis
-    from audio_pipeline.app.capture.recorder import Capture, Moment
-    from audio_pipeline.audio.capture_file import CaptureFile
-    from audio_pipeline.audio.microphone import Device, Microphone
+    from audio_pipeline.app.capture.live import ClipKeeper, LevelMeter, LiveAnalysis
+    from audio_pipeline.app.capture.recorder import Capture, Show
     from audio_pipeline.model.classifier import Classifier
     from audio_pipeline.triage.answers import Answers
     from audio_pipeline.triage.interview import Interview
@@ -107,18 +115,13 @@ def record_command(
     """
     from audio_pipeline.app.capture.live import load_in_background
     from audio_pipeline.app.capture.recorder import LONGEST_IN_MEMORY_SECONDS, LONGEST_SECONDS
-    from audio_pipeline.audio.capture_file import check_target
-    from audio_pipeline.audio.microphone import pick_device
+    from audio_pipeline.triage.answers import load_answers
 
     longest = LONGEST_IN_MEMORY_SECONDS if output is None else LONGEST_SECONDS
     if seconds is not None and seconds > longest:
         hint = " (longer with -o FILE)" if output is None else ""
         raise click.UsageError(f"--seconds is {seconds:g}; at most {longest:g}{hint}.")
-    answers = None
-    if answers_file:
-        from audio_pipeline.triage.answers import load_answers
-
-        answers = load_answers(answers_file)
+    answers = load_answers(answers_file) if answers_file else None
     if output is not None:
         check_target(output, overwrite=overwrite)
     check_page(report, [answers_file], overwrite=overwrite)
@@ -146,7 +149,12 @@ def record_command(
         return
     assessment, recorded, highest_reached = result
     classifier = loading.result()
-    _show(assessment, classifier, as_json, highest_reached)
+    if as_json:
+        from audio_pipeline.analysis.assessment import analyses_to_dict
+
+        show_json(analyses_to_dict([assessment], classifier), 2)
+    else:
+        show_assessment(assessment, highest_reached)
     if session.asks and output is None and recorded.take.frames:
         _offer_to_keep(recorded)
     if report:
@@ -306,8 +314,6 @@ class _Session:
             lost_sound_line,
             take_metadata,
         )
-        from audio_pipeline.audio.capture_file import CaptureFile
-        from audio_pipeline.audio.microphone import Microphone, remember_device
 
         with StopRequest() as stop:
             with Microphone(self.device) as microphone:
@@ -345,11 +351,14 @@ class _Session:
         planned = planned_phases() if self.guided else ()
         seconds = planned[-1].end if planned else self.seconds or self.longest
         with ExitStack() as screens:
-            show: Callable[[Moment], None] = _show_nothing
+            show: Show = _show_nothing
             if self.at_terminal:
+                from rich.console import Console
+
                 from audio_pipeline.app.reporting.live import TakeScreen
 
-                show = screens.enter_context(TakeScreen(_console(), planned, seconds)).show
+                console = Console(stderr=True, highlight=False)
+                show = screens.enter_context(TakeScreen(console, planned, seconds)).show
             return capture(
                 microphone, take, live, seconds=seconds, planned=planned, stop=stop, show=show
             )
@@ -367,9 +376,6 @@ class _Recorded:
 
 def _offer_to_keep(recorded: _Recorded) -> None:
     """Ask for a file name for a take that is only in memory; Enter lets it go."""
-    from audio_pipeline.audio.capture_file import check_target
-    from audio_pipeline.exceptions import CrepitusError
-
     say("")
     while name := read("Keep the recording? Type a file name, or press Enter to let it go: "):
         try:
@@ -382,36 +388,12 @@ def _offer_to_keep(recorded: _Recorded) -> None:
         return
 
 
-def _show(
-    assessment: Assessment, classifier: Classifier, as_json: bool, highest_reached: str | None
-) -> None:
-    if as_json:
-        from audio_pipeline.analysis.assessment import analyses_to_dict
-
-        show_json(analyses_to_dict([assessment], classifier), 2)
-        return
-    from audio_pipeline.app.reporting.terminal import analysis_page
-
-    if assessment.recommendation is not None:
-        show_recommendation(assessment.recommendation, highest_reached)
-        if assessment.recommendation.level == "emergency":
-            return
-        click.echo()
-    show(analysis_page(assessment.analysis))
-
-
-def _show_nothing(moment: Moment) -> None:
+def _show_nothing(seconds: float, level: LevelMeter, events: Sequence[LiveEvent]) -> None:
     """Draw nothing: nobody sits there."""
 
 
 def _say_number(left: int) -> None:
     say(f"  {left} ...")
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console(stderr=True, highlight=False)
 
 
 @click.command(epilog="Example: crepitus listen --json > events.jsonl")
@@ -436,13 +418,6 @@ def listen_command(
     from audio_pipeline.analysis.pipeline import StreamAnalyzer
     from audio_pipeline.app.capture.live import ClipKeeper, warm_up
     from audio_pipeline.app.capture.recorder import StopRequest
-    from audio_pipeline.audio.microphone import (
-        PROMPT_CAPTURE,
-        Microphone,
-        MicrophoneLostError,
-        pick_device,
-        remember_device,
-    )
     from audio_pipeline.model.classifier import load_classifier
 
     classifier = load_classifier(model, trusted=trusted)
@@ -527,9 +502,6 @@ def devices_command(as_json: bool) -> None:
 
     Give the number, the name or part of the name to `record` or `listen` with --device.
     """
-    from audio_pipeline.audio.microphone import devices
-    from audio_pipeline.exceptions import CrepitusError
-
     try:
         found = devices()
     except CrepitusError as error:  # no PortAudio: this machine has no microphone we can use
@@ -565,7 +537,6 @@ def check_command(device: str | None, trusted: bool, model: Path | None, as_json
     import textwrap
 
     from audio_pipeline.app.readiness import TAKE_SECONDS, check_machine
-    from audio_pipeline.exceptions import CrepitusError
 
     width = shutil.get_terminal_size().columns - 1
     show(
@@ -581,8 +552,7 @@ def check_command(device: str | None, trusted: bool, model: Path | None, as_json
             show(textwrap.fill(text, width, subsequent_indent=" " * 9))
     problems = [check.name for check in checks if check.status == "problem"]
     if as_json:
-        document = {"ready": not problems, "checks": [check.to_dict() for check in checks]}
-        show_json(document, 2)
+        show_json({"ready": not problems, "checks": list(map(vars, checks))}, 2)
     if problems:
         raise CrepitusError(f"this machine is not ready: see {', '.join(problems)} above")
     if not as_json:

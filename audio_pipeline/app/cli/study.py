@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +22,9 @@ from audio_pipeline.app.cli.options import (
     port_option,
     region_option,
 )
-from audio_pipeline.app.text import show, show_json, visible
+from audio_pipeline.app.outputs import check_output, read_table, replaced
+from audio_pipeline.app.text import show, show_json, steps, visible
+from audio_pipeline.exceptions import CrepitusError
 
 if TYPE_CHECKING:
     from audio_pipeline.app.study import Study
@@ -79,20 +83,15 @@ def serve_command(
     """
     from audio_pipeline.app.history import History
     from audio_pipeline.app.study import open_study
-    from audio_pipeline.exceptions import CrepitusError
     from audio_pipeline.triage.messages import default_region, load_catalogue
 
     study = open_study(study_folder) if study_folder is not None else None
     region = region or (study.settings.region if study is not None else default_region())
     load_catalogue(region)  # an unknown region is refused before any work
-    try:
+    with _page_installed():
         from audio_pipeline.app.server.app import LOOPBACK, Service
         from audio_pipeline.app.server.connections import default_path
         from audio_pipeline.app.server.guards import ServerSettings
-    except ImportError as error:
-        raise CrepitusError(
-            f'the page needs {error.name}; install it with: pip install "crepitus[serve]"'
-        ) from None
     from audio_pipeline.model.classifier import load_classifier
 
     load_classifier(model, trusted=trusted)  # so is a model that is missing or altered
@@ -135,6 +134,17 @@ def serve_command(
     service.run()
 
 
+@contextmanager
+def _page_installed() -> Iterator[None]:
+    """Say in one line what a page needs that is not installed."""
+    try:
+        yield
+    except ImportError as error:
+        raise CrepitusError(
+            f'the page needs {error.name}; install it with: pip install "crepitus[serve]"'
+        ) from None
+
+
 def _show(address: str, again: bool) -> None:
     """Print the code to scan; each works for the first device that uses it."""
     if again:
@@ -175,15 +185,12 @@ def qr_code(text: str, *, colour: bool) -> str:
 @json_option
 def review_command(
     source: Path,
-    model: Path | None,
-    trusted: bool,
     rater: str,
     adjudicate: bool,
     agreement: bool,
-    unlabelled: bool,
     port: int,
-    allow_outside: bool,
     as_json: bool,
+    **simple: Any,
 ) -> None:
     """Label sounds by ear, one key each, the most informative first.
 
@@ -193,29 +200,17 @@ def review_command(
     drawn at random and tells how good it is. A second rater hears exactly the sounds of the first.
     """
     from audio_pipeline.app.review import DECIDED, agreements
-    from audio_pipeline.exceptions import CrepitusError
 
     if rater == DECIDED or (adjudicate and rater):
         raise click.UsageError(f"--adjudicate needs no rater, and none is called {DECIDED}")
     name = DECIDED if adjudicate else rater
-    try:
+    with _page_installed():
         from audio_pipeline.app.server.app import LOOPBACK
         from audio_pipeline.app.server.connections import listen, make_server, run_server
+        from audio_pipeline.app.server.guards import ServerSettings
         from audio_pipeline.app.server.review import create_review_app, open_queue
-    except ImportError as error:
-        raise CrepitusError(
-            f'the page needs {error.name}; install it with: pip install "crepitus[serve]"'
-        ) from None
-    from audio_pipeline.app.server.guards import ServerSettings
 
-    queue = open_queue(
-        source,
-        model,
-        allow_outside=allow_outside,
-        trusted=trusted,
-        unlabelled=unlabelled,
-        rater=name,
-    )
+    queue = open_queue(source, rater=name, **simple)
     if agreement:
         found = agreements(queue.store, {item.key: item.group for item in queue.items})
         show_json(found) if as_json else show(_agreement_text(found, queue.differing_file))
@@ -261,13 +256,20 @@ def study_command() -> None:
     """
 
 
-_folder = click.argument("folder", type=click.Path(path_type=Path))
+def _open(context: click.Context, parameter: click.Parameter, folder: Path) -> Study:
+    """Read the study that a command names."""
+    from audio_pipeline.app.study import open_study
+
+    return open_study(folder)
+
+
+_study = click.argument("study", metavar="FOLDER", type=click.Path(path_type=Path), callback=_open)
 
 
 @study_command.command(
     epilog="Example: crepitus study new my_study --title Twists --owner 'A. Miller, Example Clinic'"
 )
-@_folder
+@click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--title", required=True, help="What the study is called.")
 @click.option("--owner", required=True, help="Who asks, and how to reach them; people read it.")
 @json_option
@@ -286,22 +288,19 @@ def new(folder: Path, title: str, owner: str, as_json: bool) -> None:
 
 
 @study_command.command(epilog="Example: crepitus study check my_study")
-@_folder
+@_study
 @json_option
-def check(folder: Path, as_json: bool) -> None:
+def check(study: Study, as_json: bool) -> None:
     """Say what is missing, what was recorded otherwise than planned, and where speech is heard.
 
     Exit code 1 when a recording is lost, cannot be read, or is not the one that was made.
     """
-    from audio_pipeline.app.study import open_study
     from audio_pipeline.app.study_archive import check_study
-    from audio_pipeline.app.text import steps
 
-    study = open_study(folder)
     with steps() as progress:
         found = check_study(study, progress)
     if as_json:
-        show_json(found.to_dict())
+        show_json(asdict(found))
     else:
         show(
             f"{found.people} people, {found.sessions} sessions, {found.takes} takes;"
@@ -314,7 +313,7 @@ def check(folder: Path, as_json: bool) -> None:
 
 
 @study_command.command(epilog="Example: crepitus study export my_study -o archive --mute-speech")
-@click.argument("study_folder", metavar="FOLDER", type=click.Path(path_type=Path))
+@_study
 @output_folder("Folder for the archive")
 @click.option(
     "--mute-speech",
@@ -322,22 +321,19 @@ def check(folder: Path, as_json: bool) -> None:
     help="Put silence where speech may be heard, except in sounds labelled pop or grating.",
 )
 @json_option
-def export(study_folder: Path, folder: Path, mute_speech: bool, as_json: bool) -> None:
+def export(study: Study, folder: Path, mute_speech: bool, as_json: bool) -> None:
     """Write the pseudonymous archive of those who said yes to sharing.
 
     FLAC, labels, answers with ages in ten years, no dates and no names; manifest.csv that
     `crepitus train` reads, Croissant metadata, a REDCap data dictionary and a data card. Whoever
     left the study is in none. Exit code 1 when a recording cannot be read or was changed.
     """
-    from audio_pipeline.app.study import open_study
     from audio_pipeline.app.study_archive import export_study
-    from audio_pipeline.app.text import steps
 
-    study = open_study(study_folder)
     with steps() as progress:
         written = export_study(study, folder, mute_speech=mute_speech, progress=progress)
     if as_json:
-        show_json(written.to_dict())
+        show_json(asdict(written))
     else:
         labels = ", ".join(f"{count} {visible(one)}" for one, count in written.labels.items())
         show(
@@ -353,7 +349,7 @@ def export(study_folder: Path, folder: Path, mute_speech: bool, as_json: bool) -
 @study_command.command(
     epilog="Example: crepitus study withdraw my_study pk3m7xq --delete --models my_models"
 )
-@_folder
+@_study
 @click.argument("person", metavar="CODE")
 @click.option("--delete", is_flag=True, help="Also delete their takes and answers, for good.")
 @click.option(
@@ -365,16 +361,17 @@ def export(study_folder: Path, folder: Path, mute_speech: bool, as_json: bool) -
 )
 @json_option
 def withdraw(
-    folder: Path, person: str, delete: bool, places: tuple[Path, ...], as_json: bool
+    study: Study, person: str, delete: bool, places: tuple[Path, ...], as_json: bool
 ) -> None:
     """Take a person out of every later export, and name the models and archives that hold them."""
-    from audio_pipeline.app.study import models_that_saw, open_study
+    from audio_pipeline.app.study import models_that_saw
 
-    study = open_study(folder)
-    searched = [Path(folder).absolute().parent, *places]
+    searched = [study.folder.absolute().parent, *places]
     models = models_that_saw(study, person, searched)
     deleted = study.withdraw(person, delete=delete)
-    archives = [row["archive"] for row in study.exports() if person in _codes(row)]
+    archives = [
+        row["archive"] for row in study.exports() if person in row["participants"].split(";")
+    ]
     if as_json:
         show_json(
             {
@@ -395,12 +392,8 @@ def withdraw(
     show(f"Models were looked for in {places_text}; elsewhere there may be others.")
 
 
-def _codes(row: dict[str, str]) -> list[str]:
-    return row["participants"].split(";")
-
-
 @study_command.command(epilog="Example: crepitus study status my_study --width 0.1 --plot plan.png")
-@_folder
+@_study
 @click.option(
     "--predictions",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -424,7 +417,7 @@ def _codes(row: dict[str, str]) -> list[str]:
 @overwrite_option
 @json_option
 def status(
-    folder: Path,
+    study: Study,
     predictions: Path | None,
     width: float,
     plot: Path | None,
@@ -436,15 +429,10 @@ def status(
     From three people on, a simulation draws studies of more people like those of the pilot and
     says how wide the 95 % interval would be.
     """
-    from dataclasses import asdict
-
-    from audio_pipeline.app.outputs import check_output
-    from audio_pipeline.app.study import open_study
     from audio_pipeline.model.metrics import plan_people
 
     if plot is not None:
         check_output(plot, endings=(".png", ".svg"), inputs=[predictions], overwrite=overwrite)
-    study = open_study(folder)
     counts = _counts(study)
     what, hits, tries = _pilot(study, predictions)
     plan = plan_people(hits, tries, width) if len(tries) > 2 else None
@@ -476,9 +464,7 @@ def status(
                 mark = " <= wanted" if expected <= width else ""
                 show(f"{people:5} people  {bar:40} {expected:.3f} ({low:.3f}-{high:.3f}){mark}")
     if plot is not None and plan is not None:
-        from audio_pipeline.app.outputs import replaced
         from audio_pipeline.app.reporting.plots import plan_chart
-        from audio_pipeline.exceptions import CrepitusError
 
         drawn = plan_chart(what, width, plan.curve, plot.suffix.lower().removeprefix("."))
         if not drawn:
@@ -511,7 +497,6 @@ def _pilot(study: Study, predictions: Path | None) -> tuple[str, Ints, Ints]:
     import numpy as np
 
     from audio_pipeline.analysis.events import JOINT_LABELS
-    from audio_pipeline.app.outputs import read_table
     from audio_pipeline.app.study_archive import labelled_stretches
 
     found: dict[str, list[bool]] = {}

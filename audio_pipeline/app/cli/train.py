@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,34 +11,55 @@ import click
 from audio_pipeline.app.cli.options import (
     allow_outside_option,
     controls_option,
-    group_by_option,
+    dataset_options,
     json_option,
     learn_from_option,
     model_options,
     output_folder,
     overwrite_option,
+    pairs,
+    param_option,
     trust_option,
     where_option,
 )
-from audio_pipeline.app.outputs import check_new_folder, check_output, check_page, written
-from audio_pipeline.app.text import show, show_json, visible
-from audio_pipeline.files import csv_cell
+from audio_pipeline.app.outputs import (
+    check_new_folder,
+    check_output,
+    check_page,
+    write_json,
+    write_page,
+    write_rows,
+)
+from audio_pipeline.app.text import show, show_json, steps, visible
 
 if TYPE_CHECKING:
     from audio_pipeline.model.evaluation import Evaluation
 
 
-synthetic_option = click.option(
-    "--synthetic", default=0, metavar="N", help="Train on N made scenes as well."
-)
-embed_option = click.option(
-    "--embed",
-    is_flag=True,
-    help="Train on each recording in new surroundings too, and on gratings made of its impacts.",
-)
-sample_rate_option = click.option(
-    "--sample-rate", type=click.IntRange(1000, 192_000), help="Hz to listen at."
-)
+def _probability(text: str) -> float:
+    """Read a number between 0 and 1; ValueError where it is none."""
+    number = float(text)
+    if not 0 < number < 1:
+        raise ValueError(text)
+    return number
+
+
+def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what `train` and `benchmark` learn from and listen at."""
+    options = (
+        learn_from_option,
+        click.option("--synthetic", default=0, metavar="N", help="Train on N made scenes as well."),
+        click.option(
+            "--embed",
+            is_flag=True,
+            help="Train on each recording in new surroundings, and on gratings of its impacts.",
+        ),
+        click.option("--sample-rate", type=click.IntRange(1000, 192_000), help="Hz to listen at."),
+        controls_option,
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 @click.command(epilog="Example: crepitus train my_recordings -o my_model")
@@ -69,40 +89,29 @@ sample_rate_option = click.option(
     help="forest, extra_trees, boosting, logistic, svm, neighbors, or the dotted path of any "
     "scikit-learn classifier with predict_proba.",
 )
-@click.option(
-    "--param",
-    "params",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="A parameter of the estimator, set instead of searched.",
-)
-@where_option
-@group_by_option
-@allow_outside_option
-@synthetic_option
-@embed_option
+@param_option("A parameter of the estimator, set instead of searched.")
+@dataset_options
+@recipe_options
 @click.option(
     "--judge-only",
     is_flag=True,
     help="Learn from made sounds only; the recordings calibrate the model.",
 )
-@learn_from_option
 @click.option(
     "--takes",
     default=0,
     metavar="N",
     help="Judge on N recordings put together from clips as well (see `takes`).",
 )
-@controls_option
 @click.option("--permissive", is_flag=True, help="Leave out rows whose licence asks for more.")
 @click.option(
     "--threshold",
     "thresholds",
     multiple=True,
+    callback=pairs("LABEL=P with P between 0 and 1", _probability, str.rpartition),
     metavar="LABEL=P",
     help="Certainty from which a label is sure, instead of one that is chosen.",
 )
-@sample_rate_option
 @click.option("--name", default="", help="Name of the model.")
 @click.option(
     "--ignore-groups",
@@ -127,9 +136,7 @@ def train_command(
     allow_outside: bool,
     synthetic: int,
     embed: bool,
-    learn_from: tuple[str, ...],
     permissive: bool,
-    thresholds: tuple[str, ...],
     predictions: Path | None,
     as_json: bool,
     **simple: Any,
@@ -140,8 +147,7 @@ def train_command(
     label, or with label tracks beside the recordings. Any labels will do. Without DATASET, and
     with --synthetic, made sounds are all there is.
     """
-    from audio_pipeline.app.reporting.model_card import card_and_plots
-    from audio_pipeline.app.text import steps
+    from audio_pipeline.app.reporting.model_card import card_and_plots, training_page
     from audio_pipeline.datasets.augmentation import MadeSettings
     from audio_pipeline.datasets.loading import fail_for_unreadable
     from audio_pipeline.datasets.manifest import permissive_only
@@ -157,12 +163,7 @@ def train_command(
         raise click.UsageError("--judge-only needs a DATASET and --synthetic N")
     if dataset is None and not synthetic:
         raise click.UsageError("give a DATASET, or --synthetic N to train on made sounds only")
-    settings = TrainingSettings(
-        params=parse_params(params),
-        thresholds=_thresholds(thresholds),
-        learn_from=_learn_from(learn_from),
-        **simple,
-    )
+    settings = TrainingSettings(params=parse_params(params), **simple)
     check_recipe(settings)
     start = None
     if base is not None:
@@ -189,12 +190,9 @@ def train_command(
         )
     if predictions is not None and result.evaluation is not None:
         _write_predictions(predictions, result.evaluation)
-    document = {"model": str(folder), **result.to_dict()}
     if as_json:
-        show_json(document)
+        show_json({"model": str(folder), **result.to_dict()})
     else:
-        from audio_pipeline.app.reporting.model_card import training_page
-
         show(training_page(result, visible(str(folder))))
     fail_for_unreadable(result.data_warnings)
 
@@ -203,36 +201,14 @@ def _write_predictions(table: Path, evaluation: Evaluation) -> None:
     """Write a row for every recording or labelled stretch that was judged out of fold."""
     labels = evaluation.table.labels
     facts = ("recording", "start", "end", "label", "group", "answer")
-    with written(table) as file:
-        writer = csv.writer(file, lineterminator="\r\n")
-        writer.writerow([*facts, *(f"p_{label}" for label in labels)])
-        for row in evaluation.recordings:
-            cells = [csv_cell("" if row[name] is None else str(row[name])) for name in facts]
-            chances = [row["probabilities"][label] for label in labels]
-            shown = ["" if chance is None else f"{chance:.4f}" for chance in chances]
-            writer.writerow([*cells, *shown])
-
-
-def _learn_from(given: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-    """Read COLUMN=VALUE,... pairs."""
-    pairs = [pair.partition("=") for pair in given]
-    if not all(column and equals for column, equals, _ in pairs):
-        raise click.UsageError("--learn-from: write COLUMN=VALUE,VALUE")
-    return {column: tuple(values.split(",")) for column, _, values in pairs}
-
-
-def _thresholds(given: tuple[str, ...]) -> dict[str, float]:
-    """Read LABEL=P pairs."""
-    read = {}
-    for pair in given:
-        label, _, number = pair.rpartition("=")
-        try:
-            read[label] = float(number)
-        except ValueError:
-            read[label] = -1.0
-        if not label or not 0 < read[label] < 1:
-            raise click.UsageError(f"--threshold {pair}: write LABEL=P with P between 0 and 1")
-    return read
+    rows = (
+        [
+            *("" if row[name] is None else str(row[name]) for name in facts),
+            *(row["probabilities"][label] for label in labels),
+        ]
+        for row in evaluation.recordings
+    )
+    write_rows(table, [*facts, *(f"p_{label}" for label in labels)], rows)
 
 
 @click.command(epilog="Example: crepitus evaluate my_recordings --report evaluation.html")
@@ -242,10 +218,8 @@ def _thresholds(given: tuple[str, ...]) -> dict[str, float]:
     "--report", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.html", help="A page."
 )
 @overwrite_option
-@allow_outside_option
-@where_option
+@dataset_options
 @click.option("--by", multiple=True, metavar="COLUMN", help="Also report by a manifest's column.")
-@group_by_option
 @click.option(
     "--allow-overlap",
     is_flag=True,
@@ -279,7 +253,6 @@ def evaluate_command(
     column `doubt` says yes are shown apart, and recordings whose column `finding` says what should
     be found in them (see `takes`) are judged as wholes.
     """
-    from audio_pipeline.app.text import steps
     from audio_pipeline.datasets.loading import fail_for_unreadable
     from audio_pipeline.datasets.manifest import read_dataset
     from audio_pipeline.model.classifier import load_classifier
@@ -301,7 +274,6 @@ def evaluate_command(
             progress("Asking what holds no sound", 0, 1)
             evaluation = with_controls(evaluation, classifier=classifier)
     if report is not None:
-        from audio_pipeline.app.outputs import write_page
         from audio_pipeline.app.reporting.pages import evaluation_page
 
         write_page(report, evaluation_page(evaluation), read, overwrite=overwrite)
@@ -318,13 +290,8 @@ def evaluate_command(
 
 @click.command(epilog="Example: crepitus benchmark my_recordings --estimator svm -o my_benchmark")
 @click.argument("dataset", type=click.Path(path_type=Path), required=False)
-@click.option(
-    "-o",
-    "--output",
-    "folder",
-    required=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of the splits, the results and the ranking; new, or of an earlier benchmark.",
+@output_folder(
+    "Folder of the splits, the results and the ranking", "new, or of an earlier benchmark"
 )
 @click.option(
     "--estimator",
@@ -333,13 +300,7 @@ def evaluate_command(
     metavar="NAME",
     help="As for `train`; may be given again. Without it: all short names.",
 )
-@click.option(
-    "--param",
-    "params",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="A parameter of the one estimator, set instead of searched.",
-)
+@param_option("A parameter of the one estimator, set instead of searched.")
 @click.option(
     "--splits",
     "splits_file",
@@ -351,14 +312,8 @@ def evaluate_command(
     "--folds", type=click.IntRange(2, 1000), show_default="5, or those of the splits given"
 )
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same result.")
-@where_option
-@group_by_option
-@allow_outside_option
-@learn_from_option
-@synthetic_option
-@embed_option
-@sample_rate_option
-@controls_option
+@dataset_options
+@recipe_options
 @json_option
 def benchmark_command(
     dataset: Path | None,
@@ -371,7 +326,7 @@ def benchmark_command(
     where: dict[str, str],
     group_by: str,
     allow_outside: bool,
-    learn_from: tuple[str, ...],
+    learn_from: dict[str, tuple[str, ...]],
     synthetic: int,
     embed: bool,
     sample_rate: int | None,
@@ -386,9 +341,7 @@ def benchmark_command(
     ranked again and nothing is judged.
     """
     from audio_pipeline.analysis.config import AnalysisConfig
-    from audio_pipeline.app.outputs import check_page, write_json, write_page
     from audio_pipeline.app.reporting.pages import benchmark_page
-    from audio_pipeline.app.text import steps
     from audio_pipeline.datasets.augmentation import MadeSettings
     from audio_pipeline.datasets.loading import fail_for_unreadable, load_training_data
     from audio_pipeline.datasets.manifest import read_dataset
@@ -403,7 +356,7 @@ def benchmark_command(
         TrainingSettings(
             estimator=name,
             params=parse_params(params),
-            learn_from=_learn_from(learn_from),
+            learn_from=learn_from,
             controls=controls,
             sample_rate=sample_rate,
             seed=seed,
@@ -443,9 +396,8 @@ def benchmark_command(
         for file in sorted(set(folder.glob("*.json")) - {kept, *files}):
             benchmark.read_result(file)  # what would stop the ranking stops before any work
         with steps() as progress:
-            read = read_dataset(dataset, group_by, allow_outside=allow_outside)
+            chosen = read_dataset(dataset, group_by, allow_outside=allow_outside).where(where)
             listening = AnalysisConfig().at_rate(sample_rate) if sample_rate else None
-            chosen = read.where(where) if where else read
             material = load_training_data(chosen, listening, progress=progress)
             splits = found[0] if found else benchmark.make_splits(material, folds or 5, seed)
             found = [splits]
@@ -510,16 +462,12 @@ def takes_command(
     or two joint sounds; half are guided, as `record` makes them. `evaluate` then says how often the
     finding is right, uncertain or wrong.
     """
-    from audio_pipeline.app.text import steps
     from audio_pipeline.datasets.manifest import read_dataset
     from audio_pipeline.datasets.takes import TakeSettings, write_takes
 
     check_new_folder(folder)
-    given = read_dataset(dataset, allow_outside=allow_outside)
-    given = given.where(where) if where else given
-    settings = TakeSettings()
-    if guided is not None:
-        settings = replace(settings, guided=float(guided))
+    given = read_dataset(dataset, allow_outside=allow_outside).where(where)
+    settings = TakeSettings() if guided is None else TakeSettings(guided=float(guided))
     with steps() as progress:
         summary = write_takes(
             given,
@@ -550,17 +498,12 @@ def synthesize_command(folder: Path, count: int, seed: int, as_json: bool) -> No
     Scenes of about 7 seconds and short clips, in WAV's lossless sibling FLAC, with a manifest
     that `train` and `evaluate` read. Figures on made sounds say nothing about real recordings.
     """
-    from rich.console import Console
-    from rich.progress import Progress
-
     from audio_pipeline.datasets.synthesis.dataset import write_dataset
 
     check_new_folder(folder)
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("Making sounds", total=count)
+    with steps() as progress:
         summary = write_dataset(
-            folder, count, seed, progress=lambda done: bar.update(task, completed=done)
+            folder, count, seed, progress=lambda done: progress("Making sounds", done, count)
         )
     if as_json:
         show_json(summary)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Collection
+from datetime import datetime
 from pathlib import Path
 
 import click
@@ -16,27 +16,24 @@ from audio_pipeline.app.cli.options import (
     overwrite_option,
     region_option,
 )
-from audio_pipeline.app.outputs import check_output, written
+from audio_pipeline.app.outputs import check_output, write_json, write_text
 from audio_pipeline.app.text import show, show_json
+from audio_pipeline.triage import questionnaire
 from audio_pipeline.triage.answers import Answers, load_answers
 from audio_pipeline.triage.messages import default_region, load_catalogue
-from audio_pipeline.triage.questionnaire import (
-    answers_file,
-    form_document,
-    form_text,
-    questionnaire_resource,
-)
 from audio_pipeline.triage.recommendation import FINDINGS, Sound, explain, recommend, sounds_heard
+
+sound_option = click.option(
+    "--sound",
+    type=click.Choice(FINDINGS),
+    metavar="FINDING",
+    help=f"What a recording held: {', '.join(FINDINGS)}.",
+)
 
 
 @click.command(epilog="Example: crepitus triage --answers answers.yaml --sound grating --json")
 @answers_option
-@click.option(
-    "--sound",
-    metavar="FINDING",
-    type=click.Choice(FINDINGS),
-    help=f"What a recording held: {', '.join(FINDINGS)}.",
-)
+@sound_option
 @click.option(
     "--confidence", type=FiniteRange(0, 1), metavar="P", help="How sure the sound is, 0 to 1."
 )
@@ -78,10 +75,17 @@ def triage_command(
         wanted = ask(interview, region=region)
         answers, declined = interview.answers, interview.declined
         reached = interview.highest_reached
+    now = datetime.now().astimezone()
+    # Only their owner may read these files: answers are health data.
     if save is not None:
-        _save_answers(answers, save, region, overwrite)
+        text = questionnaire.answers_file(load_catalogue(region), answers)
+        write_text(Path(save), text, replace=overwrite, private=True)
     if fhir is not None:
-        _save_response(answers, declined, fhir, region, overwrite)
+        authored = now.isoformat(timespec="seconds")
+        resource = questionnaire.response_resource(
+            answers, authored=authored, declined=declined, region=region
+        )
+        write_json(Path(fhir), resource, replace=overwrite, private=True)
     if not wanted:
         return
     recommendation = recommend(answers, heard, region=region)
@@ -90,38 +94,7 @@ def triage_command(
         return
     from audio_pipeline.app.reporting.terminal import show_recommendation
 
-    show_recommendation(recommendation, reached, _now())
-
-
-def _now() -> str:
-    from datetime import datetime
-
-    return datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
-
-
-def _save_answers(answers: Answers, path: str, region: str, overwrite: bool) -> None:
-    from audio_pipeline.triage.messages import load_catalogue
-    from audio_pipeline.triage.questionnaire import answers_file
-
-    _write(path, answers_file(load_catalogue(region), answers), overwrite)
-
-
-def _save_response(
-    answers: Answers, declined: Collection[str], path: str, region: str, overwrite: bool
-) -> None:
-    from datetime import datetime
-
-    from audio_pipeline.triage.questionnaire import response_resource
-
-    authored = datetime.now().astimezone().isoformat(timespec="seconds")
-    resource = response_resource(answers, authored=authored, declined=declined, region=region)
-    _write(path, json.dumps(resource, ensure_ascii=False, indent=2) + "\n", overwrite)
-
-
-def _write(path: str, text: str, overwrite: bool) -> None:
-    """Write a file only its owner can read; answers are health data."""
-    with written(Path(path), newline="\n", replace=overwrite, private=True) as file:
-        file.write(text)
+    show_recommendation(recommendation, reached, now.strftime("%Y-%m-%d %H:%M"))
 
 
 @click.command(epilog="Example: crepitus questions --format yaml > answers.yaml")
@@ -143,22 +116,17 @@ def questions_command(form: str, region: str | None, as_json: bool) -> None:
     region = region or default_region()
     words = load_catalogue(region)
     if form == "fhir":
-        show_json(questionnaire_resource(region), 2)
+        show_json(questionnaire.questionnaire_resource(region), 2)
     elif as_json:
-        show_json(form_document(words), 2)
+        show_json(questionnaire.form_document(words), 2)
     elif form == "yaml":
-        click.echo(answers_file(words), nl=False)
+        click.echo(questionnaire.answers_file(words), nl=False)
     else:
-        click.echo(form_text(words), nl=False)
+        click.echo(questionnaire.form_text(words), nl=False)
 
 
 @click.command(epilog="Example: crepitus why --sound single_pop")
-@click.option(
-    "--sound",
-    type=click.Choice(FINDINGS),
-    metavar="FINDING",
-    help=f"What a recording held: {', '.join(FINDINGS)}.",
-)
+@sound_option
 @region_option
 @json_option
 def why_command(sound: str | None, region: str | None, as_json: bool) -> None:

@@ -11,17 +11,16 @@ from rich.live import Live
 from rich.text import Text
 
 from audio_pipeline.analysis.guided import Phase, phase_at
-from audio_pipeline.app.capture.live import FLOOR_DBFS, Advice
-from audio_pipeline.app.reporting.terminal import NAMES, strength
-from audio_pipeline.app.text import visible
+from audio_pipeline.app.capture.live import FLOOR_DBFS, Advice, LevelMeter
+from audio_pipeline.app.reporting.terminal import label_words, strength
 
 if TYPE_CHECKING:
     from audio_pipeline.analysis.pipeline import LiveEvent
-    from audio_pipeline.app.capture.recorder import Moment
 
 REDRAW_SECONDS = 0.1
 _SHOWN_EVENTS = 3
 _LABEL_WIDTH = 13
+STOP_LINE = "  Enter stops and keeps the recording. Stop if it hurts."
 
 ADVICE: dict[Advice, tuple[str, str]] = {
     "good": ("good", ""),
@@ -55,7 +54,7 @@ def cue(phase: Phase, moment: float) -> tuple[str, float]:
 def describe(event: LiveEvent) -> str:
     """Return a heard event in a few words, such as ``7.1 s pop (likely)``."""
     heard = event.event
-    name = NAMES.get(heard.label) or visible(heard.label)
+    name = label_words(heard.label)
     sure = "unsure" if heard.uncertain else strength(heard.probabilities[heard.label])
     return f"{heard.start:.1f} s {name} ({sure})"
 
@@ -91,10 +90,10 @@ class TakeScreen:
         if self._moves:
             self._live.stop()
 
-    def show(self, moment: Moment) -> None:
+    def show(self, seconds: float, level: LevelMeter, events: Sequence[LiveEvent]) -> None:
         """Take what happened since the last call and draw it."""
-        self.hear(moment.events)
-        self.draw(moment.seconds, moment.level.bar_dbfs, moment.level.advice)
+        self.hear(events)
+        self.draw(seconds, level.bar_dbfs, level.advice)
 
     def hear(self, events: Sequence[LiveEvent]) -> None:
         """Take events; a later report of the same event replaces the earlier."""
@@ -116,7 +115,8 @@ class TakeScreen:
         lines = [self._heading(phase, moment)]
         if phase is not None:
             lines.append(self._pace(phase, moment))
-        lines += [self._level(level_dbfs), self._verdict(advice), self._heard(), _stop_line()]
+        verdict = Text(" " * (_LABEL_WIDTH + 2)).append(*ADVICE[advice])
+        lines += [self._level(level_dbfs), verdict, self._heard(), Text(STOP_LINE)]
         self._live.update(Group(*lines), refresh=True)
 
     def _heading(self, phase: Phase | None, moment: float) -> Text:
@@ -154,10 +154,6 @@ class TakeScreen:
         shown = "none" if level_dbfs <= FLOOR_DBFS else f"{round(level_dbfs)} dB"
         return text.append(f" {shown:>6}")
 
-    def _verdict(self, advice: Advice) -> Text:
-        words, style = ADVICE[advice]
-        return Text(" " * (_LABEL_WIDTH + 2)).append(words, style)
-
     def _heard(self) -> Text:
         latest = [self._events[start] for start in sorted(self._events)][-_SHOWN_EVENTS:]
         if not latest:
@@ -171,7 +167,3 @@ class TakeScreen:
     @property
     def _ascii(self) -> bool:
         return self._console.options.ascii_only
-
-
-def _stop_line() -> Text:
-    return Text("  Enter stops and keeps the recording. Stop if it hurts.")

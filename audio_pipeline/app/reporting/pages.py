@@ -71,16 +71,11 @@ class BatchSummary:
         self.labels.update(e["label"] for e in document["events"] if not e["uncertain"])
         if document.get("recommendation"):
             self.levels[document["recommendation"]["level"]] += 1
-        self._consider(recording, document)
-
-    def _consider(self, recording: str, document: Mapping[str, Any]) -> None:
         worth = worth_listening(document)
-        if worth <= 0:
-            return
         entry = (worth, recording, document)
-        if len(self.listen) < SHOWN:
+        if worth > 0 and len(self.listen) < SHOWN:
             heapq.heappush(self.listen, entry)
-        elif entry[:2] > self.listen[0][:2]:
+        elif worth > 0 and entry[:2] > self.listen[0][:2]:
             heapq.heapreplace(self.listen, entry)
 
 
@@ -103,7 +98,6 @@ def write_batch_report(
     path: str | os.PathLike[str],
     recordings: Iterable[tuple[str, Mapping[str, Any]]],
     *,
-    title: str = "Crepitus: a batch of recordings",
     inputs: Iterable[str | bytes | os.PathLike[str] | None] = (),
     overwrite: bool = False,
 ) -> None:
@@ -118,10 +112,10 @@ def write_batch_report(
     summary = BatchSummary()
     for recording, document in recordings:
         summary.add(recording, document)
-    write_page(path, batch_page(summary, title), inputs, overwrite=overwrite)
+    write_page(path, batch_page(summary), inputs, overwrite=overwrite)
 
 
-def batch_page(summary: BatchSummary, title: str) -> str:
+def batch_page(summary: BatchSummary) -> str:
     """Return the page of a summary; self-contained, like every report."""
     facts = [
         f"{summary.recordings} recordings, {hours(summary.seconds)} of sound",
@@ -131,7 +125,7 @@ def batch_page(summary: BatchSummary, title: str) -> str:
     listen = sorted(summary.listen, key=lambda entry: entry[:2], reverse=True)
     return render_page(
         "batch.html",
-        title,
+        "Crepitus: a batch of recordings",
         facts=facts,
         counts=[
             ("What was found", _bars(summary.findings, FINDING_WORDS)),

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import html
 import io
-import struct
 import warnings
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -154,21 +153,14 @@ def indexed_png(pixels: NDArray[np.uint8], palette: NDArray[np.uint8]) -> bytes:
     ``pixels``: uint8 (height, width).
     ``palette``: uint8 (256, 3), red, green, blue.
     """
+    import av
 
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        checksum = zlib.crc32(kind + data)
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)
-
-    height, width = pixels.shape
-    header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
-    rows = np.hstack((np.zeros((height, 1), np.uint8), pixels))  # filter 0 before each row
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"PLTE", palette.tobytes())
-        + chunk(b"IDAT", zlib.compress(rows.tobytes(), 6))
-        + chunk(b"IEND", b"")
-    )
+    opaque = np.insert(palette, 0, 255, axis=1)
+    frame = av.VideoFrame.from_ndarray((pixels, opaque), "pal8")
+    codec = av.CodecContext.create("png", "w")
+    codec.width, codec.height, codec.pix_fmt = frame.width, frame.height, "pal8"
+    codec.time_base = Fraction(1)  # of a film of one picture
+    return b"".join(map(bytes, codec.encode(frame) + codec.encode(None)))
 
 
 def share_chart(
@@ -207,9 +199,8 @@ def interval_chart(
 
     def draw_bars(axes: Any) -> None:
         values = [0.0 if value is None else value for _, value, _, _ in rows]
-        spans = [(n, low, high) for n, (_, _, low, high) in enumerate(rows)]
         axes.barh(range(len(rows)), values, height=0.7)
-        for number, low, high in spans:
+        for number, (_, _, low, high) in enumerate(rows):
             if low is not None and high is not None:
                 axes.plot([low, high], [number, number], color="#111")
         names = [visible(name if len(name) <= 34 else f"{name[:33]}…") for name, *_ in rows]

@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 import textwrap
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any, TextIO
+from dataclasses import dataclass
+from typing import TextIO
 
 from audio_pipeline.triage.messages import Catalogue
 from audio_pipeline.triage.recommendation import Explanation, Reason, Recommendation
@@ -75,10 +75,6 @@ class ShownAdvice:
     unanswered: tuple[str, ...]  # what the questions without an answer are about
     sources: tuple[ShownSource, ...]  # where the reasons come from
     rules: str  # version of the rules, in words
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return asdict(self)
 
 
 def shown_advice(recommendation: Recommendation) -> ShownAdvice:
@@ -254,11 +250,9 @@ def recommendation_page(
     return "\n".join(lines).rstrip() + "\n"
 
 
-def explanation_page(
-    explanation: Iterable[Explanation], words: Catalogue, *, width: int = PLAIN_WIDTH
-) -> str:
+def explanation_page(explanation: Iterable[Explanation], words: Catalogue) -> str:
     """Write why a back cracks, with its sources; lines joined by newlines, one at the end."""
-    width = max(width, 40)
+    width = PLAIN_WIDTH
     title = words.text("why", "title")
     lines = [title, "=" * min(len(title), width), ""]
     sources: dict[str, Source] = {}

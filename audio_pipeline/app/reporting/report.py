@@ -14,26 +14,23 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from audio_pipeline._version import __version__
-from audio_pipeline.analysis.pipeline import printable
-from audio_pipeline.app.outputs import GENERATOR, check_page, write_page
+from audio_pipeline.analysis.assessment import Assessment
+from audio_pipeline.analysis.events import Event
+from audio_pipeline.analysis.pipeline import Analysis, printable
+from audio_pipeline.app.outputs import GENERATOR, write_page
 from audio_pipeline.app.reporting.plots import draw, spectrogram_png, waveform_svg
 from audio_pipeline.app.reporting.recommendation import shown_advice
 from audio_pipeline.app.text import visible_lines
 from audio_pipeline.audio.recording import Recording, Source, read_recording
 from audio_pipeline.exceptions import RecordingError
+from audio_pipeline.model.classifier import Classifier
 from audio_pipeline.triage.messages import load_catalogue
-
-if TYPE_CHECKING:
-    from audio_pipeline.analysis.assessment import Assessment
-    from audio_pipeline.analysis.events import Event
-    from audio_pipeline.analysis.pipeline import Analysis
-    from audio_pipeline.model.classifier import Classifier
 
 LABEL_WORDS = {"pop": "Pop", "grating": "Grinding sound", "other": "Other sound"}
 
@@ -61,7 +58,6 @@ def write_report(
     Raises InvalidInputError when something is there that Crepitus did not write.
     """
     heard = [assessment.analysis.source for assessment in assessments]
-    check_page(path, heard, overwrite=overwrite)
     page = report_page(assessments, classifier, sources=sources, embed_audio=embed_audio)
     write_page(path, page, heard, overwrite=overwrite)
 

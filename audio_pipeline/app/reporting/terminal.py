@@ -17,6 +17,7 @@ import click
 from audio_pipeline.app.text import show, visible
 
 if TYPE_CHECKING:
+    from audio_pipeline.analysis.assessment import Assessment
     from audio_pipeline.analysis.events import Event
     from audio_pipeline.analysis.pipeline import Analysis
     from audio_pipeline.audio.quality import Quality
@@ -40,6 +41,10 @@ GUIDED_PLAN: Final = (
 FREE_PLAN: Final = "Record as long as you like. Enter stops."
 TIMED_PLAN: Final = "It records for {seconds:g} seconds. Enter stops earlier."
 
+ONLY_THE_SOUND: Final = """
+This is only about the sound. Your symptoms decide what to do: run crepitus triage,
+or give --answers. Crepitus cannot examine you; it is a demonstration and not a
+medical device."""
 OFFER_QUESTIONS: Final = (
     "This is only about the sound. Your symptoms decide what to do. A few questions, about 15 "
     "short screens, can say what that is. Press Enter to begin, or type n to leave."
@@ -62,10 +67,10 @@ SENTENCES: Final = {
     "unusable": "We cannot use this recording.",
 }
 MEANINGS: Final = {
-    "single_pop": "A sound alone cannot show what is happening inside your back.",
-    "repeated_pops": "A sound alone cannot show what is happening inside your back.",
-    "grating": "A sound alone cannot show what is happening inside your back.",
-    "mixed": "A sound alone cannot show what is happening inside your back.",
+    **dict.fromkeys(
+        ("single_pop", "repeated_pops", "grating", "mixed"),
+        "A sound alone cannot show what is happening inside your back.",
+    ),
     "nothing_recognised": "This tells you nothing good or bad about your back.",
     "uncertain": "A tap, a key or clothes can sound the same. You can record again.",
     "unusable": "Please record again; the notes below say what to change.",
@@ -115,17 +120,10 @@ def quality_verdict(analysis: Analysis) -> str:
     return "The recording is good."
 
 
-def finding_sentence(analysis: Analysis) -> str:
-    """Return the finding of an analysis that has one in one sentence for people."""
-    assert analysis.finding is not None
-    count = sum(event.label == "pop" and not event.uncertain for event in analysis.events)
-    pops = "1 pop" if count == 1 else f"{count} pops"
-    label = analysis.finding.label
-    return (
-        SENTENCES[label].format(pops=pops)
-        if label in SENTENCES
-        else f"Likeliest sound: {visible(label)}."
-    )
+def finding_words(label: str, pops: int) -> str:
+    """Return a finding in one sentence for people; ``pops``: how many sure ones there are."""
+    sentence = SENTENCES.get(label, f"Likeliest sound: {visible(label)}.")
+    return sentence.replace("{pops}", "1 pop" if pops == 1 else f"{pops} pops")
 
 
 def strength(confidence: float) -> str:
@@ -135,12 +133,12 @@ def strength(confidence: float) -> str:
 
 def event_line(event: Event) -> str:
     """Return one event in one line."""
-    name = NAMES.get(event.label) or visible(event.label)
+    name = label_words(event.label)
     sure = "unsure" if event.uncertain else strength(event.probabilities[event.label])
     return f"{event.start:7.2f} s  {name} ({sure}): {visible(' '.join(event.reasons))}"
 
 
-def analysis_page(analysis: Analysis, width: int = WIDTH) -> str:
+def analysis_page(analysis: Analysis) -> str:
     """Write what was heard in one recording, ending with a newline.
 
     A recording that failed is one line.
@@ -149,17 +147,18 @@ def analysis_page(analysis: Analysis, width: int = WIDTH) -> str:
     if analysis.finding is None or analysis.duration is None:
         return f"{name}: failed: {visible(analysis.error or '')}\n"
     title = f"{name} ({analysis.duration:.1f} s)"
-    lines = [title, "=" * min(len(title), width), ""]
-    lines += timeline(analysis.events, analysis.duration, width)
-    lines += _wrapped(finding_sentence(analysis), width)
+    lines = [title, "=" * min(len(title), WIDTH), ""]
+    lines += timeline(analysis.events, analysis.duration)
+    pops = sum(event.label == "pop" and not event.uncertain for event in analysis.events)
+    lines += _wrapped(finding_words(analysis.finding.label, pops))
     for reason in analysis.finding.reasons[1:]:  # the first counts what the sentence has said
-        lines += _wrapped(visible(reason), width)
-    lines += _wrapped(MEANINGS.get(analysis.finding.label, ""), width)
+        lines += _wrapped(visible(reason))
+    lines += _wrapped(MEANINGS.get(analysis.finding.label, ""))
     shown = sorted(analysis.events, key=_interest)[:MOST_EVENTS]
     if shown:
         lines.append("")
         for event in sorted(shown, key=lambda one: one.start):
-            lines += _wrapped(event_line(event), width, " " * 11)
+            lines += _wrapped(event_line(event), " " * 11)
         left = len(analysis.events) - len(shown)
         if left:
             lines.append(f"         and {left} more; --json lists them all.")
@@ -167,7 +166,7 @@ def analysis_page(analysis: Analysis, width: int = WIDTH) -> str:
     if quality is not None and quality.warnings:
         lines += ["", "About the recording"]
         for warning in quality.warnings:
-            lines += _wrapped(f"- {visible(warning.text)}", width, "  ")
+            lines += _wrapped(f"- {visible(warning.text)}", "  ")
     return "\n".join(lines) + "\n"
 
 
@@ -176,38 +175,40 @@ def _interest(event: Event) -> tuple[bool, bool, float]:
     return event.label == "other", event.uncertain, -max(event.probabilities.values())
 
 
-def _wrapped(text: str, width: int, indent: str = "") -> list[str]:
-    return textwrap.wrap(text, width, subsequent_indent=indent, break_on_hyphens=False)
+def _wrapped(text: str, indent: str = "") -> list[str]:
+    return textwrap.wrap(text, WIDTH, subsequent_indent=indent, break_on_hyphens=False)
 
 
-def timeline(events: Sequence[Event], duration: float, width: int = WIDTH) -> list[str]:
+def timeline(events: Sequence[Event], duration: float) -> list[str]:
     """Draw the events over time: P a pop, G grinding, o other, ? unsure. Empty for no event."""
     if not events or duration <= 0:
         return []
-    places = width - 2
+    places = WIDTH - 2
     cells = ["."] * places
     for event in sorted(events, key=_interest, reverse=True):
         first = min(places - 1, int(event.start / duration * places))
         last = min(places - 1, int(event.end / duration * places))
-        mark = "?" if event.uncertain else _MARKS.get(event.label) or visible(event.label)[:1]
+        mark = "?" if event.uncertain else _mark(event.label)
         cells[first : last + 1] = [mark] * (last + 1 - first)
     end = f"{duration:.1f} s"
-    used = [(mark, word) for mark, word in _legend(events) if mark in cells]
+    labels = dict.fromkeys(event.label for event in events)
+    legend = [*((_mark(label), label_words(label)) for label in labels), ("?", "unsure")]
     return [
         f"|{''.join(cells)}|",
-        f"0 s{end:>{width - 3}}",
-        "   ".join(f"{mark} {word}" for mark, word in used),
+        f"0 s{end:>{WIDTH - 3}}",
+        "   ".join(f"{mark} {words}" for mark, words in legend if mark in cells),
         "",
     ]
 
 
-def _legend(events: Sequence[Event]) -> list[tuple[str, str]]:
-    labels = dict.fromkeys(event.label for event in events)
-    known = [
-        (_MARKS.get(label) or visible(label)[:1], NAMES.get(label) or visible(label))
-        for label in labels
-    ]
-    return [*known, ("?", "unsure")]
+def _mark(label: str) -> str:
+    """Return the letter that stands for a label on the timeline."""
+    return _MARKS.get(label) or visible(label)[:1]
+
+
+def label_words(label: str) -> str:
+    """Return a label in words; any text may be the label of another model."""
+    return NAMES.get(label) or visible(label)
 
 
 def show_recommendation(
@@ -223,3 +224,14 @@ def show_recommendation(
         answered_at=answered_at,
     )
     click.echo(page, nl=False)
+
+
+def show_assessment(assessment: Assessment, highest_reached: str | None = None) -> None:
+    """Print what to do, and what was heard; an emergency stands alone."""
+    recommendation = assessment.recommendation
+    if recommendation is not None:
+        show_recommendation(recommendation, highest_reached)
+        if recommendation.level == "emergency":
+            return
+        click.echo()
+    show(analysis_page(assessment.analysis))

@@ -9,6 +9,7 @@ import json
 import secrets
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from functools import cache
 from typing import Any, TypeVar
 
@@ -20,14 +21,16 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from audio_pipeline._version import __version__
 from audio_pipeline.analysis.guided import Phase, ProtocolConfig, planned_phases
+from audio_pipeline.app.reporting.recommendation import shown_advice
 from audio_pipeline.app.server.guards import ServerSettings
-from audio_pipeline.app.server.pool import AnalysisPool, Reply
+from audio_pipeline.app.server.pool import AnalysisPool
 from audio_pipeline.app.server.schemas import (
     ApiError,
     InterviewInput,
     Strict,
     TriageInput,
     busy,
+    refuse_body,
 )
 from audio_pipeline.app.server.uploads import MemoryBudget, Upload, read_upload
 from audio_pipeline.exceptions import InvalidInputError, first_problem
@@ -41,8 +44,8 @@ from audio_pipeline.triage.messages import (
     languages,
     load_catalogue,
 )
-from audio_pipeline.triage.questionnaire import form_document
-from audio_pipeline.triage.recommendation import explain, recommend
+from audio_pipeline.triage.questionnaire import form_document, response_resource
+from audio_pipeline.triage.recommendation import Sound, explain, recommend
 from audio_pipeline.triage.rules import LEVELS, SKIP, UNSURE, Question, load_tables
 
 API_VERSION = 1
@@ -68,8 +71,6 @@ class Api:
 
     async def version(self) -> Response:
         """Name the software, the model that listens and the rules."""
-        from audio_pipeline.triage.rules import load_tables
-
         description = await self._pool.description() if self._pool.ready else None
         return JSONResponse(
             {
@@ -84,11 +85,9 @@ class Api:
     async def questions(self, request: Request) -> Response:
         """Return the questionnaire: ids, words, options, and the words of each level."""
         asked = request.query_params
-        region, language = (
-            asked.get("region", self._region),
-            asked.get("language", DEFAULT_LANGUAGE),
-        )
-        return JSONResponse(questionnaire_document(known_region(region), known_language(language)))
+        region = known_region(asked.get("region", self._region))
+        language = known_language(asked.get("language", DEFAULT_LANGUAGE))
+        return JSONResponse(questionnaire_document(region, language))
 
     async def interview(self, request: Request) -> Response:
         """Return what the interview asks next, and the way it has taken."""
@@ -110,13 +109,11 @@ class Api:
 
     async def advice(self, request: Request) -> Response:
         """Return the recommendation in words, in the order in which a page shows them."""
-        from audio_pipeline.app.reporting.recommendation import shown_advice
-
         result = recommendation(await json_input(request, TriageInput), self._region)
         so_far = Interview(result.answers, result.sound)
         return JSONResponse(
             {
-                **shown_advice(result).to_dict(),
+                **asdict(shown_advice(result)),
                 "level_so_far": so_far.level,
                 "may_twist": so_far.may_twist,
             }
@@ -124,8 +121,6 @@ class Api:
 
     async def fhir(self, request: Request) -> Response:
         """Return the answers as a FHIR R4 QuestionnaireResponse."""
-        from audio_pipeline.triage.questionnaire import response_resource
-
         given = await json_input(request, TriageInput)
         answers, language = checked_answers(given.answers), known_language(given.language)
         now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
@@ -142,10 +137,10 @@ class Api:
 
     async def _run(self, kind: str, request: Request) -> Response:
         async with self.analysed(kind, request) as (_, reply):
-            return Response(reply.body, media_type=reply.media_type)
+            return reply
 
     @asynccontextmanager
-    async def analysed(self, kind: str, request: Request) -> AsyncIterator[tuple[Upload, Reply]]:
+    async def analysed(self, kind: str, request: Request) -> AsyncIterator[tuple[Upload, Response]]:
         """Read an upload and do its job; the upload's memory is given back at the end."""
         self._pool.admit()
         upload, reserved = await read_upload(
@@ -239,6 +234,17 @@ def known_language(language: str) -> str:
     return language
 
 
+async def json_body(request: Request) -> dict[str, Any]:
+    """Read the JSON object that is the body of a request.
+
+    Raises ApiError 415 when its header says that it is none, else as :func:`json_object` does.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise refuse_body(415, "not_json", "Send application/json.")
+    return json_object(await request.body(), "request")
+
+
 S = TypeVar("S", bound=Strict)
 
 
@@ -247,10 +253,7 @@ async def json_input(request: Request, shape: type[S]) -> S:
 
     Raises ApiError 415 when it is no JSON, 422 when it is not of the documented shape.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise ApiError(415, "not_json", "Send application/json.", {"Connection": "close"})
-    body = json_object(await request.body(), "request")
+    body = await json_body(request)
     try:
         return shape.model_validate(body)
     except ValidationError as error:
@@ -261,15 +264,9 @@ async def json_input(request: Request, shape: type[S]) -> S:
 
 def recommendation(given: TriageInput, region: str) -> Any:
     """Recommend from a checked request."""
-    from audio_pipeline.triage.recommendation import Sound
-
-    answers = checked_answers(given.answers)
-    sound = None
-    if given.sound is not None:
-        sound = Sound(given.sound.finding, given.sound.confidence)
     return recommend(
-        answers,
-        sound,
+        checked_answers(given.answers),
+        Sound(**given.sound.model_dump()) if given.sound else None,
         region=known_region(given.region or region),
         language=known_language(given.language),
     )

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import uvicorn
@@ -18,19 +18,8 @@ from starlette.responses import HTMLResponse, Response
 
 from audio_pipeline.app.history import History
 from audio_pipeline.app.reporting.report import environment
-from audio_pipeline.app.server import schemas
+from audio_pipeline.app.server import connections, schemas
 from audio_pipeline.app.server.api import API_VERSION, Api, LiveStreams
-from audio_pipeline.app.server.connections import (
-    Certificate,
-    host_names,
-    kept_certificate,
-    lasting_name,
-    listen,
-    local_addresses,
-    make_certificate,
-    make_server,
-    run_server,
-)
 from audio_pipeline.app.server.guards import (
     LOOPBACK_NAMES,
     BodyLimits,
@@ -81,14 +70,6 @@ _ERRORS: dict[int, str] = {
     422: "The recording cannot be decoded, or the answers are wrong.",
     503: "Too many recordings at once; see Retry-After.",
 }
-
-
-@dataclass(frozen=True)
-class Asset:
-    """One file of the page."""
-
-    body: bytes
-    media_type: str
 
 
 def _responses(model: type | None, *codes: int) -> dict[int | str, dict[str, Any]]:
@@ -220,7 +201,7 @@ def add_page(app: FastAPI, pages: Mapping[str, str]) -> None:
     def answer(name: str) -> Response:
         if name not in assets or name.endswith(".html"):  # a template, with an address of its own
             raise _unknown_path()
-        return Response(assets[name].body, media_type=assets[name].media_type)
+        return Response(assets[name], media_type=MEDIA_TYPES[PurePath(name).suffix])
 
     for path, name in pages.items():
         handler = _answer_page if name.endswith(".html") else answer
@@ -228,18 +209,14 @@ def add_page(app: FastAPI, pages: Mapping[str, str]) -> None:
     app.add_api_route("/static/{name}", answer, include_in_schema=False)
 
 
-def load_assets() -> dict[str, Asset]:
+def load_assets() -> dict[str, bytes]:
     """Read the page's files from the package; nothing else on disk can be asked for.
 
     Name without folder to content; files of other kinds are left out.
     """
     folder = resources.files("audio_pipeline.app.server") / "static"
-    assets = {}
-    for entry in folder.iterdir():
-        suffix = "." + entry.name.rpartition(".")[2]
-        if suffix in MEDIA_TYPES:
-            assets[entry.name] = Asset(entry.read_bytes(), MEDIA_TYPES[suffix])
-    return assets
+    files = [entry for entry in folder.iterdir() if PurePath(entry.name).suffix in MEDIA_TYPES]
+    return {entry.name: entry.read_bytes() for entry in files}
 
 
 async def _answer_page(name: str, request: Request) -> Response:
@@ -251,7 +228,7 @@ async def _answer_page(name: str, request: Request) -> Response:
 @cache
 def written_page(name: str, language: str) -> str:
     """Return a page in a language; all its words are inside, so that it also works alone."""
-    template = load_assets()[name].body.decode("utf-8")
+    template = load_assets()[name].decode("utf-8")
     named = {one: load_catalogue(language=one).messages["language"]["name"] for one in languages()}
     [go, *_] = load_tables().watch  # what to call for, also while the server cannot be reached
     regions, watch = {}, []
@@ -339,17 +316,17 @@ class Service:
     on_paired: Callable[[str], None] | None = None
 
     def __post_init__(self) -> None:
-        own = local_addresses()
-        names = [*LOOPBACK_NAMES, *own, *host_names()]
+        own = connections.local_addresses()
+        names = [*LOOPBACK_NAMES, *own, *connections.host_names()]
         if self.host not in EVERYWHERE:
             names.append(self.host.lower())
         # Whoever reaches the server from another machine must have seen this one's screen.
         self.pairing = None if is_loopback(self.host) else Pairing(own, self._paired)
-        self.certificate: Certificate | None = None
+        self.certificate: connections.Certificate | None = None
         if self.https and self.certificate_file is not None:
-            self.certificate = kept_certificate(names, self.certificate_file)
+            self.certificate = connections.kept_certificate(names, self.certificate_file)
         elif self.https:
-            self.certificate = make_certificate(names)
+            self.certificate = connections.make_certificate(names)
         self.app = create_app(
             self.model,
             settings=self.settings,
@@ -359,11 +336,11 @@ class Service:
             history=self.history,
             study=self.study,
         )
-        self.listener = listen(self.host, self.port)
+        self.listener = connections.listen(self.host, self.port)
         self.port = self.listener.getsockname()[1]
         self._shown_host = self.host
         if self.host in EVERYWHERE:
-            self._shown_host = lasting_name() or (own or [LOOPBACK])[0]
+            self._shown_host = connections.lasting_name() or (own or [LOOPBACK])[0]
 
     @property
     def address(self) -> str:
@@ -379,9 +356,11 @@ class Service:
 
     def run(self) -> None:
         """Serve until Ctrl-C."""
-        run_server(self.server(), self.listener)
+        connections.run_server(self.server(), self.listener)
 
     def server(self) -> uvicorn.Server:
         """Return the server, to be run with ``sockets=[service.listener]``."""
         knows = self.pairing.knows if self.pairing else is_loopback
-        return make_server(self.app, self.settings, self.listener, self.certificate, knows)
+        return connections.make_server(
+            self.app, self.settings, self.listener, self.certificate, knows
+        )

@@ -355,17 +355,10 @@ def local_addresses() -> list[str]:
     """
     addresses: list[str] = []
     for family, probe in _PROBES:
-        with socket.socket(family, socket.SOCK_DGRAM) as probing:
-            try:
-                probing.connect((probe, 9))
-                addresses.append(str(probing.getsockname()[0]))
-            except OSError:
-                continue
-    try:
-        found = socket.getaddrinfo(socket.gethostname(), None, type=socket.SOCK_STREAM)
-    except OSError:
-        found = []
-    addresses += [str(entry[4][0]).partition("%")[0] for entry in found]
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probing:
+            probing.connect((probe, 9))
+            addresses.append(str(probing.getsockname()[0]))
+    addresses += [one.partition("%")[0] for one in _resolved(socket.gethostname())]
     unique = dict.fromkeys(address for address in addresses if not address.startswith("127."))
     unique.pop("::1", None)
     return list(unique)
@@ -386,11 +379,17 @@ def lasting_name() -> str | None:
     machine get in each other's way.
     """
     name = f"{socket.gethostname().lower().partition('.')[0]}.local"
+    found = _resolved(name, socket.AF_INET)
+    return name if set(found) & set(local_addresses()) else None
+
+
+def _resolved(name: str, family: int = socket.AF_UNSPEC) -> list[str]:
+    """Return the addresses of a name; none where nobody knows it."""
     try:
-        found = {str(entry[4][0]) for entry in socket.getaddrinfo(name, None, socket.AF_INET)}
+        found = socket.getaddrinfo(name, None, family, socket.SOCK_STREAM)
     except OSError:
-        return None
-    return name if found & set(local_addresses()) else None
+        return []
+    return [str(entry[4][0]) for entry in found]
 
 
 VALID_DAYS = 397
@@ -439,9 +438,8 @@ def kept_certificate(names: Iterable[str], path: Path) -> Certificate:
     key = None
     with contextlib.suppress(OSError, ValueError, TypeError, x509.ExtensionNotFound):
         kept, key, known = _read(path)
-        if set(names) <= set(known) and kept.not_valid_after_utc > _now() + timedelta(
-            days=RENEWED_DAYS
-        ):
+        lasts = kept.not_valid_after_utc - _now()
+        if set(names) <= set(known) and lasts > timedelta(days=RENEWED_DAYS):
             return _certificate(kept, key)
         names = list(dict.fromkeys([*names, *known]))[:MOST_NAMES]
     certificate = make_certificate(names, key)

@@ -17,15 +17,11 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
+from starlette.datastructures import Headers
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from audio_pipeline.app.server.schemas import ApiError, refuse_body
 from audio_pipeline.triage.messages import accepted_language, load_catalogue
-
-
-def _default_workers() -> int:
-    """Return one worker a core, at most two: a page serves a household, not a hospital."""
-    return min(2, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
@@ -54,8 +50,9 @@ class ServerSettings:
     # analyze`` or ``listen``
     recording_seconds: float = 900.0
     analysis_seconds: float = 60.0  # longest time one analysis may take before its worker is ended
-    # analyses at once, each in its own process
-    workers: int = field(default_factory=_default_workers)
+    # analyses at once, each in its own process: one a core, at most two, for a page serves a
+    # household, not a hospital
+    workers: int = field(default_factory=lambda: min(2, os.cpu_count() or 1))
     queue: int = 8  # analyses that may wait; one more is answered 503 with ``Retry-After``
     streams: int = 4  # live streams at once; one process hears them all
     message_bytes: int = 65_536  # largest message of a live stream
@@ -222,22 +219,23 @@ class Gate:
         await answer(scope, receive, send)
 
     def _check_host(self, scope: Scope) -> None:
-        values = [value for key, value in scope["headers"] if key == b"host"]
-        name = host_name(values[0].decode("latin-1")) if len(values) == 1 else None
+        values = Headers(scope=scope).getlist("host")
+        name = host_name(values[0]) if len(values) == 1 else None
         if name not in self._hosts:
             raise ApiError(400, "foreign_host", "This server does not go by that name.")
 
     def _check_origin(self, scope: Scope) -> None:
         """Refuse what another site makes a browser send (there is no cookie to steal either)."""
-        origin = header(scope, b"origin")
+        headers = Headers(scope=scope)
+        origin = headers.get("origin")
         if origin is not None:
-            own = header(scope, b"host")
+            own = headers.get("host")
             if origin not in (f"http://{own}", f"https://{own}"):
                 raise ApiError(403, "foreign_origin", "Another site may not use this server.")
             return
-        elsewhere = header(scope, b"sec-fetch-site") in ("cross-site", "same-site")
+        elsewhere = headers.get("sec-fetch-site") in ("cross-site", "same-site")
         # A link from elsewhere may open the page itself, nothing more.
-        opens_page = header(scope, b"sec-fetch-mode") == "navigate" and scope.get("method") == "GET"
+        opens_page = headers.get("sec-fetch-mode") == "navigate" and scope.get("method") == "GET"
         if elsewhere and not opens_page:
             raise ApiError(403, "foreign_origin", "Another site may not use this server.")
 
@@ -248,7 +246,7 @@ class Gate:
         cookie) or, for programs, a bearer token.
         """
         address = scope["client"][0] if scope.get("client") else ""
-        token = header(scope, b"authorization") or ""
+        token = Headers(scope=scope).get("authorization", "")
         if token.startswith("Bearer ") and pairing.admits(token.removeprefix("Bearer "), address):
             keep_place(scope)
             return self._app
@@ -271,22 +269,15 @@ LINGER_BYTES = 8_000_000
 """How much of the rest of a refused body is read and thrown away, so that its sender reads why."""
 
 
-def header(scope: Scope, name: bytes) -> str | None:
-    """Return one request header, or None; `name` is in lower case."""
-    for key, value in scope["headers"]:
-        if key == name:
-            return str(value.decode("latin-1"))
-    return None
-
-
 def refusal(error: ApiError, scope: Scope) -> Response:
     """Return an error as a page of plain words where a browser opens an address, else as JSON."""
     opens = scope["type"] == "http" and scope["method"] == "GET"
-    if not opens or "text/html" not in (header(scope, b"accept") or ""):
+    headers = Headers(scope=scope)
+    if not opens or "text/html" not in headers.get("accept", ""):
         return error.response()
     from audio_pipeline.app.reporting.report import render_page
 
-    language = accepted_language(header(scope, b"accept-language") or "")
+    language = accepted_language(headers.get("accept-language", ""))
     words = load_catalogue(language=language).messages["web"]["errors"]
     page = render_page(
         "error.html",
@@ -430,8 +421,9 @@ class BodyLimits:
         await app(scope, body, send_and_drain)
 
     def _check_declared(self, scope: Scope, limit: int) -> None:
-        declared = header(scope, b"content-length")
-        if header(scope, b"transfer-encoding") is not None and (
+        headers = Headers(scope=scope)
+        declared = headers.get("content-length")
+        if "transfer-encoding" in headers and (
             declared is not None or scope["http_version"] == "1.0"
         ):
             # RFC 9112, 6.1: two readers may disagree on where such a request ends.

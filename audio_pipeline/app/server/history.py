@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Callable
-from functools import partial
 from typing import Any, TypeVar
 
 from fastapi import FastAPI
@@ -19,6 +18,7 @@ from audio_pipeline.app.server.api import (
     Api,
     add_routes,
     checked_answers,
+    json_body,
     json_input,
     json_object,
 )
@@ -69,11 +69,8 @@ class HistoryApi:
             with_take = upload.fields.get("keep_take") == "yes"
             take = (upload.name, b"".join(upload.audio or ())) if with_take else None
             [recording] = document["recordings"]
-            entry = await _run(
-                partial(
-                    history.add, recording, document["model"]["sha256"], answers=answers, take=take
-                )
-            )
+            model = document["model"]["sha256"]
+            entry = await _run(history.add, recording, model, answers=answers, take=take)
         return JSONResponse(entry.to_dict(), 201)
 
     async def entry(self, number: int) -> Response:
@@ -83,14 +80,14 @@ class HistoryApi:
 
     async def take(self, number: int) -> Response:
         """Return the recording that was kept with an entry."""
-        content = await _run(partial(self._on().take, (await self._entry(number)).id))
+        content = await _run(self._on().take, (await self._entry(number)).id)
         if content is None:
             raise ApiError(404, "not_found", "No recording was kept with this result.")
         return Response(content, media_type="application/octet-stream")
 
     async def delete(self, number: int) -> Response:
         """Delete one entry."""
-        await _run(partial(self._on().delete, (await self._entry(number)).id))
+        await _run(self._on().delete, (await self._entry(number)).id)
         return Response(status_code=204)
 
     async def delete_all(self) -> Response:
@@ -100,15 +97,12 @@ class HistoryApi:
     async def export(self, request: Request) -> Response:
         """Return everything as one encrypted file; the body is ``{"passphrase", "takes"}``."""
         history = self._on()
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind != "application/json":
-            raise ApiError(415, "not_json", "Send application/json.", {"Connection": "close"})
-        body = json_object(await request.body(), "request")
+        body = await json_body(request)
         passphrase, takes = body.get("passphrase"), body.get("takes", True)
         if not isinstance(passphrase, str) or not isinstance(takes, bool):
             raise ApiError(422, "bad_passphrase", "Send a passphrase.")
         try:
-            content = await _run(partial(history.exported, passphrase, takes=takes))
+            content = await _run(history.exported, passphrase, takes=takes)
         except UnicodeEncodeError:
             raise ApiError(
                 422, "bad_passphrase", "Send a passphrase of whole characters."
@@ -131,7 +125,7 @@ class HistoryApi:
                 raise ApiError(422, "bad_entry", f"Say {name}=N, the number of an entry.")
             entry = await self._entry(int(given))
             takes.append(counted(given, dict(entry.recording), entry.model, entry.made))
-        result = await _run(partial(compare, *takes))
+        result = await _run(compare, *takes)
         return JSONResponse(result.to_dict())
 
     def _on(self) -> History:
@@ -150,13 +144,13 @@ class HistoryApi:
         return entry
 
     async def _entries(self, request: Request) -> list[Entry]:
-        return await _run(partial(self._on().entries, *_days(request)))
+        return await _run(self._on().entries, *_days(request))
 
 
-async def _run(work: Callable[[], Result]) -> Result:
+async def _run(work: Callable[..., Result], *args: Any, **options: Any) -> Result:
     """Do what waits for the disk, off the event loop."""
     try:
-        result: Result = await run_in_threadpool(work)
+        result: Result = await run_in_threadpool(work, *args, **options)
     except InvalidInputError as error:
         raise ApiError(422, "refused", f"{error}.") from None
     except CrepitusError as error:
@@ -209,27 +203,27 @@ class StudyApi:
     async def add(self) -> Response:
         """Draw a code for a new person."""
         code = await _run(self._study.add_participant)
-        return JSONResponse(await _run(partial(self._person, code)), 201)
+        return JSONResponse(await _run(self._person, code), 201)
 
     async def person(self, code: str) -> Response:
         """Return a person's consent, and which take comes next."""
-        return JSONResponse(await _run(partial(self._person, code)))
+        return JSONResponse(await _run(self._person, code))
 
     async def consent(self, code: str, request: Request) -> Response:
         """Keep what a person said to the consent text that they were shown."""
         given = await json_input(request, StudyConsentInput)
         if given.version != self._study.settings.consent_version:
             raise ApiError(409, "old_consent", "The consent text has changed. Read it again.")
-        said = {"use": given.use, "research": given.research, "share": given.share}
-        await _run(partial(self._study.give_consent, code, **said))
-        return JSONResponse(await _run(partial(self._person, code)), 201)
+        said = given.model_dump(exclude={"version"})
+        await _run(self._study.give_consent, code, **said)
+        return JSONResponse(await _run(self._person, code), 201)
 
     async def answers(self, code: str, request: Request) -> Response:
         """Keep the answers of the session that a take would belong to now."""
         given = await json_input(request, StudyAnswersInput)
         interview = Interview(checked_answers(given.safety))
-        session = (await _run(partial(self._person, code)))["session"]
-        await _run(partial(self._study.keep_answers, code, session, given.answers))
+        session = (await _run(self._person, code))["session"]
+        await _run(self._study.keep_answers, code, session, given.answers)
         return JSONResponse(
             {"session": session, "level": interview.level, "may_twist": interview.may_twist}, 201
         )
@@ -246,25 +240,15 @@ class StudyApi:
                 ) from None
             [recording] = json.loads(reply.body)["recordings"]
             sound = b"".join(upload.audio or ())
-            keep = partial(
-                self._study.keep_take,
-                about.participant,
-                sound,
-                device=about.device,
-                distance_cm=about.distance_cm,
-                posture=about.posture,
-                uploaded_as=upload.name,
+            take = await _run(
+                self._study.keep_take, sound=sound, uploaded_as=upload.name, **about.model_dump()
             )
-            take = await _run(keep)
-        note = take.note
-        words = [one["text"] for one in recording["quality"]["warnings"]]
+        quality = recording["quality"]
         return JSONResponse(
             {
-                "session": note.session,
-                "take": note.take,
-                "duration": note.duration,
-                "usable": recording["quality"]["usable"],
-                "warnings": words,
+                **take.note.model_dump(include={"session", "take", "duration"}),
+                "usable": quality["usable"],
+                "warnings": [one["text"] for one in quality["warnings"]],
             },
             201,
         )

@@ -9,11 +9,12 @@ import queue
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TypeVar
+
+from starlette.responses import Response
 
 from audio_pipeline.app.server import worker
 from audio_pipeline.app.server.guards import ServerSettings
@@ -23,14 +24,6 @@ from audio_pipeline.app.server.schemas import ApiError, busy
 READY_SECONDS = 180.0
 
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What a worker answered: a body and the kind of it."""
-
-    body: bytes
-    media_type: str
 
 
 class WorkerProcess:
@@ -88,7 +81,7 @@ class WorkerProcess:
             self.description = message
         return self.description
 
-    def run(self, job: dict[str, Any], audio: Sequence[bytearray]) -> Reply:
+    def run(self, job: dict[str, Any], audio: Sequence[bytearray]) -> Response:
         """Analyse one recording.
 
         Raises ApiError 422 when the recording cannot be analysed, or took too long, or ended the
@@ -98,6 +91,11 @@ class WorkerProcess:
             try:
                 head, body = self._exchange(job, audio)
                 break
+            except TimeoutError:  # an OSError, but not one of a worker that is gone
+                self._replace()
+                raise ApiError(
+                    422, "too_long", "The recording took too long to analyse. Send a shorter one."
+                ) from None
             except (EOFError, OSError):
                 # The worker is gone. That need not be this recording's doing, so it gets a second
                 # chance; with a fresh worker it is.
@@ -106,14 +104,9 @@ class WorkerProcess:
                     raise ApiError(
                         422, "undecodable_audio", "This file could not be read as a recording."
                     ) from None
-            except TimeoutError:
-                self._replace()
-                raise ApiError(
-                    422, "too_long", "The recording took too long to analyse. Send a shorter one."
-                ) from None
         return _reply(head, body)
 
-    def step(self, job: dict[str, Any], audio: Sequence[bytes]) -> Reply:
+    def step(self, job: dict[str, Any], audio: Sequence[bytes]) -> Response:
         """Do one step of something that the process remembers, and so cannot be tried again.
 
         Raises ApiError 500 when the process came to harm; it is then replaced.
@@ -165,10 +158,10 @@ class WorkerProcess:
         self.end()
 
 
-def _reply(head: dict[str, Any], body: bytes) -> Reply:
+def _reply(head: dict[str, Any], body: bytes) -> Response:
     if head["status"] != 200:
         raise ApiError(head["status"], head["code"], body.decode())
-    return Reply(body, head["media_type"])
+    return Response(body, media_type=head["media_type"])
 
 
 class AnalysisPool:
@@ -224,7 +217,7 @@ class AnalysisPool:
             wait = self._recent_seconds * self._pending / self._settings.workers
             raise busy(max(1, min(60, round(wait))))
 
-    async def run(self, job: dict[str, Any], audio: Sequence[bytearray]) -> Reply:
+    async def run(self, job: dict[str, Any], audio: Sequence[bytearray]) -> Response:
         """Analyse one recording off the event loop.
 
         Raises ApiError 503 when too many wait already, 422 when the recording cannot be analysed.

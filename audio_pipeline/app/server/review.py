@@ -10,9 +10,10 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from fastapi import FastAPI
@@ -20,19 +21,17 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.app.review import NEXT_ITEMS, ReviewItem, ReviewQueue
 from audio_pipeline.app.server.api import add_routes
 from audio_pipeline.app.server.app import add_page, guard, plain_app
 from audio_pipeline.app.server.guards import ServerSettings
 from audio_pipeline.app.server.schemas import ApiError
-from audio_pipeline.audio.recording import open_recording
+from audio_pipeline.audio.discovery import discover
+from audio_pipeline.datasets.manifest import Dataset, LabelledClip, read_dataset
 from audio_pipeline.exceptions import CrepitusError, InvalidInputError, RecordingError
 from audio_pipeline.model.active_learning import APART_SHARE
-
-if TYPE_CHECKING:
-    from audio_pipeline.analysis.config import AnalysisConfig
-    from audio_pipeline.datasets.manifest import Dataset, LabelledClip
-    from audio_pipeline.model.classifier import Classifier
+from audio_pipeline.model.classifier import Classifier, load_classifier
 
 AROUND_SECONDS = 0.75
 """Sound kept before and after the one to label: enough to hear what surrounds it."""
@@ -185,21 +184,14 @@ def cut(path: Path, start: float, end: float) -> bytes:
     """
     import soundfile
 
-    pieces = []
-    with open_recording(path) as reader:
-        rate = reader.sample_rate
-        first, last = round(start * rate), math.ceil(end * rate)
-        position = 0
-        for block in reader.blocks():
-            pieces.append(block[max(0, first - position) : max(0, last - position)])
-            position += len(block)
-            if position >= last:
-                break
-    samples = np.concatenate(pieces)
-    if len(samples) == 0:
+    from audio_pipeline.app.exports import clips_of
+
+    [clip] = clips_of(path, [(start, end)])
+    if not len(clip.samples):
         raise RecordingError("it has become shorter since it was analysed")
     file = io.BytesIO()
-    soundfile.write(file, np.nan_to_num(samples).clip(-1, 1), rate, "PCM_16", format="WAV")
+    samples = np.nan_to_num(clip.samples).clip(-1, 1)
+    soundfile.write(file, samples, clip.sample_rate, "PCM_16", format="WAV")
     return file.getvalue()
 
 
@@ -256,7 +248,6 @@ def open_queue(
     Raises InvalidInputError when there is nothing to label.
     """
     from audio_pipeline.app.batch.store_file import STORE_NAME
-    from audio_pipeline.model.classifier import load_classifier
 
     if rater and not (rater.isidentifier() and len(rater) <= 40):
         raise InvalidInputError(f"the rater {rater[:40]!r}: write letters, digits and _ only")
@@ -272,15 +263,10 @@ def open_queue(
         )
     if not items:
         raise InvalidInputError(f"{source} holds no sound to label")
-    return ReviewQueue(items, labels, manifest_of(source), rater, settings)
-
-
-def manifest_of(source: Path) -> Path:
-    """Return where the labels of a review of a folder or CSV go."""
-    source = Path(os.path.abspath(source))
+    manifest = source / REVIEW_FILE
     if source.is_file():
-        return source.with_name(f"{source.stem}-{REVIEW_FILE}")
-    return source / REVIEW_FILE
+        manifest = source.with_name(f"{source.stem}-{REVIEW_FILE}")
+    return ReviewQueue(items, labels, manifest, rater, settings)
 
 
 def _of_batch(out: Path) -> tuple[list[ReviewItem], tuple[str, ...]]:
@@ -289,8 +275,9 @@ def _of_batch(out: Path) -> tuple[list[ReviewItem], tuple[str, ...]]:
     def items() -> Iterator[ReviewItem]:
         for row in store.rows(status="ok"):
             path = _path(row.path)
-            for event in row.document["events"] if path else ():
-                assert path is not None
+            if path is None:
+                continue
+            for event in row.document["events"]:
                 yield ReviewItem(
                     path, row.recording, event["start"], event["end"], event["probabilities"]
                 )
@@ -310,8 +297,6 @@ def _path(name: bytes) -> Path | None:
 def _of_dataset(
     source: Path, classifier: Classifier, allow_outside: bool
 ) -> tuple[list[ReviewItem], tuple[str, ...], AnalysisConfig]:
-    from audio_pipeline.datasets.manifest import read_dataset
-
     dataset = read_dataset(source, allow_outside=allow_outside)
     labels = dict.fromkeys((*classifier.labels, *dataset.labels))
     items = most_informative(_heard_again(dataset, classifier))
@@ -321,8 +306,6 @@ def _of_dataset(
 def _of_recordings(
     folder: Path, classifier: Classifier
 ) -> tuple[list[ReviewItem], tuple[str, ...], AnalysisConfig]:
-    from audio_pipeline.audio.discovery import discover
-
     def items() -> Iterator[ReviewItem]:
         for path in sorted(path for one in found if (path := _path(one.name))):
             parts = path.relative_to(folder).parts
@@ -340,7 +323,7 @@ def _heard_again(dataset: Dataset, classifier: Classifier) -> Iterator[ReviewIte
         regions = [(c.start, c.end) for c in clips if c.start is not None and c.end is not None]
         path = Path(os.path.abspath(clips[0].path))
         for item in _heard(path, name, classifier, regions):
-            clip = _labelled(clips, item.start, item.end)
+            clip = min(clips, key=partial(_apart, item))
             group = clip.group if dataset.has_groups else ""
             yield replace(item, given=clip.label, group=group)
 
@@ -359,9 +342,6 @@ def _heard(
         yield ReviewItem(path, name, segment.start, segment.end, probabilities, features=features)
 
 
-def _labelled(clips: tuple[LabelledClip, ...], start: float, end: float) -> LabelledClip:
-    """Return the clip whose stretch lies closest to a segment's."""
-    return min(
-        clips,
-        key=lambda clip: abs((clip.start or 0.0) - start) + abs((clip.end or 0.0) - end),
-    )
+def _apart(item: ReviewItem, clip: LabelledClip) -> float:
+    """Return how far a clip's stretch lies from a sound."""
+    return abs((clip.start or 0.0) - item.start) + abs((clip.end or 0.0) - item.end)

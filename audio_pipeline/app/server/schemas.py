@@ -86,7 +86,6 @@ class TriageInput(Strict):
     """Answers, and what a recording held if there was one."""
 
     model_config = ConfigDict(
-        extra="forbid",
         json_schema_extra={
             "examples": [
                 {
@@ -369,65 +368,46 @@ class VersionOutput(BaseModel):
     rules_version: str
 
 
-UPLOAD_BODY: dict[str, Any] = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "additionalProperties": False,
-                "required": ["audio"],
-                "properties": {
-                    "audio": {
-                        "type": "string",
-                        "format": "binary",
-                        "description": "A sound or video file of any usual kind.",
-                    },
-                    "answers": {
-                        "type": "string",
-                        "description": "The answers as a JSON object; without it no recommendation"
-                        " is made. Ids and options are in GET /api/v1/questions.",
-                        "example": '{"pain": "brief", "saddle_numbness": "no"}',
-                    },
-                    "capture": {
-                        "type": "string",
-                        "description": "JSON object: what a browser says it did to the sound"
-                        " (echoCancellation, noiseSuppression, autoGainControl: true, false or"
-                        " null for unknown). It becomes a quality warning.",
-                        "example": '{"noiseSuppression": false}',
-                    },
-                    "region": {
-                        "type": "string",
-                        "description": "Country whose emergency number is shown in a report.",
-                        "example": "GB",
-                    },
-                    "language": {
-                        "type": "string",
-                        "description": "Language of the recommendation.",
-                        "example": "en",
-                    },
-                    "embed": {
-                        "type": "string",
-                        "enum": ["yes", "no"],
-                        "description": "Whether to put the sound inside a report.",
-                    },
-                },
-            }
-        }
+def _body(kind: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """Describe a request body of one kind."""
+    return {"required": True, "content": {kind: {"schema": schema}}}
+
+
+def _part(description: str, **more: Any) -> dict[str, Any]:
+    """Describe a part of an upload."""
+    return {"type": "string", "description": description, **more}
+
+
+UPLOAD_BODY = _body(
+    "multipart/form-data",
+    {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["audio"],
+        "properties": {
+            "audio": _part("A sound or video file of any usual kind.", format="binary"),
+            "answers": _part(
+                "The answers as a JSON object; without it no recommendation is made."
+                " Ids and options are in GET /api/v1/questions.",
+                example='{"pain": "brief", "saddle_numbness": "no"}',
+            ),
+            "capture": _part(
+                "JSON object: what a browser says it did to the sound"
+                " (echoCancellation, noiseSuppression, autoGainControl: true, false or"
+                " null for unknown). It becomes a quality warning.",
+                example='{"noiseSuppression": false}',
+            ),
+            "region": _part("Country whose emergency number is shown in a report.", example="GB"),
+            "language": _part("Language of the recommendation.", example="en"),
+            "embed": _part("Whether to put the sound inside a report.", enum=["yes", "no"]),
+        },
     },
-}
+)
 
-
-TRIAGE_BODY: dict[str, Any] = {
-    "required": True,
-    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/TriageInput"}}},
-}
-
-
-INTERVIEW_BODY: dict[str, Any] = {
-    "required": True,
-    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/InterviewInput"}}},
-}
+TRIAGE_BODY, INTERVIEW_BODY = (
+    _body("application/json", {"$ref": f"#/components/schemas/{model.__name__}"})
+    for model in (TriageInput, InterviewInput)
+)
 
 
 def request_schemas() -> dict[str, Any]:

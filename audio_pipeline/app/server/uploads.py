@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from functools import partial
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -63,10 +64,7 @@ class UploadParser:
         self._parts = 0
         self._header_name = bytearray()
         self._header_value = bytearray()
-        self._headers: dict[bytes, bytes] = {}
-        self._header_bytes = 0
         self._part: list[bytearray] = []
-        self._part_bytes = 0
         self._part_name = ""
         if len(boundary) > LONGEST_BOUNDARY:
             raise malformed()
@@ -74,8 +72,8 @@ class UploadParser:
             boundary,
             {
                 "on_part_begin": self._begin_part,
-                "on_header_field": self._collect_header_name,
-                "on_header_value": self._collect_header_value,
+                "on_header_field": partial(self._collect_header, self._header_name),
+                "on_header_value": partial(self._collect_header, self._header_value),
                 "on_header_end": self._end_header,
                 "on_headers_finished": self._end_headers,
                 "on_part_data": self._collect_data,
@@ -103,23 +101,16 @@ class UploadParser:
         self._parts += 1
         if self._parts > MAX_PARTS:
             raise refuse_body(422, "too_many_parts", f"Send at most {MAX_PARTS} parts.")
-        self._headers = {}
+        self._headers: dict[bytes, bytes] = {}
         self._header_bytes = 0
         self._part = []
         self._part_bytes = 0
 
-    def _collect_header_name(self, data: bytes, start: int, end: int) -> None:
-        self._count_header(end - start)
-        self._header_name += data[start:end]
-
-    def _collect_header_value(self, data: bytes, start: int, end: int) -> None:
-        self._count_header(end - start)
-        self._header_value += data[start:end]
-
-    def _count_header(self, size: int) -> None:
-        self._header_bytes += size
+    def _collect_header(self, into: bytearray, data: bytes, start: int, end: int) -> None:
+        self._header_bytes += end - start
         if self._header_bytes > LONGEST_HEADERS:
             raise malformed()
+        into += data[start:end]
 
     def _end_header(self) -> None:
         self._headers[bytes(self._header_name).lower()] = bytes(self._header_value)

@@ -106,14 +106,11 @@ def _load(model: str | None, trusted: bool) -> Any:
     """Load the model and make one analysis, so that the first person does not wait."""
     from threadpoolctl import threadpool_limits
 
-    from audio_pipeline.analysis.pipeline import analyze_file
-    from audio_pipeline.audio.recording import Recording
+    from audio_pipeline.app.capture.live import warm_up
     from audio_pipeline.model.classifier import load_classifier
 
     classifier = load_classifier(model, trusted=trusted)
-    noise = np.random.default_rng(0).normal(0, 1e-3, 24_000)
-    noise[12_000:12_100] += np.hanning(100) * 0.5
-    analyze_file(Recording(noise.astype(np.float32), 48_000, "warm-up"), classifier)
+    warm_up(classifier)
     threadpool_limits(1)  # one core a worker
     return classifier
 

@@ -14,13 +14,12 @@ import pytest
 from audio_pipeline.app.batch.export import (
     FORMATS,
     RECORDING_COLUMNS,
-    cell,
     event_columns,
     parse_formats,
     write_labels_beside,
 )
 from audio_pipeline.app.batch.store import Result, RunStore
-from audio_pipeline.app.outputs import written
+from audio_pipeline.app.outputs import cell, written
 from audio_pipeline.audio.discovery import Found
 from audio_pipeline.datasets.manifest import find_track, read_track
 from audio_pipeline.exceptions import CrepitusError, InvalidInputError

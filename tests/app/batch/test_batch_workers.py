@@ -27,7 +27,7 @@ from audio_pipeline.app.batch.workers import (
     InProcess,
     LocalWorkers,
     Outcome,
-    examine,
+    examine_all,
 )
 
 
@@ -207,7 +207,7 @@ def test_what_is_no_file_fails_at_once(tmp_path: Path, kind: str) -> None:
     elif kind == "loop":
         path.symlink_to(path)
     began = time.monotonic()
-    outcome = examine(pending(path), AnalysisConfig(), verify=True)
+    [outcome] = examine_all([pending(path)], AnalysisConfig(), True)
     assert time.monotonic() - began < 2
     assert outcome.extraction is not None
     assert outcome.extraction.status == "failed"

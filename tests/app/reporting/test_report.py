@@ -306,7 +306,7 @@ class TestBatchPage:
         assert summary.recordings == 12
         assert summary.failures == 3
         assert summary.findings.total() == 9
-        words = Page(batch_page(summary, "A batch")).words
+        words = Page(batch_page(summary)).words
         assert "12 recordings" in words
         assert "3 could not be read" in words
         assert "Grinding sound" in words

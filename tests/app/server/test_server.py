@@ -26,6 +26,8 @@ from server_support import running, sound_file, twist
 from audio_pipeline.app.cli import app as command_line
 from audio_pipeline.app.server.app import Service
 from audio_pipeline.app.server.guards import ServerSettings
+from audio_pipeline.app.server.pool import WorkerProcess
+from audio_pipeline.app.server.schemas import ApiError
 
 CLEAR = {
     "trauma": "none",
@@ -522,6 +524,23 @@ def test_a_worker_that_dies_is_replaced(
     os.kill(worker, signal.SIGKILL)
     assert send(client, recording).json() == before
     assert service.app.state.pool.processes() != [worker]
+
+
+def test_an_analysis_that_takes_too_long_is_not_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried = []
+
+    def hang(self: WorkerProcess, *job: object) -> None:
+        tried.append(job)
+        raise TimeoutError
+
+    monkeypatch.setattr(WorkerProcess, "_exchange", hang)
+    monkeypatch.setattr(WorkerProcess, "_replace", lambda self: None)
+    with pytest.raises(ApiError, match="took too long") as refused:
+        WorkerProcess(None, ServerSettings()).run({}, [])
+    assert refused.value.code == "too_long"
+    assert len(tried) == 1
 
 
 class TestWhoMayAsk:
