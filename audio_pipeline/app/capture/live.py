@@ -33,6 +33,11 @@ BEHIND_SECONDS = 120.0
 """A machine this far behind gives up on hearing live; the take is analysed when it is whole."""
 
 
+_FIRST_ANALYSIS = threading.Lock()
+"""Held until everything is loaded: two threads that let numba compile the same at the same time
+have ended the process."""
+
+
 class LiveAnalysis:
     """Hears a take as it grows, so that sounds show at once and the result is there at its end.
 
@@ -91,7 +96,8 @@ class LiveAnalysis:
         try:
             from audio_pipeline.analysis.pipeline import StreamAnalyzer
 
-            analyzer = StreamAnalyzer(self._sample_rate, self._classifier)
+            with _FIRST_ANALYSIS:
+                analyzer = StreamAnalyzer(self._sample_rate, self._classifier)
             while (block := self._waiting.get()) is not None:
                 for event in analyzer.push(block):
                     self._heard.put(event)
@@ -128,17 +134,19 @@ def load_in_background(
     loading: Future[Classifier] = Future()
 
     def load() -> None:
-        try:
-            from audio_pipeline.model.classifier import load_classifier
+        with _FIRST_ANALYSIS:
+            try:
+                from audio_pipeline.model.classifier import load_classifier
 
-            loading.set_result(load_classifier(folder, trusted=trusted))
-        except Exception as error:
-            loading.set_exception(error)
-        else:
-            with suppress(Exception):  # it comes again where it matters
-                warm_up(loading.result())
+                loading.set_result(load_classifier(folder, trusted=trusted))
+            except Exception as error:
+                loading.set_exception(error)
+            else:
+                with suppress(Exception):  # it comes again where it matters
+                    warm_up(loading.result())
 
-    threading.Thread(target=load, name="loading the model", daemon=True).start()
+    # No daemon: a process that ends in the middle of it complains of what the libraries still hold.
+    threading.Thread(target=load, name="loading the model").start()
     return loading
 
 
