@@ -155,7 +155,7 @@ class TrainingSettings:
     synthetic_share: float = 0.25
     budgets: Mapping[str, float] = field(
         default_factory=lambda: {
-            "near_pop": 0.045,
+            "near_pop": 0.05,
             "near_grating": 0.01,
             "grating": 0.015,
             "wrong": 0.08,

@@ -100,7 +100,7 @@ def _found(heard: Heard, decision: Decision) -> int:
 
 
 @given(seed=st.integers(0, 40), by=st.sampled_from([1.0, 2.0, 4.0]))
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 def test_a_decision_keeps_its_budgets(seed: int, by: float) -> None:
     heard = _heard(seed)
     budgets = {name: by * most for name, most in BUDGETS.items()}
