@@ -150,7 +150,8 @@ class MediaDecoder:
         self.format = f"{kind} {codec}" if kind != codec else kind
         self.duration = self._declared_duration(handle, kind)
         self.truncated = kind.startswith("ogg") and ogg_cut_short(handle)
-        self.comment = ""
+        said = {**self._container.metadata, **self._stream.metadata}
+        self.comment = next((said[name] for name in said if name.lower() == "comment"), "")
 
     def _choose_stream(self) -> Any:
         chosen = None

@@ -232,10 +232,15 @@ def learning_curve(
 
 
 def seen_by(classifier: Classifier, material: TrainingData) -> list[bool]:
-    """Tell of each case whether the model was trained on its recording or on its group."""
+    """Tell of each case whether the model knows its recording or its group.
+
+    From its training, or from choosing when an event is sure.
+    """
     training = classifier.description.get("training", {})
-    recordings = set(training.get("recordings", ()))
-    groups = set(training.get("groups", ())) if material.dataset.has_groups else set()
+    known = (training, training.get("decided", {}))
+    recordings = {one for part in known for one in part.get("recordings", ())}
+    groups = {one for part in known for one in part.get("groups", ())}
+    groups = groups if material.dataset.has_groups else set()
     digests = {name: one.digest for name, one in material.surveys.items()}
     return [
         (digests[case.name] != "" and digests[case.name] in recordings)

@@ -430,7 +430,7 @@ def _kept(
     if trained:
         what = "counted as asked, and the figures are too good" if allow_overlap else "left out"
         text = (
-            f"{len(trained)} recordings, or others of their groups, were used to train the model; "
+            f"{len(trained)} recordings, or others of their groups, were used to make the model; "
             f"{what}: {shown_names(sorted(trained))}"
         )
         if not allow_overlap:

@@ -470,19 +470,16 @@ def _provenance(
     """
     material = problem.material
     usable = [material.cases[index] for index in learnt]
-    groups = sorted({group_mark(case.group) for case in usable})
     inherited = base.description.get("training", {}) if base else {}
-    digests = {material.surveys[case.name].digest for case in usable}
+    deciding = [case for case in problem.cases if settings.takes and not in_doubt(case.columns)]
     given = settings.estimator
     return {
         "digest": material.digest,
         "licences": dict(
             sorted(Counter(case.columns.get("licence") or "not stated" for case in usable).items())
         ),
-        "recordings": sorted(digests | set(inherited.get("recordings", ()))),
-        "groups": sorted(
-            {*(groups if material.dataset.has_groups else ()), *inherited.get("groups", ())}
-        ),
+        **_known(material, usable, inherited),
+        "decided": _known(material, deciding, inherited.get("decided", {})),
         "label_counts": dict(sorted(Counter(case.label for case in usable).items())),
         "made_events": int((problem.events.case < 0).sum()),
         "judge_only": settings.judge_only,
@@ -500,6 +497,18 @@ def _provenance(
         "takes": settings.takes,
         "budgets": dict(settings.budgets),
         "base": {"name": base.name, "sha256": base.sha256} if base else None,
+    }
+
+
+def _known(
+    material: TrainingData, cases: Sequence[Example], before: Mapping[str, Any]
+) -> dict[str, list[str]]:
+    """Return the digests of recordings and the marks of groups, with those known before."""
+    digests = {material.surveys[case.name].digest for case in cases}
+    groups = {group_mark(case.group) for case in cases if material.dataset.has_groups}
+    return {
+        "recordings": sorted(digests.union(before.get("recordings", ()))),
+        "groups": sorted(groups.union(before.get("groups", ()))),
     }
 
 

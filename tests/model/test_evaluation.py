@@ -340,7 +340,7 @@ def test_why_nothing_is_left_to_measure_comes_first(model: Classifier, tmp_path:
     first, then, why, *rest = evaluation_text(seen).splitlines()
     assert "was not trained on" in first
     assert then == "Nothing is left to measure on:"
-    assert "were used to train the model" in why
+    assert "were used to make the model" in why
     assert "--allow-overlap" in why
     assert all(line.startswith("Warning") for line in rest), "no table of nothing"
 

@@ -557,9 +557,9 @@ class Cluster:
         here = versions()
         for worker, theirs in sorted(there.items()):
             for name, ours in here.items():
-                if theirs[name] != ours:
+                if theirs.get(name) != ours:
                     raise InvalidInputError(
-                        f"worker {worker} has {name} {theirs[name]}, here it is {ours}: "
+                        f"worker {worker} has {name} {theirs.get(name)}, here it is {ours}: "
                         "results would differ; install the same on all"
                     )
 

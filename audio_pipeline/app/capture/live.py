@@ -145,8 +145,7 @@ def load_in_background(
                 with suppress(Exception):  # it comes again where it matters
                     warm_up(loading.result())
 
-    # No daemon: a process that ends in the middle of it complains of what the libraries still hold.
-    threading.Thread(target=load, name="loading the model").start()
+    threading.Thread(target=load, name="loading the model", daemon=True).start()
     return loading
 
 

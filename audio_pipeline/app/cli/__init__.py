@@ -6,6 +6,7 @@ import importlib
 import io
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -95,8 +96,12 @@ def main(arguments: list[str] | None = None) -> Any:
     warnings.showwarning = _warn_once()
     # joblib starts workers anew that have grown: nothing a person can do, and nothing is lost.
     warnings.filterwarnings("ignore", "A worker stopped")
-    code = _run(arguments)
-    sys.exit(_flush(code))
+    code = _flush(_run(arguments))
+    if arguments is None and any(one.name == "loading the model" for one in threading.enumerate()):
+        # Someone changed their mind early. Nobody waits for that thread, and libraries that are
+        # taken down in the middle of their work would complain of what they still hold.
+        os._exit(code)
+    sys.exit(code)
 
 
 def _warn_once() -> Callable[..., None]:

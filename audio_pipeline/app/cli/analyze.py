@@ -388,6 +388,8 @@ def features_command(
         )
     failures = [(one.source, one.error or "") for one in failed]
     _tell_table(table, rows, len(sources), failures, as_json)
+    if only.is_dir() and len(files) == 1:
+        show("With --labels the folder is a labelled dataset: label and group too", err=True)
     show_failures(failures, len(sources), "--json", brief=as_json)
 
 

@@ -101,7 +101,7 @@ def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "--takes",
     default=0,
     metavar="N",
-    help="Judge on N recordings put together from clips as well (see `takes`).",
+    help="Choose when an event is sure, and judge, on N recordings put together (see `takes`).",
 )
 @click.option("--permissive", is_flag=True, help="Leave out rows whose licence asks for more.")
 @click.option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from audio_pipeline.app.reporting.pages import (
 )
 from audio_pipeline.app.reporting.report import environment
 from audio_pipeline.app.text import visible_lines
+from audio_pipeline.datasets.manifest import in_doubt
 from audio_pipeline.model.classifier import CARD
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ def model_card(training: Training, plots: Sequence[str]) -> str:
     """Write the card of a model in Markdown."""
     classifier, material, found = training.classifier, training.material, training.evaluation
     usable = [material.cases[index] for index in material.usable]
+    usable = [case for case in usable if not in_doubt(case.columns)]
     about = classifier.description["training"]
     learnt = set(about["recordings"])
     teachers = [case for case in usable if material.surveys[case.name].digest in learnt]
@@ -66,6 +69,8 @@ def model_card(training: Training, plots: Sequence[str]) -> str:
         metrics=training.metrics,
         judging=len(usable) - len(teachers),
         labels=table("", ("label", number), [(one, counts[one]) for one in classifier.labels]),
+        share_alike=any(re.search(r"\bSA\b", one) for one in about["licences"]),
+        non_commercial=any(re.search(r"\bNC\b", one) for one in about["licences"]),
         licences=table("", ("licence", number), about["licences"].items()),
         recordings=recordings_table(teachers),
         found=found,
