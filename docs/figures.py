@@ -55,7 +55,8 @@ def summary(given: Figures) -> str:
     """Return the paragraph of the README."""
     m, takes = given["metrics"], given["takes"]
     words = [
-        f"On {m['n_cases']:,} clips from {m['n_groups']} groups of sources that it had never met, "
+        f"On {m['n_cases']:,} clips from {m['n_groups']} groups of sources, each judged by a model "
+        "made in the same way without its group, "
         f"every kind of sound weighing alike, it answers {percent(m['coverage'])} with a balanced "
         f"accuracy of {share(m['balanced_accuracy'])} (95 % interval "
         f"{share(m['balanced_accuracy_low'])} to {share(m['balanced_accuracy_high'])}; three "

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from audio_pipeline.analysis.config import AnalysisConfig
 from audio_pipeline.analysis.events import LABELS, Event, derive_finding
 from audio_pipeline.analysis.guided import (
     Evidence,
@@ -23,11 +24,12 @@ from audio_pipeline.analysis.guided import (
     planned_phases,
     weigh_evidence,
 )
-from audio_pipeline.analysis.pipeline import Analysis, analyze_file, apply_protocol
+from audio_pipeline.analysis.pipeline import Analysis, analyze_file, apply_protocol, extract
 from audio_pipeline.audio.capture_file import CaptureFile
 from audio_pipeline.audio.quality import QualityMeter
 from audio_pipeline.audio.recording import Recording, read_recording, write_recording
 from audio_pipeline.model.classifier import load_classifier
+from benchmarks.formats import encode
 
 PHASES = planned_phases()
 TURNS = [phase for phase in PHASES if phase.kind == "turn"]
@@ -66,6 +68,20 @@ def test_a_time_belongs_to_exactly_one_phase() -> None:
         assert sum(phase.start <= time < phase.end for phase in PHASES) == 1
         assert phase_at(PHASES, float(time)) is not None
     assert phase_at(PHASES, END) is None
+
+
+@pytest.mark.parametrize(
+    ("container", "codec", "suffix"),
+    [("ipod", "aac", "m4a"), ("mp3", "libmp3lame", "mp3"), ("webm", "libopus", "webm")],
+)
+def test_phases_survive_what_a_phone_makes_of_the_file(
+    tmp_path: Path, container: str, codec: str, suffix: str
+) -> None:
+    path = tmp_path / f"take.{suffix}"
+    samples = np.random.default_rng(0).normal(0, 0.01, round(END * 48_000)).astype(np.float32)
+    comment = json.dumps({"protocol": [phase.to_dict() for phase in PHASES]})
+    encode(path, samples, 48_000, container, codec, 48_000, 96_000, comment)
+    assert extract(path, AnalysisConfig()).phases == PHASES
 
 
 def test_phases_survive_the_metadata() -> None:

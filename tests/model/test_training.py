@@ -402,14 +402,21 @@ def test_what_is_published_was_measured_out_of_fold(tmp_path: Path) -> None:
     document = json.loads((tmp_path / "model" / "model.json").read_text())
     assert document["calibration"]["background_odds"] == result.classifier.background_odds
     assert document["training"]["budgets"] == dict(settings.budgets)
-    # Rows that only judge are judged, and neither their sound nor their group is known after.
+    # Rows that only judge teach nothing; but they chose the thresholds, so they are known.
     assert result.metrics["n_recordings"] == 18, "the row in doubt is in no headline figure"
     assert result.evaluation.doubtful["n_recordings"] == 1
     assert result.classifier.description["training"]["label_counts"] == (
         dict.fromkeys(["grating", "other", "pop"], 4)
     )
     new = evaluate(read_dataset(folder), result.classifier)
-    assert {row["group"] for row in new.recordings} == {"group 0", "group 5"}
+    assert new.figures["n_recordings"] == 0
+    untold = {**result.classifier.description, "training": {"recordings": [], "groups": []}}
+    all_new = evaluate(read_dataset(folder), replace(result.classifier, description=untold))
+    assert all_new.figures["n_recordings"] == 18
+    taught = {**document["training"], "decided": {}}
+    untold = {**result.classifier.description, "training": taught}
+    judged = evaluate(read_dataset(folder), replace(result.classifier, description=untold))
+    assert {row["group"] for row in judged.recordings} == {"group 0", "group 5"}
     none = replace(settings, learn_from={"may": ("perhaps",)})
     with pytest.raises(InvalidInputError, match="may=perhaps"):
         train(read_dataset(folder), tmp_path / "none", settings=none)
