@@ -217,10 +217,22 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, 
 
 def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
     """Write a CSV table of values as :func:`cell` puts them."""
+    with row_writer(path, columns) as write:
+        for row in rows:
+            write(row)
+
+
+@contextmanager
+def row_writer(path: Path, columns: Iterable[Any]) -> Iterator[Callable[[Iterable[Any]], None]]:
+    """Give what adds a row to a CSV table, which appears whole or not at all."""
     with written(path) as file:
         writer = csv.writer(file)
-        writer.writerow(map(cell, columns))
-        writer.writerows(map(cell, row) for row in rows)
+
+        def write(row: Iterable[Any]) -> None:
+            writer.writerow(map(cell, row))
+
+        write(columns)
+        yield write
 
 
 def cell(value: Any) -> str:

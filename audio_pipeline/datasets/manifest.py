@@ -218,7 +218,7 @@ def _bad_label(label: str) -> str:
     """Say what is wrong with a label; empty when nothing is."""
     if len(label) <= _LONGEST_LABEL and label.isprintable():
         return ""
-    return f"the label {label[:30]!r} is too long or not one line of text"
+    return f"the label {label[:30]!r} is too long or holds a character that is not seen"
 
 
 def _read_label_folders(folder: Path, recordings: list[Path]) -> Dataset:

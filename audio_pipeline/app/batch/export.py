@@ -21,9 +21,9 @@ from audio_pipeline.app.outputs import (
     check_output,
     is_table,
     replaced,
+    row_writer,
     table_header,
     write_parquet_table,
-    write_rows,
     writing,
     written,
 )
@@ -91,14 +91,16 @@ def event_values(row: Row, labels: Sequence[str]) -> Iterator[tuple[Any, ...]]:
 
 
 def write_tables(store: StoreReader, out: Path) -> None:
-    """Write ``events.csv`` and ``recordings.csv``."""
-    write_rows(out / "events.csv", event_columns(store.labels), _all_events(store))
-    write_rows(out / "recordings.csv", RECORDING_COLUMNS, map(recording_values, store.rows()))
-
-
-def _all_events(store: StoreReader) -> Iterator[tuple[Any, ...]]:
-    for row in store.rows():
-        yield from event_values(row, store.labels)
+    """Write ``events.csv`` and ``recordings.csv``: of one moment, and both or neither."""
+    labels = store.labels
+    with (
+        row_writer(out / "events.csv", event_columns(labels)) as write_event,
+        row_writer(out / "recordings.csv", RECORDING_COLUMNS) as write_recording,
+    ):
+        for row in store.rows():
+            write_recording(recording_values(row))
+            for values in event_values(row, labels):
+                write_event(values)
 
 
 def write_json_lines(store: StoreReader, out: Path) -> None:
@@ -113,9 +115,10 @@ def write_parquet(store: StoreReader, out: Path) -> None:
     kinds = {"sample_rate": "int32", "impacts": "int32", "uncertain": "bool_"}
     kinds |= dict.fromkeys(("duration", "start", "end", "confidence"), "float64")
     kinds |= {f"p_{label}": "float64" for label in store.labels}
+    events = (values for row in store.rows() for values in event_values(row, store.labels))
     for name, columns, rows in (
         ("recordings", RECORDING_COLUMNS, map(recording_values, store.rows())),
-        ("events", event_columns(store.labels), _all_events(store)),
+        ("events", event_columns(store.labels), events),
     ):
         with replaced(out / f"{name}.parquet") as file:
             write_parquet_table(file, {one: kinds.get(one, "string") for one in columns}, rows)

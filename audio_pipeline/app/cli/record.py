@@ -126,13 +126,11 @@ def record_command(
         check_target(output, overwrite=overwrite)
     check_page(report, [answers_file], overwrite=overwrite)
     at_terminal = sys.stdin.isatty() and not as_json
-    # First: a process that ends while the analysis is warmed up complains of what that holds.
-    microphone = pick_device(device)
     loading = load_in_background(model, trusted=trusted)
     if model is not None or not at_terminal:
         loading.result()  # a model that is missing or altered is refused before any work
     session = _Session(
-        device=microphone,
+        device=pick_device(device),
         device_is_chosen=device is not None,
         loading=loading,
         output=output,

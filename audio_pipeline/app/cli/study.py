@@ -107,7 +107,9 @@ def serve_command(
         ServerSettings(trust_model=trusted),
         history=History() if history else None,
         study=study,
-        on_paired=lambda address: None if as_json else _show(address, True),
+        on_paired=lambda address: (
+            show(f"The next device: {address}", err=True) if as_json else _show(address, True)
+        ),
     )
     if as_json:
         found = service.certificate
@@ -124,13 +126,13 @@ def serve_command(
         _show(service.address, False)
         if service.certificate is not None:
             click.echo(CERTIFICATE_WORDS + service.certificate.fingerprint)
-        else:
-            click.echo(
-                "Without --https the connection is not encrypted and no phone gives this page its"
-                " microphone. Use --phone instead.",
-                err=True,
-            )
         click.echo("Ctrl-C stops it.")
+    if service.pairing is not None and service.certificate is None:
+        click.echo(
+            "Without --https the connection is not encrypted and no phone gives this page its"
+            " microphone. Use --phone instead.",
+            err=True,
+        )
     service.run()
 
 

@@ -159,7 +159,7 @@ def indexed_png(pixels: NDArray[np.uint8], palette: NDArray[np.uint8]) -> bytes:
     frame = av.VideoFrame.from_ndarray((pixels, opaque), "pal8")
     codec = av.CodecContext.create("png", "w")
     codec.width, codec.height, codec.pix_fmt = frame.width, frame.height, "pal8"
-    codec.time_base = Fraction(1)  # of a film of one picture
+    codec.time_base = codec.sample_aspect_ratio = Fraction(1)  # of a film of one picture
     return b"".join(map(bytes, codec.encode(frame) + codec.encode(None)))
 
 

@@ -23,7 +23,7 @@ from audio_pipeline._version import __version__
 from audio_pipeline.analysis.assessment import Assessment
 from audio_pipeline.analysis.events import Event
 from audio_pipeline.analysis.pipeline import Analysis, printable
-from audio_pipeline.app.outputs import GENERATOR, write_page
+from audio_pipeline.app.outputs import GENERATOR, check_page, write_page
 from audio_pipeline.app.reporting.plots import draw, spectrogram_png, waveform_svg
 from audio_pipeline.app.reporting.recommendation import shown_advice
 from audio_pipeline.app.text import visible_lines
@@ -58,6 +58,7 @@ def write_report(
     Raises InvalidInputError when something is there that Crepitus did not write.
     """
     heard = [assessment.analysis.source for assessment in assessments]
+    check_page(path, heard, overwrite=overwrite)  # before any work
     page = report_page(assessments, classifier, sources=sources, embed_audio=embed_audio)
     write_page(path, page, heard, overwrite=overwrite)
 

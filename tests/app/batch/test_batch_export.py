@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,9 @@ from audio_pipeline.app.batch.export import (
     event_columns,
     parse_formats,
     write_labels_beside,
+    write_tables,
 )
-from audio_pipeline.app.batch.store import Result, RunStore
+from audio_pipeline.app.batch.store import Result, Row, RunStore
 from audio_pipeline.app.outputs import cell, written
 from audio_pipeline.audio.discovery import Found
 from audio_pipeline.datasets.manifest import find_track, read_track
@@ -216,3 +219,20 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
             raise OSError(28, "No space left on device")
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_both_tables_are_written_or_neither(tmp_path: Path) -> None:
+    class Pulled:
+        labels = LABELS
+
+        def rows(self) -> Iterator[Row]:
+            yield Row(b"a", b"a", "a.wav", good(event(1.0)))
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    for name in ("events.csv", "recordings.csv"):
+        (tmp_path / name).write_text("as it was")
+    with pytest.raises((OSError, CrepitusError)):
+        write_tables(Pulled(), tmp_path)  # type: ignore[arg-type]
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == (
+        dict.fromkeys(("events.csv", "recordings.csv"), "as it was")
+    )
