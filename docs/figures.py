@@ -227,6 +227,9 @@ GOALS = (
 )
 """What is aimed at and what is the least, from where; negative: at most this."""
 
+FEW = 3
+"""Kinds of fewer clips are not named."""
+
 _WORDS = {
     "key": "key presses",
     "click": "clicks",
@@ -251,6 +254,11 @@ _WORDS = {
     "gravel_step": "steps on gravel",
     "leaves": "leaves",
     "knuckle": "knuckles on wood",
+    "scrape": "scrapes",
+    "saw": "saws",
+    "creak": "creaks",
+    "rattle": "rattles",
+    "egg": "eggs",
 }
 
 
@@ -280,6 +288,14 @@ def limits(given: Figures) -> str:
             else (f"No kind is over the limit for {name}.")
         )
         sentences.append(said)
+    for label, name in (("grating", "grinding sounds"), ("pop", "pops")):
+        never = [
+            f"{word(row['kind'])} ({row['count']})"
+            for row in given["kinds"]
+            if row["label"] == label and not row[f"sure_{label}"] and row["count"] >= FEW
+        ]
+        if never:
+            sentences.append(f"Of these {name} it is never sure: {', '.join(never)}.")
     return _wrapped(" ".join(sentences))
 
 
