@@ -71,7 +71,7 @@ a line of the program"""
 
 
 @pytest.mark.filterwarnings("ignore:.*slated for removal:DeprecationWarning")
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_revision_is_compared_with_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -213,7 +213,7 @@ def test_a_pipeline_of_ones_own_keeps_its_seed() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["sklearn.ensemble.AdaBoostClassifier", "svm", "neighbors"])
+@pytest.mark.parametrize("name", ["sklearn.ensemble.AdaBoostClassifier", "neighbors"])
 def test_few_recordings_of_any_estimator_train(people: Path, tmp_path: Path, name: str) -> None:
     every = read_dataset(people)
     groups = sorted({clip.group for clip in every.clips})[:9]

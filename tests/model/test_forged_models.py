@@ -517,7 +517,7 @@ def _mutated(rng: random.Random, members: dict[str, bytes]) -> bytes:
     return bytes(data)
 
 
-@pytest.mark.parametrize("count", [25, pytest.param(400, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [25, pytest.param(400, marks=pytest.mark.soak)])
 def test_mutated_models_are_refused_or_answer(model: Path, count: int) -> None:
     """Many forgeries in a process of their own, so that a crash would be seen."""
     original = (model / "estimator.skops").read_bytes()
