@@ -259,7 +259,7 @@ def pop_a(rng: Draws, body: Body, settings: JointSettings) -> Sound:
         place = draw_body(rng, settings.body) if rng.random() < settings.fresh_body else body
         place = varied(rng, place)
         ring = struck(rng, np.zeros(1), np.array([1.0]), place.modes, place.contact, place.tick)
-        _add(sound, ring, level / max(float(np.max(np.abs(ring))), 1e-12), time, rng.rate)
+        add_sound(sound, ring, level / max(float(np.max(np.abs(ring))), 1e-12), time, rng.rate)
     sound = _with_friction(rng, sound, body, settings)
     return finished(sound, rng.rate, "pop", kind, times)
 
@@ -325,7 +325,8 @@ def rubbed(rng: Draws, body: Body, times: Samples, levels: Samples, places: int 
     return total
 
 
-def _add(target: Samples, sound: Samples, gain: float, time: float, sample_rate: int) -> None:
+def add_sound(target: Samples, sound: Samples, gain: float, time: float, sample_rate: int) -> None:
+    """Add a sound to another one at a time in seconds; what would stand out of its end is cut."""
     at = round(time * sample_rate)
     part = sound[: max(target.size - at, 0)]
     target[at : at + part.size] += gain * part

@@ -25,6 +25,7 @@ from audio_pipeline.datasets.synthesis.everyday import EverydaySettings, draw_ev
 from audio_pipeline.datasets.synthesis.joints import (
     JointSettings,
     PatternSettings,
+    add_sound,
     cascade,
     grating_a,
     grating_b,
@@ -393,8 +394,7 @@ def reassemble(
     total = np.zeros(round(times[-1] * rng.rate) + 2 + max(place.size for place in places))
     for time, gain in zip(times, levels, strict=True):
         place = places[int(rng.integers(len(places)))]
-        at = round(time * rng.rate)
-        total[at : at + place.size] += gain * place * (1.0 if rng.random() < 0.7 else -1.0)
+        add_sound(total, place, gain if rng.random() < 0.7 else -gain, time, rng.rate)
     sound = _marked(total, rng.rate, "grating", kind, settings.active_level)
     lead, tail = _surroundings(rng, settings)
     length = lead + total.size / rng.rate + tail
@@ -474,9 +474,7 @@ def _cascaded(rng: Draws, sound: Sound, settings: EmbedSettings) -> Sound:
     for time, gain in zip(times, levels, strict=True):
         # Each impact a little higher or lower, or it would be an echo rather than a crack.
         shifted = soxr.resample(impact, rng.rate, rng.rate * rng.uniform(0.85, 1.18))
-        at = round(time * rng.rate)
-        part = shifted[: total.size - at]
-        total[at : at + part.size] += gain * part
+        add_sound(total, shifted, gain, time, rng.rate)
     marked = _marked(total, rng.rate, sound.label, sound.kind, settings.active_level)
     first = (loud - before) / rng.rate
     impacts = tuple(float(time) + first for time in times)
